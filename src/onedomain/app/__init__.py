@@ -1,1 +1,1 @@
-"""The composition root: supervisor, workers, keeper; reads the configuration, builds the parts, hands them to each other."""
+"""The composition root: supervisor, workers, keeper. Reads the configuration, builds the parts, connects them."""

@@ -1,7 +1,7 @@
 """The parent of an edge's processes: starts them, replaces what dies, kills what hangs, passes signals on.
 
-Knows children by name and function. Does not know mail, sockets or configuration. It is one thread without an event loop, so
-that it can fork at any time, and small, so that it does not die.
+Knows children by name and function. Does not know mail, sockets or configuration. It is one thread without an event
+loop, so that it can fork at any time, and small, so that it does not die.
 
 A child learns of its supervisor's death by SIGTERM (prctl PR_SET_PDEATHSIG) and ends as on any other stop.
 """

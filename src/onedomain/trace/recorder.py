@@ -3,8 +3,8 @@
 Knows how to write cheaply and to rotate. Does not know what events mean. There is one log, not a log and a
 trace: what an operator greps, what a collector ships and what `onedomain trace` answers from are the same lines.
 
-An event costs one json.dumps and a share of one write(2): lines are gathered during a turn of the loop and written at its
-end, so that kill -9 loses at most the turn that it interrupted.
+An event costs one json.dumps and a share of one write(2): lines are gathered during a turn of the loop and written at
+its end, so that kill -9 loses at most the turn that it interrupted.
 """
 
 from __future__ import annotations

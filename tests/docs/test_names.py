@@ -1,0 +1,60 @@
+"""README and ARCHITECTURE name only what exists: paths, make targets, commands of ours."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["README.md", "README.ja.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
+
+
+def code_spans(name: str) -> list[str]:
+    text = (ROOT / name).read_text("utf-8")
+    fenced = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.S)
+    lines = [line.removeprefix("$ ").strip() for block in fenced for line in block.splitlines()]
+    return lines + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_paths_exist(document: str) -> None:
+    paths = [s for s in code_spans(document) if re.fullmatch(r"(?:src|tests|bench|docs|\.ci|tools)/[\w./-]*", s)]
+    missing = [path for path in paths if not (ROOT / path).exists()]
+    assert not missing, f"{document} names what is not there: {missing}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_modules_exist(document: str) -> None:
+    """`edge/login.py` means src/onedomain/edge/login.py."""
+    parts = "app|backend|cli|control|decision|directory|edge|health|model|net|node|protocol|queue|store|trace"
+    names = [s for s in code_spans(document) if re.fullmatch(rf"(?:{parts})/[\w./-]*", s)]
+    missing = [name for name in names if not (ROOT / "src/onedomain" / name).exists()]
+    assert not missing, f"{document} names what is not there: {missing}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_make_targets_exist(document: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.M))
+    named = {s.split()[1] for s in code_spans(document) if re.match(r"make \w", s)}
+    assert named <= targets, f"{document} names {named - targets}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_exist(document: str) -> None:
+    commands = set()
+    for span in code_spans(document):
+        if match := re.match(r"onedomain((?: [a-z]+(?:-[a-z]+)*(?=\s|$))+)", span):
+            commands.add(tuple(match.group(1).split()[:2]))
+    for words in sorted(commands):
+        found = any(_has_help(words[:n]) for n in range(len(words), 0, -1))
+        assert found, f"{document} names `onedomain {' '.join(words)}`"
+
+
+def _has_help(words: tuple[str, ...]) -> bool:
+    command = [sys.executable, "-m", "onedomain.cli.main", *words, "--help"]
+    return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
