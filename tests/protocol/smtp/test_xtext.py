@@ -1,0 +1,35 @@
+"""xtext: what goes in comes out; what is none is refused."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onedomain.protocol.smtp.xtext import (
+    decode_utf8_addr_xtext,
+    decode_xtext,
+    encode_utf8_addr_xtext,
+    encode_xtext,
+)
+
+
+def test_rfc_3461_example() -> None:
+    assert decode_xtext("Dana+40Ivory.EDU") == "Dana@Ivory.EDU"
+    assert encode_xtext("a+b=c d") == "a+2Bb+3Dc+20d"
+
+
+def test_rfc_6533_form() -> None:
+    assert encode_utf8_addr_xtext("用a+b@例") == "\\x{7528}a\\x{2B}b@\\x{4F8B}"
+
+
+@pytest.mark.parametrize("text", ["+", "+4", "+4g", "a+2b", "a=b", "+0D+0A", "+00", "+FF"])
+def test_no_xtext(text: str) -> None:
+    with pytest.raises(ValueError):
+        decode_xtext(text)
+
+
+@given(st.text(st.characters(blacklist_categories=("Cs", "Cc"))))
+@settings(max_examples=100)
+def test_round(text: str) -> None:
+    assert decode_xtext(encode_xtext(text)) == text
+    assert encode_xtext(text).isascii()
+    assert decode_utf8_addr_xtext(encode_utf8_addr_xtext(text)) == text
