@@ -1,0 +1,56 @@
+"""The Prometheus page of an edge: the sum of its processes' counters, served on a port of its own.
+
+Knows Prometheus's format through its library. Does not know who counts what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from onedomain.trace.counters import Dump
+
+PREFIX = "onedomain_"
+
+
+class Page(Collector):
+    """`numbers` returns the latest sum; it is called from the library's thread, so it must only read."""
+
+    def __init__(self, numbers: Callable[[], Dump]) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for name, labels, value, gauge in self._numbers():
+            family = families.get(name)
+            if family is None:
+                family = families[name] = (GaugeMetricFamily if gauge else CounterMetricFamily)(
+                    PREFIX + name.removesuffix("_total"), HELP.get(name, name.replace("_", " ")),
+                    labels=sorted(labels))
+            family.add_metric([labels[key] for key in sorted(labels)], value)  # type: ignore[attr-defined]
+        yield from families.values()
+
+
+HELP = {
+    "messages_received_total": "Messages answered with 250",
+    "recipients_delivered_total": "Recipients a home has acknowledged",
+    "recipients_failed_total": "Recipients given up, for good",
+    "queue_messages": "Messages accepted and not yet delivered",
+    "queue_oldest_seconds": "Age of the oldest message in the queue",
+    "sessions": "Open sessions by protocol",
+    "logins_total": "Log-ins by protocol and result",
+    "server_usable": "1 where a server's verdict lets work go to it",
+    "server_seconds": "EWMA of a server's response time",
+}
+
+
+def serve(address: str, port: int, numbers: Callable[[], Dump]) -> WSGIServer:
+    """Serves /metrics in a thread until `shutdown()` is called on what is returned. Raises OSError."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Page(numbers))
+    server, _ = start_http_server(port, address, registry)
+    return server
