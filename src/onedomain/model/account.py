@@ -42,11 +42,15 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """`name` is the spelling addresses are carried under; `canonical` the domain its accounts are kept under."""
+    """`name` is the spelling addresses are carried under; `canonical` the domain its accounts are kept under.
+
+    `postmaster` is the address that gets the domain's postmaster mail where no account or alias of that name does.
+    """
 
     name: str
     canonical: str
     tag_separator: str = "+"
+    postmaster: str = ""
 
 
 @dataclass(frozen=True, slots=True)
