@@ -1,7 +1,7 @@
 """Edge to edge: the same link as between our processes, over TLS 1.3 with a certificate at either end.
 
-Knows how an edge proves who it is: a key of its own and a self-signed certificate, made at its first start and published in
-the directory's database, which all edges trust already. Does not know what is asked of a peer.
+Knows how an edge proves who it is: a key of its own and a self-signed certificate, made at its first start and
+published in the database of the directory, which all edges trust already. Does not know what is asked of a peer.
 """
 
 from __future__ import annotations
