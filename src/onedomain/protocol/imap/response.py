@@ -72,8 +72,8 @@ _STATUS = frozenset(("OK", "NO", "BAD", "BYE", "PREAUTH"))
 _HAS_TEXT = re.compile(rb"(?i)\* (?:OK|NO|BAD|BYE|PREAUTH)(?: |\r?\n)")
 _CODE = re.compile(rb'\[((?:[^\]"]|"(?:[^"\\]|\\.)*")*)\] ?')
 _TOKEN = re.compile(
-    rb' +|(\()|(\))|"((?:[^"\\\r\n]|\\[^\r\n])*)"|(~?\{\d+\}\r?\n)'
-    rb'|((?i:BODY|BINARY(?:\.SIZE)?)\[[^\]\r\n]*\](?:<\d+>)?|[^ ()"{\r\n][^ ()"\r\n]*)'
+    rb' *(?:(\()|(\))|"((?:[^"\\\r\n]|\\[^\r\n])*)"|(~?\{\d+\}\r?\n)'
+    rb'|((?i:BODY|BINARY(?:\.SIZE)?)\[[^\]\r\n]*\](?:<\d+>)?|[^ ()"{\r\n][^ ()"\r\n]*))'
 )
 _ESCAPED = re.compile(rb"\\(.)")
 
@@ -255,7 +255,7 @@ def parse_values(pieces: list[bytes], literals: list[bytes | Big], max_depth: in
     waiting = iter(literals)
     match = _TOKEN.match
     for piece in pieces:
-        at, end = 0, len(piece.rstrip(b"\r\n"))
+        at, end = 0, len(piece.rstrip(b" \r\n"))
         while at < end:
             token = match(piece, at)
             if token is None:
