@@ -144,6 +144,11 @@ class Fragmentizer:
         """Nothing of a command has been read; unread bytes may be there."""
         return not (self._used or self._in_literal or self._skipping or self._undecided)
 
+    @property
+    def unread(self) -> int:
+        """Bytes received and not given out."""
+        return len(self._data) - self._at
+
     def take_rest(self) -> bytes:
         """Bytes received and not given out; they are forgotten here (hand-over to a relay, STARTTLS)."""
         rest = self._data[self._at:]

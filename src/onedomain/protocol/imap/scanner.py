@@ -1,0 +1,217 @@
+"""What a client changes: the client's bytes in a relay -> the commands that touch a mailbox, and which.
+
+Knows IMAP commands as far as that takes, and the folder that is open. Does not know whether a command succeeded: the
+server's answers pass unparsed, so a Touch says "look there", not "it changed". Never alters a byte and never fails: a
+command it doesn't know is Touch("UNKNOWN", ""), and after COMPRESS, where it can see nothing more, all input is.
+
+An ordinary command costs about a microsecond, as most of the traffic of a relay is NOOP, IDLE and FETCH.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from onedomain.protocol.imap.lines import Chunk, Fragmentizer, Limits, Line, Overrun
+
+
+class Touch(NamedTuple):
+    """`command` in capitals without UID; `folder` as the client spelt it, without quotes ("" where it has none)."""
+
+    command: str
+    folder: str
+
+
+UNKNOWN = Touch("UNKNOWN", "")
+
+_SELECTED = -1
+# Which arguments name a folder that the command changes; _SELECTED is the open one.
+_CHANGES: dict[bytes, tuple[int, ...]] = {
+    b"APPEND": (0,),
+    b"CREATE": (0,),
+    b"DELETE": (0,),
+    b"RENAME": (0, 1),
+    b"SUBSCRIBE": (0,),
+    b"UNSUBSCRIBE": (0,),
+    b"SETACL": (0,),         # RFC 4314
+    b"DELETEACL": (0,),
+    b"SETMETADATA": (0,),    # RFC 5464
+    b"SETANNOTATION": (0,),  # its draft, still spoken by Cyrus
+    b"STORE": (_SELECTED,),
+    b"EXPUNGE": (_SELECTED,),
+    b"COPY": (1,),
+    b"MOVE": (1, _SELECTED),     # RFC 6851
+    b"REPLACE": (1, _SELECTED),  # RFC 8508
+}
+_HARMLESS = frozenset(
+    b"CAPABILITY NOOP LOGOUT ID ENABLE NAMESPACE LANGUAGE COMPARATOR CHECK IDLE LIST LSUB XLIST RLIST RLSUB STATUS "
+    b"SEARCH ESEARCH SORT THREAD GETACL LISTRIGHTS MYRIGHTS GETQUOTA GETQUOTAROOT GETMETADATA GETANNOTATION NOTIFY "
+    b"GENURLAUTH RESETKEY URLFETCH CANCELUPDATE LOGIN AUTHENTICATE STARTTLS".split()
+)
+# FETCH of a body sets \Seen unless it is said with PEEK (RFC 9051 section 6.4.5).
+_SETS_SEEN = re.compile(rb"(?i)BODY\[|BINARY\[|RFC822(?!\.(?:SIZE|HEADER))")
+_WORD = re.compile(rb'(?s) +(?:"((?:[^"\\]|\\.)*)"|([^ "\r\n]+))')
+_ESCAPED = re.compile(rb"(?s)\\(.)")
+
+_LIMITS = Limits(line=1024 * 1024, literal=1 << 62, command=1 << 63)
+_LITERAL_KEPT = 1024        # a folder's name may be a literal; larger ones are bodies
+_COMMAND_KEPT = 16_384      # of a command with literals; what names folders stands at its beginning
+_HELD_WHILE_WAITING = 65_536
+_HEARD_KEPT = 2048
+
+
+class Scanner:
+    """`scan` is given every byte of the client; `server_said` the server's while `waiting`."""
+
+    def __init__(self) -> None:
+        self.folder = ""
+        self.lost = False
+        self._read_only = False
+        self._lines = Fragmentizer(_LIMITS)
+        self._command: list[bytes] = []   # a command with literals so far, these as quoted strings
+        self._kept = 0
+        self._literal: list[bytes] | None = None  # None: not kept
+        self._literal_kept = 0
+        self._heard = b""
+        self._idle = True                 # between commands, nothing unread
+
+    @property
+    def waiting(self) -> bool:
+        """The client waits for "+": whether it sends its literal hangs on what the server says."""
+        return self._lines.undecided is not None
+
+    def scan(self, data: bytes) -> Sequence[Touch]:
+        if self._idle and data.find(b"\n") == len(data) - 1 and b"}" not in data[-3:] and not self.lost:
+            return self._finished(data)
+        return self._scan_pieces(data)
+
+    def server_said(self, data: bytes) -> Sequence[Touch]:
+        """Decides between literal and refusal; only looked at while `waiting`."""
+        if not self.waiting:
+            return ()
+        heard = self._heard + data
+        self._heard = heard[-_HEARD_KEPT:]
+        tag = self._command[0].split(b" ", 1)[0] if self._command else b""
+        if b"\n" + tag + b" " in heard:
+            self._lines.refuse()
+            self._forget_command()
+        elif b"\n+" in heard:
+            self._lines.accept()
+        else:
+            return ()
+        return self._scan_pieces(b"")
+
+    def _scan_pieces(self, data: bytes) -> Sequence[Touch]:
+        if self.lost:
+            return (UNKNOWN,)
+        touches: list[Touch] = []
+        lines = self._lines
+        lines.receive(data)
+        while (event := lines.next_event()) is not None:
+            if isinstance(event, Line):
+                touches += self._line(event)
+            elif isinstance(event, Chunk):
+                self._chunk(event)
+            elif isinstance(event, Overrun):
+                self._forget_command()
+                touches.append(UNKNOWN)
+            if self.lost:
+                return touches
+        if lines.undecided is not None and lines.unread > _HELD_WHILE_WAITING:
+            # It didn't wait for the "+". Holding back more costs memory; a server takes it as the literal.
+            lines.accept()
+            touches += self._scan_pieces(b"")
+        self._idle = not lines.unread and lines.between_commands and not self._command
+        return touches
+
+    def _line(self, line: Line) -> Sequence[Touch]:
+        if line.literal is None:
+            if not self._command:
+                return self._finished(line.data)
+            self._keep(line.data)
+            whole = b"".join(self._command)
+            self._forget_command()
+            return self._finished(whole)
+        self._keep(line.data[:line.data.rindex(b"{")].removesuffix(b"~"))
+        self._literal = [] if line.literal.size <= _LITERAL_KEPT else None
+        self._heard = b"\n"
+        return ()
+
+    def _chunk(self, chunk: Chunk) -> None:
+        if self._literal is not None:
+            self._literal.append(chunk.data)
+        if chunk.last:
+            value = b"".join(self._literal or ())
+            self._literal = None
+            self._keep(b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"')
+
+    def _keep(self, text: bytes) -> None:
+        if self._kept < _COMMAND_KEPT:
+            self._command.append(text)
+            self._kept += len(text)
+
+    def _forget_command(self) -> None:
+        self._command = []
+        self._kept = 0
+        self._literal = None
+
+    def _finished(self, line: bytes) -> Sequence[Touch]:
+        words = line.split(None, 3)
+        if len(words) < 2:
+            # An empty line, and the DONE that ends IDLE (RFC 2177), are no commands.
+            return () if not words or words[0].upper() == b"DONE" else (UNKNOWN,)
+        name = words[1].upper()
+        uid = name == b"UID" and len(words) > 2
+        if uid:
+            name = words[2].upper()
+        if name == b"FETCH":
+            if self._read_only or not _SETS_SEEN.search(line):
+                return ()
+            return (Touch("FETCH", self.folder),)
+        if name in _HARMLESS:
+            return ()
+        return self._act(name, line, 2 if uid else 1)
+
+    def _act(self, name: bytes, line: bytes, words: int) -> Sequence[Touch]:
+        folders = _CHANGES.get(name)
+        if folders is not None:
+            command = name.decode("ascii")
+            arguments = [] if folders == (_SELECTED,) else _arguments(line, words)
+            touched = (self.folder if which == _SELECTED else _nth(arguments, which) for which in folders)
+            return [Touch(command, folder) for folder in dict.fromkeys(touched)]
+        if name in (b"SELECT", b"EXAMINE"):
+            self.folder = _nth(_arguments(line, words), 0)
+            self._read_only = name == b"EXAMINE"
+            return ()
+        if name in (b"CLOSE", b"UNSELECT"):
+            folder, self.folder = self.folder, ""
+            # CLOSE expunges, UNSELECT (RFC 3691) doesn't.
+            return (Touch("CLOSE", folder),) if name == b"CLOSE" and not self._read_only else ()
+        if name == b"COMPRESS":
+            self.lost = True
+        if name == b"UNAUTHENTICATE":
+            return (Touch("UNAUTHENTICATE", ""),)
+        return (UNKNOWN,)
+
+
+def _arguments(line: bytes, words: int) -> list[str]:
+    """The first three after the tag and `words` words of command."""
+    start = len(line) - len(line.lstrip(b" "))
+    at = line.find(b" ", start)
+    found: list[str] = []
+    while at >= 0 and len(found) < words + 3:
+        match = _WORD.match(line, at)
+        if match is None:
+            break
+        text = _ESCAPED.sub(rb"\1", match[1]) if match[1] is not None else match[2]
+        found.append(text.decode("utf-8", "surrogateescape"))
+        at = match.end()
+    return found[words:]
+
+
+def _nth(arguments: list[str], which: int) -> str:
+    if which >= len(arguments):
+        return ""
+    # INBOX has no case (RFC 9051 section 5.1); every other name has.
+    return "INBOX" if arguments[which].upper() == "INBOX" else arguments[which]

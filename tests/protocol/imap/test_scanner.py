@@ -1,0 +1,164 @@
+"""What a relay learns from the client's bytes: every command, in pieces too; literals wanted and refused; noise."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onedomain.protocol.imap.scanner import UNKNOWN, Scanner, Touch
+
+SELECT = b"s SELECT Work\r\n"
+TABLE: list[tuple[bytes, list[tuple[str, str]]]] = [
+    (b"a NOOP\r\n", []),
+    (b"a idle\r\nDONE\r\n", []),
+    (b"a IDLE\r\ndone\r\nb CREATE x\r\n", [("CREATE", "x")]),
+    (b"a LIST \"\" *\r\nb STATUS INBOX (UIDNEXT)\r\n\r\n", []),
+    (b"a create Sent\r\n", [("CREATE", "Sent")]),
+    (b'a DELETE "a b"\r\n', [("DELETE", "a b")]),
+    (b'a DELETE "a \\"b\\" \\\\"\r\n', [("DELETE", 'a "b" \\')]),
+    (b"a RENAME inbox {3}\r\nx y\r\n", [("RENAME", "INBOX"), ("RENAME", "x y")]),
+    (b"a RENAME {1+}\r\na {1}\r\nb\r\n", [("RENAME", "a"), ("RENAME", "b")]),
+    (b"a SUBSCRIBE &U,BTFw-\r\nb UNSUBSCRIBE x\r\n", [("SUBSCRIBE", "&U,BTFw-"), ("UNSUBSCRIBE", "x")]),
+    (b"a SETACL x joe lrs\r\nb DELETEACL x joe\r\n", [("SETACL", "x"), ("DELETEACL", "x")]),
+    (b'a SETMETADATA "" (/shared/comment "x")\r\n', [("SETMETADATA", "")]),
+    (b"a SETMETADATA x (/shared/comment {5}\r\na {2})\r\n", [("SETMETADATA", "x")]),
+    (b"a APPEND Sent (\\Seen) {12}\r\nb DELETE x\r\n\r\nc NOOP\r\n", [("APPEND", "Sent")]),
+    (b"a APPEND {4+}\r\nSent (\\Seen) {3+}\r\na\n\n {2+}\r\n\r\n\r\n", [("APPEND", "Sent")]),  # MULTIAPPEND
+    (b"a APPEND {4}\r\nSent ~{3}\r\na\0b\r\n", [("APPEND", "Sent")]),
+    (b"a APPEND x CATENATE (URL \"/y\" TEXT {2+}\r\nhi)\r\n", [("APPEND", "x")]),
+    (b"a STORE 1 +FLAGS (\\Seen)\r\n", [("STORE", "")]),
+    (SELECT + b"a STORE 1 +FLAGS (\\Seen)\r\n", [("STORE", "Work")]),
+    (SELECT + b"a uid store 1:* -FLAGS.SILENT ($x)\r\n", [("STORE", "Work")]),
+    (SELECT + b"a EXPUNGE\r\nb UID EXPUNGE 1:9\r\n", [("EXPUNGE", "Work"), ("EXPUNGE", "Work")]),
+    (SELECT + b"a COPY 1:2 Sent\r\nb UID COPY 7 \"S t\"\r\n", [("COPY", "Sent"), ("COPY", "S t")]),
+    (SELECT + b"a MOVE 1 Trash\r\nb UID MOVE 1 Work\r\n", [("MOVE", "Trash"), ("MOVE", "Work"), ("MOVE", "Work")]),
+    (SELECT + b"a UID REPLACE 3 Drafts {2+}\r\nhi\r\n", [("REPLACE", "Drafts"), ("REPLACE", "Work")]),
+    (SELECT + b"a CLOSE\r\nb STORE 1 FLAGS ()\r\n", [("CLOSE", "Work"), ("STORE", "")]),
+    (SELECT + b"a UNSELECT\r\nb STORE 1 FLAGS ()\r\n", [("STORE", "")]),
+    (b"a EXAMINE x\r\nb CLOSE\r\n", []),
+    (b'a SELECT "In box" (QRESYNC (1 2))\r\nb EXPUNGE\r\n', [("EXPUNGE", "In box")]),
+    (b"a SELECT {5+}\r\ninbox (CONDSTORE)\r\nb EXPUNGE\r\n", [("EXPUNGE", "INBOX")]),
+    (SELECT + b"a FETCH 1 (FLAGS BODY.PEEK[] RFC822.SIZE RFC822.HEADER BODYSTRUCTURE)\r\n", []),
+    (SELECT + b"a FETCH 1 BODY[]\r\n", [("FETCH", "Work")]),
+    (SELECT + b"a UID FETCH 1 (UID binary[1])\r\nb FETCH 1 rfc822.text\r\nc FETCH 1 RFC822\r\n",
+     [("FETCH", "Work")] * 3),
+    (b"a EXAMINE x\r\na FETCH 1 BODY[]\r\n", []),
+    (b"a SEARCH HEADER X {12}\r\nb CREATE no\r\n\r\n", []),
+    (b"a XFOO bar\r\nb\r\n", [("UNKNOWN", ""), ("UNKNOWN", "")]),
+    (b"a CREATE\r\n", [("CREATE", "")]),
+    (b"a UNAUTHENTICATE\r\n", [("UNAUTHENTICATE", "")]),
+    (b"a CREATE x\nb CREATE {1+}\ny\n", [("CREATE", "x"), ("CREATE", "y")]),
+]
+
+
+def run(pieces: list[bytes]) -> list[Touch]:
+    """A server that wants every literal."""
+    scanner = Scanner()
+    touches: list[Touch] = []
+    for piece in pieces:
+        touches += scanner.scan(piece)
+        while scanner.waiting:
+            touches += scanner.server_said(b"+ go on\r\n")
+    return touches
+
+
+@pytest.mark.parametrize("data, expected", TABLE)
+def test_whole_and_byte_by_byte(data: bytes, expected: list[tuple[str, str]]) -> None:
+    assert run([data]) == expected
+    assert run([data[i:i + 1] for i in range(len(data))]) == expected
+    assert run(data.splitlines(keepends=True)) == expected
+
+
+@settings(max_examples=80)
+@given(st.lists(st.sampled_from(TABLE), max_size=4), st.lists(st.integers(0, 300), max_size=8))
+def test_random_splits(rows: list[tuple[bytes, list[tuple[str, str]]]], cuts: list[int]) -> None:
+    whole = b"".join(b"u UNSELECT\r\n" + row[0] for row in rows)
+    edges = [0, *sorted(cuts), len(whole)]
+    assert run([whole[a:b] for a, b in pairwise(edges)]) == [touch for row in rows for touch in row[1]]
+
+
+@pytest.mark.parametrize(
+    "answer, refused",
+    [
+        ([b"a NO [OVERQUOTA] full\r\n"], True),
+        ([b"* 3 EXISTS\r\na BAD no\r\n"], True),
+        ([b"* 3 EXI", b"STS\r\n", b"a", b" NO x\r\n"], True),
+        ([b"+ OK\r\n"], False),
+        ([b"* 3 EXISTS\r\n", b"+ OK\r\n"], False),
+        ([b"+"], False),
+    ],
+)
+def test_a_refused_literal_is_no_literal(answer: list[bytes], refused: bool) -> None:
+    scanner = Scanner()
+    assert list(scanner.scan(b"a APPEND Sent {14}\r\n")) == []
+    assert scanner.waiting
+    touches: list[Touch] = []
+    for piece in answer:
+        assert scanner.waiting
+        touches += scanner.server_said(piece)
+    assert not scanner.waiting
+    touches += scanner.scan(b"b CREATE yes\r\n")
+    touches += scanner.scan(b"\r\n")
+    assert touches == ([("CREATE", "yes")] if refused else [("APPEND", "Sent")])
+
+
+def test_who_does_not_wait_is_held_until_the_server_decides() -> None:
+    scanner = Scanner()
+    assert list(scanner.scan(b"a APPEND Sent {14}\r\nb CREATE yes\r\n\r\n")) == []
+    assert list(scanner.server_said(b"a NO\r\n")) == [("CREATE", "yes")]
+    assert list(scanner.scan(b"a APPEND Sent {200000}\r\n")) == []
+    assert list(scanner.scan(b"x" * 70_000)) == []
+    assert not scanner.waiting
+    assert list(scanner.scan(b"x" * 130_000 + b"\r\n")) == [("APPEND", "Sent")]
+
+
+def test_while_not_waiting_the_server_is_not_heard() -> None:
+    scanner = Scanner()
+    assert list(scanner.server_said(b"+ \r\na NO\r\n")) == []
+    assert list(scanner.scan(b"b CREATE yes\r\n")) == [("CREATE", "yes")]
+
+
+def test_after_compress_everything_may_be_a_change() -> None:
+    scanner = Scanner()
+    assert list(scanner.scan(b"a COMPRESS DEFLATE\r\n")) == [UNKNOWN]
+    assert scanner.lost
+    assert list(scanner.scan(b"\x13\x99\n")) == [UNKNOWN]
+    assert list(scanner.scan(b"b NOOP\r\n")) == [UNKNOWN]
+
+
+def test_an_endless_line_is_unknown_and_takes_no_memory() -> None:
+    scanner = Scanner()
+    touches = [touch for _ in range(40) for touch in scanner.scan(b"x" * 65_536)]
+    assert touches == [UNKNOWN]
+    assert list(scanner.scan(b"\r\nb CREATE yes\r\n")) == [("CREATE", "yes")]
+
+
+def test_a_big_append_takes_no_memory() -> None:
+    scanner = Scanner()
+    scanner.scan(b"a APPEND Sent {655360+}\r\n")
+    for _ in range(10):
+        scanner.scan(b"y" * 65_536)
+        assert sum(map(len, scanner._command)) < 100
+        assert not scanner._literal
+    assert list(scanner.scan(b"\r\n")) == [("APPEND", "Sent")]
+
+
+@settings(max_examples=200)
+@given(st.lists(st.binary(max_size=30) | st.sampled_from([b"{2}\r\n", b"{3+}\r\n", b"\r\n", b"a COPY ", b'"'])))
+def test_noise_never_fails_and_splits_do_not_matter(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+    assert run([whole[i:i + 1] for i in range(len(whole))]) == run(pieces) == run([whole])
+
+
+def test_an_ordinary_command_is_cheap() -> None:
+    scanner = Scanner()
+    scan = scanner.scan
+    started = time.process_time()
+    for _ in range(5000):
+        scan(b"a0001 NOOP\r\n")
+    # Some 1 µs; the limit only catches what is of another order, on a busy machine too.
+    assert (time.process_time() - started) / 5000 < 20e-6
