@@ -1,0 +1,183 @@
+"""The commented file that `onedomain init` writes, in English or Japanese. Text only; a test loads it."""
+
+from __future__ import annotations
+
+from onedomain.texts import language
+
+TEMPLATE = """\
+#en OneDomain: one mail domain on many mail servers.
+#en Check this file with `onedomain check`; a running system takes it over on SIGHUP, or not at all if it is wrong.
+#en Values that stand behind a "#" are the defaults. Durations: 30s, 5m, 2h, 5d. Sizes: 50MiB.
+#en Relative paths start from this file's folder.
+#ja OneDomain: 一つのメールドメインを、いくつものメールサーバーで。
+#ja このファイルは `onedomain check` で確認できます。SIGHUP で読み直され、誤りがあれば何も変わりません。
+#ja 「#」の後にある値は既定値です。時間は 30s、5m、2h、5d、サイズは 50MiB のように書きます。
+#ja 相対パスはこのファイルのフォルダからたどります。
+
+[edge]
+#en The name that this machine says in HELO; each edge has its own.
+#ja このマシンが HELO で名乗る名前。エッジごとに別の名前にします。
+name = "mx1.example.com"
+#en Spool, log and a copy of the directory; on a disk that keeps what was synced.
+#ja スプール、ログ、ディレクトリの写しを置く場所。同期した内容を失わないディスクにしてください。
+state = "/var/lib/onedomain"
+#en One worker per core:
+#ja コアごとに一つのワーカー:
+# workers = 0
+#en After the ports are open, run as:
+#ja ポートを開いた後の実行ユーザー:
+# user = "onedomain"
+#en Several edges tell each other what they know, so that `onedomain trace` answers for all of them:
+#ja 複数のエッジは互いに情報を交換し、`onedomain trace` がすべてのエッジについて答えます:
+# peer_listen = "0.0.0.0:7465"
+# peer_address = "mx1.example.com:7465"
+
+#en The domain that is shared, its other names, and who reads the postmaster's mail (RFC 5321 section 4.5.1).
+#ja 共有するドメインと別名、および postmaster 宛てを受け取る人 (RFC 5321 4.5.1 節)。
+[[domain]]
+name = "example.com"
+aliases = ["example.co.jp"]
+postmaster = "admin@example.com"
+# tag_separator = "+"
+
+#en The servers that keep the mailboxes. kind: dovecot, cyrus, imap (any other), node (our own).
+#en class: exclusive (people come through here only), shared (also directly), foreign (somebody else's service).
+#en tls: none, opportunistic (if offered, unverified), starttls (demanded and verified), implicit.
+#ja メールボックスを持つサーバー。kind: dovecot、cyrus、imap (その他)、node (OneDomain のもの)。
+#ja class: exclusive (必ずここを経由)、shared (直接の利用もある)、foreign (他社のサービス)。
+#ja tls: none、opportunistic (提供されれば、検証なし)、starttls (必須、検証あり)、implicit。
+[[server]]
+name = "head"
+kind = "dovecot"
+class = "exclusive"
+imap = { host = "192.0.2.10", port = 143, tls = "none" }
+delivery = { host = "192.0.2.10", port = 24, protocol = "lmtp" }
+#en How people are logged in there: with their own password, or "master" (Dovecot), or "authzid" (Cyrus):
+#ja サーバーへのログイン方法: 本人のパスワード、"master" (Dovecot)、"authzid" (Cyrus):
+# login = { way = "master", user = "onedomain", password_file = "secrets/head" }
+#en An account per storage partition, to see that mail really arrives and can be read:
+#ja 保存領域ごとに一つ、メールが実際に届き読めることを確かめるためのアカウント:
+# probe = { accounts = ["probe@example.com"], password_env = "PROBE_PASSWORD" }
+#en The server's names for a mailbox, and the POP3 UIDL its clients know:
+#ja サーバーでのメールボックス名と、クライアントが知っている POP3 の UIDL:
+# mailbox_format = "{local}@{domain}"
+# rcpt_format = "{local}{tag}@{domain}"
+# uidl_format = "%08Xu%08Xv"
+# weight = 1.0
+# max_deliveries = 20
+
+[[server]]
+name = "branch"
+kind = "cyrus"
+imap = { host = "192.0.2.20", tls = "starttls", tls_name = "mail.branch.example.com" }
+delivery = { host = "192.0.2.20", port = 24, protocol = "lmtp" }
+mailbox_format = "{local}"
+rcpt_format = "{local}{tag}"
+
+#en Departments or sites. level: what 250 promises; spool (on this edge's disk) or primary (on the account's server).
+#en strict: rather 451 than less than that.
+#ja 部署や拠点。level: 250 の意味。spool (このエッジのディスク) または primary (アカウントのサーバー)。
+#ja strict: それが守れない時は 451 を返します。
+[[unit]]
+name = "head"
+servers = ["head"]
+level = "spool"
+# strict = false
+
+[[unit]]
+name = "branch"
+servers = ["branch"]
+
+#en Where clients come in: smtp, submission, submissions, imap, imaps, pop3, pop3s.
+#ja クライアントの入口: smtp、submission、submissions、imap、imaps、pop3、pop3s。
+[[listener]]
+protocol = "smtp"
+# address = "*"
+# port = 25
+#en Bare CR or LF, and lines over 998 octets: refuse, normalise or pass:
+#ja 単独の CR・LF と 998 オクテットを超える行: refuse (拒否)、normalise (修正)、pass (そのまま):
+# bare_newline = "refuse"
+# long_lines = "refuse"
+#en Who may say where a connection really came from (PROXY protocol, XCLIENT):
+#ja 接続元を伝えることを許すネットワーク (PROXY プロトコル、XCLIENT):
+# proxy_trusted = ["192.0.2.0/24"]
+# xclient_trusted = ["192.0.2.0/24"]
+
+[[listener]]
+protocol = "submission"
+#en Without TLS no password is taken, unless the network may be trusted:
+#ja TLS なしのパスワードは受け付けません。信頼できるネットワークでのみ true にします:
+# plaintext_passwords = false
+
+[[listener]]
+protocol = "imap"
+
+[[listener]]
+protocol = "imaps"
+
+[[listener]]
+protocol = "pop3s"
+
+#en The first certificate is shown where no other has the name that the client asked for.
+#ja クライアントが求める名前の証明書がない時は、最初のものを示します。
+[[tls.certificate]]
+certificate = "/etc/onedomain/mail.crt"
+key = "/etc/onedomain/mail.key"
+# names = ["mail.example.com"]
+
+[directory]
+#en Several edges share a PostgreSQL: "postgresql://onedomain@db.example.com/onedomain", with password_file.
+#ja 複数のエッジは PostgreSQL を共有します: "postgresql://onedomain@db.example.com/onedomain" と password_file。
+url = "sqlite:////var/lib/onedomain/directory.db"
+
+#en Where mail for other domains goes; without it such mail is refused.
+#ja 他のドメイン宛てのメールの送り先。なければ拒否します。
+# [smarthost]
+# host = "smtp.provider.example"
+# port = 587
+# tls = "starttls"
+# user = "example"
+# password_file = "secrets/smarthost"
+
+[limits]
+# message_size = "50MiB"
+# recipients = 1000
+# spool_size = "10GiB"
+# login_failures = 10
+
+[retry]
+# first = "5s"
+# longest = "30m"
+# warn_after = "4h"
+# give_up_after = "5d"
+
+[health]
+# interval = "1s"
+# patience = "3s"
+# message_interval = "5m"
+
+[metrics]
+# address = "127.0.0.1"
+# port = 9464
+
+[log]
+# level = "info"
+# file = "/var/log/onedomain.json"
+# keep = "30d"
+
+[resolver]
+# servers = ["192.0.2.53"]
+"""
+
+
+def template(wanted: str | None = None) -> str:
+    """The file, with comments in `wanted` ("en" or "ja") or the language of this process."""
+    wanted = wanted or language()
+    kept = []
+    for line in TEMPLATE.splitlines():
+        if line.startswith(("#en ", "#ja ")):
+            if line[1:3] == wanted:
+                kept.append(f"# {line[4:]}")
+        else:
+            kept.append(line)
+    return "\n".join(kept) + "\n"
