@@ -1,0 +1,171 @@
+"""Reach a server: resolve, connect, PROXY header, TLS from the first byte where the endpoint says so.
+
+Knows addresses and waits. Does not know what is spoken then; STARTTLS is said by the protocol above, which then calls
+`secure`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from functools import partial
+
+from onedomain.model.failure import Failed, again
+from onedomain.model.health import Seen
+from onedomain.model.server import Endpoint, TlsMode
+from onedomain.net.stream import Stream
+from onedomain.net.tls import CertificateError, ClientContexts
+from onedomain.net.wire import TlsError
+from onedomain.protocol.proxy import build_v2
+
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))
+"""A peer that vanished without a FIN is noticed after four minutes."""
+
+Place = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
+
+
+class DialFailed(Failed):
+    """`seen` is for health: REFUSED, SILENT (time ran out, no route) or BROKEN (TLS, name, configuration)."""
+
+    def __init__(self, endpoint: Endpoint, seen: Seen, reason: str, enhanced: str = "4.4.1") -> None:
+        super().__init__(again(451, enhanced, "The mail server can't be reached now", f"{endpoint}: {reason}"))
+        self.seen = seen
+
+
+async def dial(
+    endpoint: Endpoint,
+    *,
+    timeout: float,
+    contexts: ClientContexts,
+    client: tuple[str, int] | None = None,
+    quick_ack: bool = False,
+) -> Stream:
+    """A connected Stream within `timeout` seconds, TLS on it if the endpoint is IMPLICIT. DialFailed.
+
+    `client` is what the PROXY header says, if the endpoint wants one.
+    """
+    limit = asyncio.get_running_loop().time() + timeout
+    stream = await _connect(endpoint, limit, quick_ack)
+    try:
+        stream.deadline = limit
+        if endpoint.proxy_protocol:
+            await stream.write(build_v2(client, stream.peer if client else None))
+        if endpoint.tls is TlsMode.IMPLICIT:
+            await secure(stream, endpoint, contexts)
+    except TimeoutError:
+        stream.close()
+        raise DialFailed(endpoint, Seen.SILENT, "time ran out during TLS", "4.4.2") from None
+    except ConnectionError as error:
+        stream.close()
+        raise DialFailed(endpoint, Seen.REFUSED, str(error), "4.4.2") from None
+    except BaseException:
+        stream.close()
+        raise
+    stream.deadline = None
+    return stream
+
+
+async def secure(stream: Stream, endpoint: Endpoint, contexts: ClientContexts) -> None:
+    """TLS as the endpoint demands it, now: from the first byte, or after STARTTLS was agreed upon.
+
+    OPPORTUNISTIC is unverified. DialFailed where the certificate or TLS itself fails; TimeoutError, ConnectionError.
+    """
+    name = endpoint.tls_name or endpoint.host
+    try:
+        context = contexts.get(endpoint.ca_file, verify=endpoint.tls is not TlsMode.OPPORTUNISTIC)
+        session = contexts.session(context, str(endpoint), name)
+        await stream.start_tls(context, server_side=False, server_hostname=name, session=session)
+    except CertificateError as error:
+        stream.close()
+        raise DialFailed(endpoint, Seen.BROKEN, str(error), "4.7.5") from None
+    except TlsError as error:
+        stream.close()
+        raise DialFailed(endpoint, Seen.BROKEN, f"TLS: {error}", "4.7.5") from None
+    # TLS 1.3 hands out tickets after the handshake: the session is worth keeping only at the end.
+    stream.on_close = partial(_keep_session, contexts, context, str(endpoint), name)
+
+
+def _keep_session(contexts: ClientContexts, context: ssl.SSLContext, server: str, name: str, stream: Stream) -> None:
+    sock = stream.wire.sock
+    if isinstance(sock, ssl.SSLSocket):
+        contexts.keep(context, server, name, sock.session)
+
+
+async def _connect(endpoint: Endpoint, limit: float, quick_ack: bool) -> Stream:
+    loop = asyncio.get_running_loop()
+    places = await _resolve(endpoint, limit)
+    reasons: list[str] = []
+    seen = Seen.SILENT
+    for position, (family, address) in enumerate(places):
+        left = limit - loop.time()
+        # A dead address must not eat the time of those after it.
+        patience = left / (len(places) - position)
+        try:
+            if left <= 0:
+                raise TimeoutError
+            return await _connect_one(family, address, loop.time() + patience, quick_ack)
+        except TimeoutError:
+            reasons.append(f"{address[0]}: timed out")
+        except OSError as error:
+            if error.errno in (errno.ECONNREFUSED, errno.ECONNRESET):
+                seen = Seen.REFUSED
+            reasons.append(f"{address[0]}: {os.strerror(error.errno).lower() if error.errno else error}")
+    raise DialFailed(endpoint, seen, "; ".join(reasons))
+
+
+async def _resolve(endpoint: Endpoint, limit: float) -> list[Place]:
+    """Addresses to try, families taking turns (RFC 8305 section 4)."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, endpoint.host)
+        except OSError:
+            continue
+        return [(family, (endpoint.host, endpoint.port))]
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout_at(limit):
+            found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    except TimeoutError:
+        raise DialFailed(endpoint, Seen.SILENT, f"the name {endpoint.host} was not resolved in time", "4.4.3") from None
+    except (socket.gaierror, UnicodeError) as error:
+        why = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
+        raise DialFailed(endpoint, Seen.BROKEN, f"the name {endpoint.host}: {why}", "4.4.3") from None
+    first = found[0][0]
+    ours = [(family, address) for family, _, _, _, address in found if family is first]
+    others = [(family, address) for family, _, _, _, address in found if family is not first]
+    mixed: list[Place] = []
+    while ours or others:
+        mixed += ours[:1] + others[:1]  # type: ignore[arg-type]  # AF_INET and AF_INET6 only: their addresses are tuples
+        del ours[:1], others[:1]
+    return mixed
+
+
+async def _connect_one(
+    family: socket.AddressFamily, address: tuple[str, int] | tuple[str, int, int, int], limit: float, quick_ack: bool
+) -> Stream:
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        code = sock.connect_ex(address)
+    except BaseException:
+        sock.close()
+        raise
+    stream = Stream(sock, peer=(address[0], address[1]), quick_ack=quick_ack)
+    try:
+        stream.deadline = limit
+        # Events are hints: only a second connect tells for certain.
+        while code in (errno.EINPROGRESS, errno.EALREADY):
+            await stream.writable()
+            code = sock.connect_ex(address)
+        if code not in (0, errno.EISCONN):
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        stream.close()
+        raise
+    return stream

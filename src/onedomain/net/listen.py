@@ -1,0 +1,272 @@
+"""Accept connections and start sessions: limits, PROXY header, TLS from the first byte, an orderly end.
+
+Knows sockets and how many sessions there are. Does not know what is spoken: a handler gets a Stream ready for use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from onedomain.model.failure import Failed
+from onedomain.model.ports import Trace
+from onedomain.net.dial import KEEPALIVE
+from onedomain.net.poller import IN, Poller
+from onedomain.net.shared import SharedTable
+from onedomain.net.stream import Stream
+from onedomain.protocol.proxy import ProxyError, ProxyParser
+
+BATCH = 32
+"""Connections accepted at one go; the sessions there are come next."""
+
+PAUSE_SECONDS = 1.0
+"""How long nothing is accepted after the kernel ran out of descriptors or memory."""
+
+PROXY_SECONDS = 5.0
+DRAIN_SECONDS = 30.0
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Handler = Callable[[Stream], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`sessions` for this listener in this worker; `per_address` over all workers, IPv6 by /64; 0 is none.
+
+    `farewell` is what one too many is told, such as b"421 4.3.2 Too many connections\\r\\n" (nothing on TLS ports).
+    """
+
+    sessions: int = 10_000
+    per_address: int = 0
+    farewell: bytes = b""
+
+
+def bind(host: str, port: int, *, reuse_port: bool = True, backlog: int = 1024) -> socket.socket:
+    """A listening socket, made before the fork, one per worker with `reuse_port`. `port` 0 takes any. OSError.
+
+    What accepted sockets inherit is set here, once.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # "::" is IPv6 alone: an IPv4 peer would else look like ::ffff:a.b.c.d, and there is "0.0.0.0" to ask for.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.bind((host, port))
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def address_key(address: str) -> str:
+    """What counts as one peer: an IPv4 address, or an IPv6 /64, which is what one subscriber has."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(ip) >> 64 << 64))
+
+
+class Listener:
+    """`handler` runs as one task per connection. The stream is closed in an orderly way when it returns.
+
+    `tls` is for ports with TLS from the first byte. Peers in `proxy_from` must begin with a PROXY header (v1 or v2),
+    whose addresses then stand in `stream.peer` and `stream.local`; nobody else may. `name` stands in the trace.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        handler: Handler,
+        *,
+        trace: Trace,
+        name: str = "",
+        tls: ssl.SSLContext | None = None,
+        proxy_from: Sequence[Network] = (),
+        limits: Limits = Limits(),
+        counts: SharedTable | None = None,
+    ) -> None:
+        self._sock = sock
+        self._handler = handler
+        self._trace = trace
+        self._tls = tls
+        self._proxy_from = tuple(proxy_from)
+        self._limits = limits
+        self._counts = counts
+        self._sessions: dict[asyncio.Task[None], Stream] = {}
+        self._poller: Poller | None = None
+        self._mask = 0
+        self._resume: asyncio.TimerHandle | None = None
+        self.address = sock.getsockname()[:2]
+        self.name = name or f"{self.address[0]}:{self.address[1]}"
+
+    @property
+    def sessions(self) -> int:
+        return len(self._sessions)
+
+    def start(self) -> None:
+        """To be called with the loop running."""
+        self._sock.setblocking(False)
+        self._poller = Poller.running()
+        self._poller.attach(self._sock.fileno(), self._acceptable)
+        self._ask(IN)
+
+    def stop(self) -> None:
+        """Accept nothing more, after what already stands in the queue; sessions go on."""
+        if self._poller is None:
+            return
+        if self._mask:
+            self._acceptable(IN)  # a connection left in the queue would be reset
+        if self._resume is not None:
+            self._resume.cancel()
+        self._poller.detach(self._sock.fileno(), self._mask)
+        self._mask = 0
+        self._poller = None
+        self._sock.close()
+
+    async def drain(self, seconds: float = DRAIN_SECONDS) -> int:
+        """Stop, wait until the sessions have ended, cancel those that have not after `seconds`; how many those were."""
+        self.stop()
+        if not self._sessions:
+            return 0
+        _, left = await asyncio.wait(tuple(self._sessions), timeout=seconds)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+        return len(left)
+
+    def _ask(self, mask: int) -> None:
+        if self._poller is not None:
+            self._poller.interest(self._sock.fileno(), self._mask, mask)
+            self._mask = mask
+
+    def _acceptable(self, _: int) -> None:
+        for _turn in range(BATCH):
+            try:
+                sock, address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                    return
+                continue  # accept(2): an error of the new connection, which is gone already
+            self._begin(sock, (address[0], address[1]))
+
+    def _pause(self, error: OSError) -> None:
+        """The connection stays in the queue and would wake us again and again."""
+        self._trace.note("accept paused", listener=self.name, reason=str(error), sessions=self.sessions)
+        self._ask(0)
+        assert self._poller is not None
+        self._resume = self._poller.loop.call_later(PAUSE_SECONDS, self._ask, IN)
+
+    def _begin(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+        if len(self._sessions) >= self._limits.sessions:
+            self._trace.note("connection refused", listener=self.name, client=peer[0], reason="too many sessions")
+            self._turn_away(sock)
+            return
+        stream = Stream(sock, peer=peer)
+        assert self._poller is not None
+        task = self._poller.loop.create_task(self._session(stream))
+        self._sessions[task] = stream
+        task.add_done_callback(self._ended)
+
+    def _turn_away(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        with suppress(OSError):
+            if self._limits.farewell and self._tls is None:
+                sock.send(self._limits.farewell)
+                sock.shutdown(socket.SHUT_WR)
+        sock.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        # A task cancelled before its first step never saw its stream.
+        self._sessions.pop(task).close()
+
+    async def _session(self, stream: Stream) -> None:
+        try:
+            if self._proxy_from and self._may_proxy(stream.peer[0]):
+                await _read_proxy_header(stream)
+            key = address_key(stream.peer[0]) if self._counts is not None and self._limits.per_address else ""
+            if not key:
+                await self._serve(stream)
+                return
+            assert self._counts is not None
+            if self._counts.total(key) >= self._limits.per_address:
+                self._note(stream, "too many connections from this address")
+                if self._tls is None:
+                    stream.write_nowait(self._limits.farewell)
+                return
+            self._counts.add(key, 1)
+            try:
+                await self._serve(stream)
+            finally:
+                self._counts.add(key, -1)
+        except ProxyError as error:
+            self._note(stream, str(error))
+        except (ConnectionError, TimeoutError) as error:
+            self._note(stream, str(error) or type(error).__name__, event="connection lost")
+        except Failed as error:
+            self._note(stream, error.failure.reason or str(error), event="connection lost")
+        except Exception as error:  # noqa: BLE001  a bug in one session must be told, and hurt no other
+            self._note(stream, f"{type(error).__name__}: {error}", event="session failed")
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"session on {self.name} failed", "exception": error}
+            )
+        finally:
+            await stream.aclose()
+
+    async def _serve(self, stream: Stream) -> None:
+        if self._tls is not None:
+            await stream.start_tls(self._tls, server_side=True)
+        await self._handler(stream)
+
+    def _may_proxy(self, host: str) -> bool:
+        address = ipaddress.ip_address(host.partition("%")[0])
+        return any(address in network for network in self._proxy_from)
+
+    def _note(self, stream: Stream, reason: str, event: str = "connection refused") -> None:
+        self._trace.note(event, listener=self.name, client=stream.peer[0], reason=reason)
+
+
+async def _read_proxy_header(stream: Stream) -> None:
+    """Not one byte more than the header: what follows may be a TLS handshake. ProxyError, ConnectionError."""
+    parser = ProxyParser()
+    stream.deadline = asyncio.get_running_loop().time() + PROXY_SECONDS
+    try:
+        while wanted := parser.wanted:
+            data = await stream.read(wanted)
+            if not data:
+                raise ProxyError("closed before the PROXY header")
+            parser.receive(data)
+    except TimeoutError:
+        raise ProxyError("no PROXY header in time") from None
+    finally:
+        stream.deadline = None
+    header = parser.header
+    if header is not None and header.source is not None:
+        stream.peer = header.source
+        stream.local = header.destination or stream.local

@@ -1,0 +1,126 @@
+"""One epoll per process, nested in the event loop, and one sweep of all deadlines per second.
+
+Knows descriptors, masks and callbacks. Does not know sockets, TLS or protocols.
+
+Why not loop.add_reader for each socket: uvloop reports an error on a descriptor once and then closes its poll, so that
+sessions hang, and an add or remove costs four times an epoll_ctl. Level-triggered, because a session that reads one
+buffer per event is fair to the others by itself, and TLS needs no failing read to find out that nothing is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Protocol
+
+IN = select.EPOLLIN
+OUT = select.EPOLLOUT
+BROKEN = select.EPOLLHUP | select.EPOLLERR
+"""Reported whether asked for or not."""
+
+SWEEP_SECONDS = 1.0
+RECEIVE_SIZE = 65536
+_BATCH = 256
+
+Callback = Callable[[int], None]
+"""Told the epoll mask. A hint, no more: a descriptor's number may have been used anew since the kernel looked."""
+
+
+class Swept(Protocol):
+    def sweep(self, now: float) -> None:
+        """Called about once a second with loop.time()."""
+        ...
+
+
+class Poller:
+    """`now` is loop.time() as of the last batch of events; `buffer` is for whoever reads and passes on at once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.now = loop.time()
+        self.buffer = memoryview(bytearray(RECEIVE_SIZE))
+        self._callbacks: dict[int, Callback] = {}
+        self._swept: set[Swept] = set()
+        self._epoll = select.epoll()
+        loop.add_reader(self._epoll.fileno(), self._ready)
+        self._timer = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    @staticmethod
+    def running() -> Poller:
+        """The poller of the running loop, made at the first call."""
+        loop = asyncio.get_running_loop()
+        poller = _pollers.get(loop)
+        if poller is None:
+            for old in [old for old in _pollers if old.is_closed()]:
+                _pollers.pop(old).close()
+            poller = _pollers[loop] = Poller(loop)
+        return poller
+
+    @property
+    def open(self) -> int:
+        """How many descriptors are attached."""
+        return len(self._callbacks)
+
+    def attach(self, fd: int, callback: Callback) -> None:
+        """Events of `fd` go to `callback`; replaces the one before. Nothing comes until `interest` asks for it."""
+        self._callbacks[fd] = callback
+
+    def interest(self, fd: int, old: int, new: int) -> None:
+        """Change what is asked for. With 0 the descriptor leaves the epoll, or a hang-up would be reported forever."""
+        if old == new:
+            return
+        if new == 0:
+            self._epoll.unregister(fd)
+        elif old == 0:
+            self._epoll.register(fd, new)
+        else:
+            self._epoll.modify(fd, new)
+
+    def detach(self, fd: int, old: int) -> None:
+        """To be called before the descriptor is closed."""
+        if self._callbacks.pop(fd, None) is not None and old:
+            self._epoll.unregister(fd)
+
+    def watch(self, item: Swept) -> None:
+        self._swept.add(item)
+
+    def unwatch(self, item: Swept) -> None:
+        self._swept.discard(item)
+
+    def close(self) -> None:
+        """Forget everything. The descriptors watched are their owners' to close."""
+        self._timer.cancel()
+        if not self.loop.is_closed():
+            self.loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        self._callbacks.clear()
+        self._swept.clear()
+        _pollers.pop(self.loop, None)
+
+    def _ready(self) -> None:
+        self.now = self.loop.time()
+        callbacks = self._callbacks
+        for fd, mask in self._epoll.poll(0, _BATCH):
+            callback = callbacks.get(fd)
+            if callback is None:
+                continue
+            try:
+                callback(mask)
+            except Exception as error:  # noqa: BLE001  one session's bug must not take the batch with it
+                self._complain("event callback failed", error)
+
+    def _sweep(self) -> None:
+        self.now = self.loop.time()
+        self._timer = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        for item in tuple(self._swept):
+            try:
+                item.sweep(self.now)
+            except Exception as error:  # noqa: BLE001  as above
+                self._complain("sweep failed", error)
+
+    def _complain(self, message: str, error: Exception) -> None:
+        self.loop.call_exception_handler({"message": message, "exception": error})
+
+
+_pollers: dict[asyncio.AbstractEventLoop, Poller] = {}

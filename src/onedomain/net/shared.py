@@ -1,0 +1,95 @@
+"""Counts that hold across the workers of one machine: connections per address, failed log-ins per address or account.
+
+Knows an anonymous memory map made before the fork. Does not know what a key means or what follows from a count.
+
+Each worker writes its own column only, so there is no lock; readers add the columns up. A key is hashed with a secret
+into two rows of slots, and the smaller sum counts (a count-min sketch): what shares a slot can only make a count too
+high, and nobody outside can choose keys that do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import mmap
+import secrets
+
+_ROWS = 2
+HALF_LIFE = 300.0
+"""Seconds in which a penalty halves."""
+
+
+class SharedTable:
+    """Made by the supervisor; each worker says `start` after the fork. Memory: slots * workers * 32 bytes, if touched.
+
+    Counts are signed 32 bit and last as long as the worker that added them. Penalties decay, and outlive it.
+    """
+
+    def __init__(self, slots: int = 16384, workers: int = 1, *, half_life: float = HALF_LIFE) -> None:
+        if slots < 1 or workers < 1:
+            raise ValueError("a table needs slots and workers")
+        self._slots = slots
+        self._workers = workers
+        self._half_life = half_life
+        self._secret = secrets.token_bytes(32)
+        cells = _ROWS * slots * workers
+        self._counts = memoryview(mmap.mmap(-1, cells * 4)).cast("i")
+        self._penalties = memoryview(mmap.mmap(-1, cells * 4)).cast("f")
+        self._times = memoryview(mmap.mmap(-1, cells * 8)).cast("d")
+        self._column: int | None = None
+
+    def start(self, worker: int) -> None:
+        """Own column `worker` (0 up), and forget what a dead one of that number had counted."""
+        if not 0 <= worker < self._workers:
+            raise ValueError(f"no column for worker {worker}")
+        self._column = worker
+        first, size = self._base(worker), _ROWS * self._slots
+        self._counts[first : first + size] = memoryview(bytes(size * 4)).cast("i")
+
+    def add(self, key: str, amount: int = 1) -> None:
+        """Add to this worker's count; negative takes back."""
+        base = self._own()
+        for slot in self._places(key):
+            self._counts[base + slot] += amount
+
+    def total(self, key: str) -> int:
+        """Over all workers."""
+        return min(
+            sum(self._counts[self._base(worker) + slot] for worker in range(self._workers))
+            for slot in self._places(key)
+        )
+
+    def add_penalty(self, key: str, now: float, amount: float = 1.0) -> None:
+        """`now` is a clock that all workers share, such as loop.time() (CLOCK_MONOTONIC)."""
+        base = self._own()
+        for slot in self._places(key):
+            cell = base + slot
+            self._penalties[cell] = self._decayed(cell, now) + amount
+            self._times[cell] = now
+
+    def penalty(self, key: str, now: float) -> float:
+        """Over all workers, each halved for every half life since its last addition."""
+        return min(
+            math.fsum(self._decayed(self._base(worker) + slot, now) for worker in range(self._workers))
+            for slot in self._places(key)
+        )
+
+    def _decayed(self, cell: int, now: float) -> float:
+        value = self._penalties[cell]
+        if not value:
+            return 0.0
+        return value * math.exp2(-max(0.0, now - self._times[cell]) / self._half_life)
+
+    def _own(self) -> int:
+        if self._column is None:
+            raise RuntimeError("this process has no column: start() was not called")
+        return self._base(self._column)
+
+    def _base(self, worker: int) -> int:
+        return worker * _ROWS * self._slots
+
+    def _places(self, key: str) -> tuple[int, int]:
+        digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=16).digest()
+        first = int.from_bytes(digest[:8], "little") % self._slots
+        second = int.from_bytes(digest[8:], "little") % self._slots
+        return first, self._slots + second

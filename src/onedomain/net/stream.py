@@ -1,0 +1,440 @@
+"""A connection as coroutines read and write it: log-in phases, SMTP, LMTP, probes.
+
+Knows when to wait and for how long. Does not know protocols, nor who the peer ought to be. At most one task reads and
+one writes. A relay takes a stream over through `take_over` and uses the part below the line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+
+from onedomain.model.failure import Failed, refuse
+from onedomain.net.poller import BROKEN, IN, OUT, Callback, Poller
+from onedomain.net.wire import BLOCKED, RECORD, Bytes, PlainWire, TlsError, TlsInfo, TlsWire, Wire, broken
+
+SLICE = 65536
+"""Most bytes handed to the kernel in one call."""
+
+MAX_PENDING = 1 << 20
+"""Bytes that write_nowait may leave behind for a peer that does not read its replies."""
+
+HANDSHAKE_SECONDS = 30.0
+CLOSE_SECONDS = 5.0
+"""How long aclose waits for the peer to take what was written."""
+
+LINGER_SECONDS = 2.0
+"""How long after our FIN what the peer still sends is read and thrown away; a reset would cost it our last words."""
+
+_TURNS = 16
+"""Reads or writes one task may do in a row before the others have theirs."""
+
+
+class Stream:
+    """`peer` and `local` are (address, port); a PROXY header replaces them. `tls` is None on a plain connection.
+
+    `on_close` is called once, before TLS says goodbye.
+    `deadline` is in loop.time(); looked at once a second, while something waits. None is no limit.
+    read and write raise TimeoutError past the deadline, ConnectionError when the connection broke or was closed.
+    """
+
+    __slots__ = (
+        "__weakref__", "_busy", "_eof", "_error", "_local", "_mask", "_out", "_poller", "_quick_ack", "_reader",
+        "_turns", "_unread", "_writer", "closed", "deadline", "fd", "on_close", "peer", "tls", "wire",
+    )  # fmt: skip
+
+    def __init__(
+        self, sock: socket.socket, *, peer: tuple[str, int] | None = None, quick_ack: bool = False
+    ) -> None:
+        """Takes over a connected (or connecting) socket, which it makes non-blocking.
+
+        `quick_ack` acknowledges at once, every time: a server that leaves Nagle's algorithm on stalls 40 ms without.
+        """
+        sock.setblocking(False)
+        self.wire: Wire = PlainWire(sock)
+        self.fd = sock.fileno()
+        self.peer = peer if peer is not None else _address(sock.getpeername())
+        self.tls: TlsInfo | None = None
+        self.deadline: float | None = None
+        self.closed = False
+        self.on_close: Callable[[Stream], None] | None = None
+        self._local: tuple[str, int] | None = None
+        self._quick_ack = quick_ack
+        self._unread = b""
+        self._out: bytearray | None = None  # taken from the writer, not yet by the kernel
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._error: ConnectionError | None = None  # of a write; reading goes on, there may be last words
+        self._eof = False
+        self._busy = False  # more is likely to be there already: try before waiting
+        self._turns = 0
+        self._mask = 0
+        self._poller = Poller.running()
+        self._poller.attach(self.fd, self._event)
+        self._poller.watch(self)
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.peer[0]}:{self.peer[1]}{' TLS' if self.tls else ''}{' closed' if self.closed else ''}>"
+
+    @property
+    def local(self) -> tuple[str, int]:
+        if self._local is None:
+            self._local = _address(self.wire.sock.getsockname())
+        return self._local
+
+    @local.setter
+    def local(self, address: tuple[str, int]) -> None:
+        self._local = address
+
+    async def read(self, limit: int = 65536) -> bytes:
+        """Whatever is there, 1 to `limit` bytes, as soon as there is anything; b"" at the end."""
+        if self._unread:
+            data, self._unread = self._unread[:limit], self._unread[limit:]
+            return data
+        if self._reader is not None:
+            raise RuntimeError("two tasks read one stream")
+        if self._busy:
+            self._turns += 1
+            if self._turns >= _TURNS:
+                self._turns = 0
+                await asyncio.sleep(0)
+            if (found := self.receive(limit)) is not None:
+                return found
+        while True:
+            if self._eof:
+                return b""
+            await self.readable()
+            if (found := self.receive(limit)) is not None:
+                return found
+
+    def unread(self, data: bytes) -> None:
+        """Put back bytes; the next read returns them first."""
+        self._unread = data + self._unread
+
+    async def write(self, data: bytes) -> None:
+        """Returns when the kernel has taken everything, this and what was written before."""
+        if len(data) <= SLICE:
+            if not self.push(data):
+                await self._drained()
+            return
+        view = memoryview(data)
+        for turn, start in enumerate(range(0, len(data), SLICE)):
+            if not self.push(view[start : start + SLICE]):
+                await self._drained()
+            elif turn % _TURNS == _TURNS - 1:
+                await asyncio.sleep(0)
+
+    def write_nowait(self, data: bytes) -> None:
+        """For replies: what the kernel does not take is kept and sent when it does, up to MAX_PENDING bytes."""
+        self.push(data)
+        if self._out and len(self._out) > MAX_PENDING:
+            self.close()
+            raise ConnectionError("the peer does not read what it is sent")
+
+    async def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+        seconds: float = HANDSHAKE_SECONDS,
+    ) -> None:
+        """Handshake; sets `tls`. Raises TlsError, ConnectionError, TimeoutError (after `seconds` or past the deadline).
+
+        Refuses when plaintext from before is waiting to be read, because an attacker may have put it there
+        (CVE-2011-0411); the caller's parser has to drop its own rest. After a failure only close() is left.
+        """
+        if self.tls is not None:
+            raise Failed(refuse(503, "5.5.1", "TLS is on already"))
+        if self._unread:
+            raise Failed(refuse(503, "5.5.1", "Nothing may follow STARTTLS before the handshake", "plaintext injected"))
+        before = self.deadline
+        limit = self._poller.loop.time() + seconds
+        self.deadline = limit if before is None else min(limit, before)
+        try:
+            if self._out:
+                await self._drained()
+            self.wire = wire = self._wrap(context, server_side, server_hostname, session)
+            while wire.handshake() == BLOCKED:
+                await self.readable()
+            self.tls = wire.info()
+        finally:
+            self.deadline = before
+        self._busy = True  # the peer may have spoken in the same packet
+
+    async def aclose(self) -> None:
+        """Send what is left, say goodbye in both TLS and TCP, close. Bounded by CLOSE_SECONDS; raises nothing of the
+        connection's."""
+        if self.closed:
+            return
+        self._tell()
+        if self._out:
+            self.deadline = self._poller.loop.time() + CLOSE_SECONDS
+            with suppress(OSError):
+                await self._drained()
+        if self.closed:
+            return
+        if self._error is None:
+            self.wire.finish()
+        if self._eof or self._error is not None:
+            self.close()
+        else:
+            self._linger()
+
+    def close(self) -> None:
+        """At once; unsent bytes are lost. Whoever waits gets ConnectionAbortedError."""
+        if self.closed:
+            return
+        self._tell()
+        self._end()
+        self.wire.sock.close()
+
+    # -- for the pump and the dialler -------------------------------------------------------------------------------
+
+    def receive(self, limit: int) -> bytes | None:
+        """What is there now; b"" at the end, None if nothing is there yet."""
+        if self._eof:
+            return b""
+        if self.closed:
+            raise ConnectionAbortedError("closed here")
+        data = self.wire.receive(limit)
+        if data is None:
+            self._busy = False
+            return None
+        if self._quick_ack:
+            self._acknowledge()
+        if data:
+            self._busy = len(data) >= limit or (self.tls is not None and len(data) >= RECORD)
+        else:
+            self._eof = True
+        return data
+
+    def receive_into(self, view: memoryview) -> int:
+        """Like `receive`, into a buffer: a count, 0 at the end, BLOCKED."""
+        if self._eof:
+            return 0
+        if self.closed:
+            raise ConnectionAbortedError("closed here")
+        count = self.wire.receive_into(view)
+        if count == 0:
+            self._eof = True
+        elif count > 0 and self._quick_ack:
+            self._acknowledge()
+        return count
+
+    def take_unread(self) -> bytes:
+        data, self._unread = self._unread, b""
+        return data
+
+    def push(self, data: Bytes) -> bool:
+        """Send, or keep for later what the kernel does not take. True when nothing is left. ConnectionError."""
+        if self._error is not None:
+            raise self._error
+        if self.closed:
+            raise ConnectionAbortedError("closed here")
+        if self._out:
+            self._out += data
+            return False
+        if not data:
+            return True
+        try:
+            sent = self.wire.send(data)
+        except ConnectionError as error:
+            self._error = error
+            raise
+        if sent == len(data):
+            return True
+        self._out = bytearray(data if sent == BLOCKED else memoryview(data)[sent:])
+        self.want(self._mask | self.wire.sends_on)
+        return False
+
+    def flush(self) -> bool:
+        """Send what push kept. True when nothing is left. ConnectionError, after which nothing is."""
+        out = self._out
+        try:
+            while out:
+                with memoryview(out) as whole, whole[:SLICE] as part:
+                    sent = self.wire.send(part)
+                if sent == BLOCKED:
+                    self.want(self._mask | self.wire.sends_on)
+                    return False
+                del out[:sent]
+        except ConnectionError as error:
+            self._error = error
+            raise
+        finally:
+            if not out or self._error is not None:
+                self._out = None
+                self.want(self._mask & ~OUT)
+        return True
+
+    @property
+    def pending(self) -> int:
+        """Bytes that push kept."""
+        return len(self._out) if self._out else 0
+
+    @property
+    def at_end(self) -> bool:
+        return self._eof
+
+    def want(self, mask: int) -> None:
+        """Ask for these events and no others."""
+        if mask != self._mask and not self.closed:
+            self._poller.interest(self.fd, self._mask, mask)
+            self._mask = mask
+
+    @property
+    def wanted(self) -> int:
+        return self._mask
+
+    def take_over(self, callback: Callback) -> None:
+        """From now on events go to `callback`, and no deadline is looked at."""
+        self._poller.attach(self.fd, callback)
+        self._poller.unwatch(self)
+
+    async def readable(self) -> None:
+        """Until there may be something to read."""
+        self.want(self._mask | self.wire.reads_on)
+        self._reader = self._wait()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    async def writable(self) -> None:
+        """Until there may be room to send, or a connect has ended."""
+        self.want(self._mask | OUT)
+        await self._write_wait()
+
+    def sweep(self, now: float) -> None:
+        if self.deadline is not None and now >= self.deadline:
+            for waiting in (self._reader, self._writer):
+                if waiting is not None and not waiting.done():
+                    waiting.set_exception(TimeoutError("the peer took too long"))
+
+    # -- within ------------------------------------------------------------------------------------------------------
+
+    def _wrap(
+        self, context: ssl.SSLContext, server_side: bool, server_hostname: str | None, session: ssl.SSLSession | None
+    ) -> TlsWire:
+        self.want(0)
+        try:
+            # The new socket takes the descriptor over from the plain one, and closes it if it fails.
+            sock = context.wrap_socket(
+                self.wire.sock,
+                server_side=server_side,
+                do_handshake_on_connect=False,
+                server_hostname=server_hostname,
+                session=session,
+            )
+        except (OSError, ValueError) as error:
+            self._end()
+            raise broken(error) if isinstance(error, OSError) else TlsError(str(error)) from None
+        return TlsWire(sock)
+
+    def _wait(self) -> asyncio.Future[None]:
+        if self.closed:
+            raise ConnectionAbortedError("closed here")
+        if self.deadline is not None and self._poller.now >= self.deadline:
+            raise TimeoutError("the peer took too long")
+        return self._poller.loop.create_future()
+
+    async def _write_wait(self) -> None:
+        if self._writer is not None:
+            raise RuntimeError("two tasks write to one stream")
+        self._writer = self._wait()
+        try:
+            await self._writer
+        finally:
+            self._writer = None
+
+    async def _drained(self) -> None:
+        while self._out:
+            await self._write_wait()
+        if self._error is not None:
+            raise self._error
+
+    def _event(self, mask: int) -> None:
+        if self._out:
+            with suppress(ConnectionError):  # kept in _error, raised where somebody writes
+                self.flush()
+        writer = self._writer
+        if writer is not None and not self._out and not writer.done():
+            writer.set_result(None)
+        reader = self._reader
+        if reader is not None:
+            if mask & (self.wire.reads_on | BROKEN) and not reader.done():
+                reader.set_result(None)
+        elif mask & (IN | BROKEN) and not (self._out and self.wire.sends_on == IN):
+            self._busy = True
+            self.want(self._mask & ~IN)
+        if not self._out and (writer is None or writer.done()):
+            self.want(self._mask & ~OUT)
+
+    def _acknowledge(self) -> None:
+        with suppress(OSError):  # closed by now
+            self.wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def _end(self) -> None:
+        """Leave the poller and wake whoever waits."""
+        self._poller.detach(self.fd, self._mask)
+        self._poller.unwatch(self)
+        self._mask = 0
+        self.closed = True
+        self._out = None
+        self._unread = b""
+        for waiting in (self._reader, self._writer):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(ConnectionAbortedError("closed here"))
+
+    def _tell(self) -> None:
+        if self.on_close is not None:
+            self.on_close(self)
+            self.on_close = None
+
+    def _linger(self) -> None:
+        self._end()
+        Linger(self._poller, self.wire.sock)
+
+
+class Linger:
+    """A socket after our FIN: what still comes is read and thrown away until the peer's end, LINGER_SECONDS at most."""
+
+    __slots__ = ("_fd", "_poller", "_sock", "_until")
+
+    def __init__(self, poller: Poller, sock: socket.socket) -> None:
+        self._poller = poller
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._until = poller.loop.time() + LINGER_SECONDS
+        poller.attach(self._fd, self._event)
+        poller.interest(self._fd, 0, IN)
+        poller.watch(self)
+
+    def sweep(self, now: float) -> None:
+        if now >= self._until:
+            self._close()
+
+    def _event(self, mask: int) -> None:
+        try:
+            # Not SSLSocket's recv_into: after close_notify nothing is deciphered any more.
+            if socket.socket.recv_into(self._sock, self._poller.buffer) == 0:
+                self._close()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close()
+
+    def _close(self) -> None:
+        self._poller.detach(self._fd, IN)
+        self._poller.unwatch(self)
+        self._sock.close()
+
+
+def _address(name: tuple[str, int] | tuple[str, int, int, int] | str) -> tuple[str, int]:
+    """What getpeername gives, without IPv6's flow and scope; a unix socket has a path, or nothing."""
+    return (str(name), 0) if isinstance(name, str) else (name[0], name[1])
