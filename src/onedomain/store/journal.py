@@ -1,0 +1,339 @@
+"""An append-only journal in segments, durable by group commit.
+
+`append` puts a record into the page cache and says where; `commit` returns when everything appended before it survives
+power loss. One fdatasync is in flight at a time, in a thread; whatever is appended meanwhile goes with the next.
+
+After a failed fdatasync Linux may call pages clean that never reached the disk, so its next success means nothing: the
+journal is poisoned, everything that waits is refused, and nothing more is accepted until somebody opens it anew.
+A journal that is opened never appends to an old segment: what a crash tore off can't be continued by mistake.
+
+Knows records and durability. Does not know what is in the records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from functools import partial
+
+from onedomain.model.failure import Failed, Failure, again
+from onedomain.model.ports import Nonce
+from onedomain.store.disk import FULL, Disk, File
+from onedomain.store.segment import (
+    HEADER_SIZE,
+    KEY_SIZE,
+    MAX_RECORD,
+    RECORD_HEADER_SIZE,
+    BadHeader,
+    Damage,
+    Position,
+    Sealer,
+    pack_header,
+    read_record,
+    scan,
+    unpack_header,
+)
+
+SEGMENT_SIZE = 64 << 20
+SUFFIX = ".segment"
+# Of what is damaged this much at most is kept aside for a human to look at.
+MOST_SET_ASIDE = 16 << 20
+
+FULL_FAILURE = again(452, "4.3.1", "Insufficient system storage, try again later")
+
+
+class Segment:
+    """An open segment. `end` is where the next record goes; `entered` whether its name is durable."""
+
+    __slots__ = ("durable", "end", "entered", "file", "name", "number", "sealer")
+
+    def __init__(self, name: str, file: File, sealer: Sealer, end: int, *, entered: bool) -> None:
+        self.name = name
+        self.file = file
+        self.sealer = sealer
+        self.number = sealer.number
+        self.end = end
+        self.durable = end if entered else 0
+        self.entered = entered
+
+    @property
+    def size(self) -> int:
+        return self.end
+
+
+class Journal:
+    """Segments `<name>-<number>.segment` of one directory, which nobody else may have open.
+
+    `threads` runs what waits for the device; it has one thread, so that no file is closed while it is synced. All
+    methods belong to one event loop.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        name: str,
+        *,
+        nonce: Nonce,
+        threads: Executor,
+        segment_size: int = SEGMENT_SIZE,
+    ) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._name = name
+        self._nonce = nonce
+        self._threads = threads
+        self._segment_size = segment_size
+        self._segments: dict[int, Segment] = {}
+        self._current: Segment | None = None
+        self._dirty: list[Segment] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._syncing = False
+        self._poison: Failure | None = None
+        self._next_number = 1
+        self.syncs = 0
+
+    # -- opening
+
+    def open(self) -> list[Damage]:
+        """Opens what is there; blocks. Segments without a readable header are reported and otherwise left alone.
+
+        What is read is made durable first: after a crash of the process alone it may live in the page cache only.
+        Raises OSError.
+        """
+        unreadable = []
+        prefix = self._name + "-"
+        for name in self._disk.list_directory(self._directory):
+            if not (name.startswith(prefix) and name.endswith(SUFFIX)):
+                continue
+            number = int(name[len(prefix) : -len(SUFFIX)])
+            self._next_number = max(self._next_number, number + 1)
+            file = self._disk.open(self._path(name))
+            try:
+                found, key = unpack_header(file.read(0, HEADER_SIZE))
+                if found != number:
+                    raise BadHeader(f"header is that of segment {found}")
+            except BadHeader as error:
+                size = file.size()
+                unreadable.append(Damage(number, 0, size, str(error), tail=size <= HEADER_SIZE))
+                file.close()
+                continue
+            file.sync()
+            self._segments[number] = Segment(name, file, Sealer(number, key), file.size(), entered=True)
+        if self._segments:
+            self._disk.sync_directory(self._directory)
+        return unreadable
+
+    def replay(self) -> Iterator[tuple[Position, bytes] | Damage]:
+        """Every record in the order it was appended, and what was damaged between. Blocks; OSError."""
+        for number in sorted(self._segments):
+            segment = self._segments[number]
+            for item in scan(segment.file, segment.sealer):
+                if isinstance(item, Damage):
+                    self._set_aside(segment, item)
+                yield item
+
+    def _set_aside(self, segment: Segment, damage: Damage) -> None:
+        data = segment.file.read(damage.offset, min(damage.length, MOST_SET_ASIDE))
+        if not data.strip(b"\0"):
+            return
+        name = f"{segment.name}.{damage.offset}.damaged"
+        if name in self._disk.list_directory(self._directory):
+            return
+        file = self._disk.open(self._path(name), create=True)
+        try:
+            file.write([data], 0)
+        finally:
+            file.close()
+
+    # -- writing
+
+    @property
+    def poison(self) -> Failure | None:
+        """Why nothing is accepted any more, or None."""
+        return self._poison
+
+    def append(self, *buffers: bytes) -> Position:
+        """Not durable before the next `commit`. Raises Failed: disk full (nothing was written), or poisoned."""
+        if self._poison:
+            raise Failed(self._poison)
+        length = sum(map(len, buffers))
+        if length > MAX_RECORD:
+            raise ValueError(f"record of {length} bytes")
+        segment = self._segment_for(RECORD_HEADER_SIZE + length)
+        offset = segment.end
+        header = segment.sealer.header(offset, length, buffers)
+        self._write(segment, [header, *buffers])
+        return Position(segment.number, offset, length)
+
+    def _segment_for(self, size: int) -> Segment:
+        segment = self._current
+        if segment is not None and segment.end + size <= self._segment_size:
+            return segment
+        number = self._next_number
+        name = f"{self._name}-{number:010d}{SUFFIX}"
+        key = self._nonce.token(KEY_SIZE)
+        try:
+            file = self._disk.open(self._path(name), create=True)
+        except OSError as error:
+            raise Failed(self._refusal(error)) from error
+        segment = Segment(name, file, Sealer(number, key), 0, entered=False)
+        try:
+            self._write(segment, [pack_header(number, key)])
+        except Failed:
+            # a disk that stays full must not fill with empty files as well
+            self._dirty = [other for other in self._dirty if other is not segment]
+            file.close()
+            self._disk.unlink(self._path(name))
+            raise
+        self._next_number += 1
+        self._segments[number] = segment
+        self._current = segment
+        return segment
+
+    def _write(self, segment: Segment, buffers: list[bytes]) -> None:
+        try:
+            segment.file.write(buffers, segment.end)
+        except OSError as error:
+            failure = self._refusal(error)
+            try:
+                segment.file.truncate(segment.end)
+            except OSError as worse:
+                failure = self._poison = _poisoned(f"cutting off a failed write: {worse}")
+            raise Failed(failure) from error
+        segment.end += sum(map(len, buffers))
+        if segment not in self._dirty:
+            self._dirty.append(segment)
+
+    def _refusal(self, error: OSError) -> Failure:
+        if error.errno in FULL:
+            return again(FULL_FAILURE.code, FULL_FAILURE.enhanced, FULL_FAILURE.text, str(error))
+        self._poison = _poisoned(str(error))
+        return self._poison
+
+    async def commit(self) -> None:
+        """Returns when everything appended so far is durable; raises Failed if that is not known."""
+        if self._poison:
+            raise Failed(self._poison)
+        if not self._dirty and not self._syncing:
+            return
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        if not self._syncing:
+            self._syncing = True
+            # whoever else is ready in this turn of the loop comes along
+            asyncio.get_running_loop().call_soon(self._start)
+        await done
+
+    def _start(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        dirty, self._dirty = self._dirty, []
+        marks = [(segment, segment.end) for segment in dirty]
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._sync, dirty)
+        work.add_done_callback(partial(self._synced, waiting, marks))
+
+    def _sync(self, segments: list[Segment]) -> None:
+        """In the thread."""
+        for segment in segments:
+            segment.file.sync()
+        if not all(segment.entered for segment in segments):
+            self._disk.sync_directory(self._directory)
+
+    def _synced(
+        self, waiting: list[asyncio.Future[None]], marks: list[tuple[Segment, int]], work: asyncio.Future[None]
+    ) -> None:
+        self.syncs += 1
+        error = asyncio.CancelledError() if work.cancelled() else work.exception()
+        if error is not None:
+            self._fail(waiting, [segment for segment, _ in marks], error)
+            return
+        for segment, end in marks:
+            segment.durable = end
+            segment.entered = True
+        for done in waiting:
+            if not done.done():
+                done.set_result(None)
+        if self._waiting:
+            self._start()
+        else:
+            self._syncing = False
+
+    def _fail(self, waiting: list[asyncio.Future[None]], segments: list[Segment], error: BaseException) -> None:
+        poison = self._poison = _poisoned(f"sync: {error!r}")
+        waiting += self._waiting
+        self._waiting = []
+        segments += [segment for segment in self._dirty if segment not in segments]
+
+        def tell(cut: asyncio.Future[None]) -> None:
+            if not cut.cancelled():
+                cut.exception()
+            for done in waiting:
+                if not done.done():
+                    done.set_exception(Failed(poison))
+
+        asyncio.get_running_loop().run_in_executor(self._threads, self._cut_back, segments).add_done_callback(tell)
+
+    def _cut_back(self, segments: list[Segment]) -> None:
+        """In the thread. Those who wait are about to be told no: no replay should find their records."""
+        for segment in segments:
+            try:
+                segment.file.truncate(segment.durable)
+            except OSError:
+                continue  # the poison is reported; a record too many is a message twice, not a message lost
+
+    # -- reading and tidying
+
+    def read(self, position: Position) -> bytes | None:
+        """The payload, or None if it is damaged or its segment has gone. May block for the device; OSError."""
+        segment = self._segments.get(position.segment)
+        if segment is None:
+            return None
+        return read_record(segment.file, segment.sealer, position.offset, position.length)
+
+    @property
+    def sizes(self) -> dict[int, int]:
+        """Bytes of each segment by number, oldest first."""
+        return {number: self._segments[number].size for number in sorted(self._segments)}
+
+    @property
+    def current(self) -> int:
+        """Number of the segment that is written to; 0 if none is."""
+        return self._current.number if self._current else 0
+
+    def rotate(self) -> None:
+        """The next record begins a new segment."""
+        self._current = None
+
+    async def drop(self, numbers: Iterable[int]) -> None:
+        """Removes segments whose records are wanted no more; returns when they are gone for good. Raises OSError."""
+        await self.commit()
+        gone = [self._segments.pop(number) for number in numbers if number in self._segments]
+        if self._current in gone:
+            self._current = None
+        if gone:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._unlink, gone)
+
+    def _unlink(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            segment.file.close()
+            self._disk.unlink(self._path(segment.name))
+        self._disk.sync_directory(self._directory)
+
+    async def close(self) -> None:
+        """Commits what is left and closes the files. Raises Failed like `commit`, after closing."""
+        try:
+            if not self._poison:
+                await self.commit()
+        finally:
+            for segment in self._segments.values():
+                segment.file.close()
+            self._segments.clear()
+            self._current = None
+
+    def _path(self, name: str) -> str:
+        return f"{self._directory}/{name}"
+
+
+def _poisoned(reason: str) -> Failure:
+    return again(452, "4.3.1", "Storage failure, try again later", f"journal poisoned: {reason}")
