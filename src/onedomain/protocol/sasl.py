@@ -24,6 +24,10 @@ class Cancelled(SaslError):
     """The client answered "*"."""
 
 
+class Unacceptable(SaslError):
+    """Well-formed, but no such credentials can be right: empty, too long, control characters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """`login` as the client typed it; `authorize` the identity it wants to act as, or ""."""
@@ -121,23 +125,23 @@ def credentials(login: bytes, password: bytes) -> Credentials:
 def _credentials(login: bytes, password: bytes, authorize: bytes) -> Credentials:
     _check_login(login)
     if not password:
-        raise SaslError("empty password")
+        raise Unacceptable("empty password")
     if len(password) > MAX_PASSWORD or len(authorize) > MAX_NAME:
-        raise SaslError("credentials too long")
+        raise Unacceptable("credentials too long")
     if b"\0" in password:
-        raise SaslError("NUL in password")
+        raise Unacceptable("NUL in password")
     try:
         # A password in an old charset stays itself on the way to a home that knows it so.
         secret = password.decode("utf-8", "surrogateescape")
         return Credentials(login.decode("utf-8"), secret, authorize.decode("utf-8"))
     except UnicodeDecodeError:
-        raise SaslError("login name is not UTF-8") from None
+        raise Unacceptable("login name is not UTF-8") from None
 
 
 def _check_login(login: bytes) -> None:
     if not login:
-        raise SaslError("empty login name")
+        raise Unacceptable("empty login name")
     if len(login) > MAX_NAME:
-        raise SaslError("login name too long")
+        raise Unacceptable("login name too long")
     if any(byte < 32 or byte == 127 for byte in login):
-        raise SaslError("control character in login name")
+        raise Unacceptable("control character in login name")

@@ -10,6 +10,7 @@ A literal above `stream_above` isn't collected: Big, its Chunks, and then the re
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ _STATUS = frozenset(("OK", "NO", "BAD", "BYE", "PREAUTH"))
 _HAS_TEXT = re.compile(rb"(?i)\* (?:OK|NO|BAD|BYE|PREAUTH)(?: |\r?\n)")
 _CODE = re.compile(rb'\[((?:[^\]"]|"(?:[^"\\]|\\.)*")*)\] ?')
 _TOKEN = re.compile(
-    rb' *(?:(\()|(\))|"((?:[^"\\\r\n]|\\[^\r\n])*)"|(~?\{\d+\}\r?\n)'
+    rb' *(?:(\()|(\))|"((?:[^"\\\r\n]|\\[^\r\n])*)"|(~?\{\d+\+?\}\r?\n)'
     rb'|((?i:BODY|BINARY(?:\.SIZE)?)\[[^\]\r\n]*\](?:<\d+>)?|[^ ()"{\r\n][^ ()"\r\n]*))'
 )
 _ESCAPED = re.compile(rb"\\(.)")
@@ -247,8 +248,19 @@ def _data_response(pieces: list[bytes], literals: list[bytes | Big], depth: int)
     return Untagged(values[0].upper(), number, values[1:], None, "")
 
 
-def parse_values(pieces: list[bytes], literals: list[bytes | Big], max_depth: int) -> list[Any]:
-    """Lines, all but the last ending in a literal's `{n}` -> values. Raises ResponseError."""
+def _atom(data: bytes) -> Any:
+    # "007" stays text, so that str() gives back a mailbox name that only looks like a number.
+    if data.isdigit() and len(data) <= 20 and (data[:1] != b"0" or len(data) == 1):
+        return int(data)
+    if len(data) == 3 and data.upper() == b"NIL":
+        return None
+    return _text(data)
+
+
+def parse_values(
+    pieces: Sequence[bytes], literals: Iterable[bytes | Big], max_depth: int, atom: Callable[[bytes], Any] = _atom
+) -> list[Any]:
+    """Lines, all but the last ending in a literal's `{n}` -> values; `atom` makes one's value. Raises ResponseError."""
     top: list[Any] = []
     current = top
     outer: list[list[Any]] = []
@@ -263,7 +275,7 @@ def parse_values(pieces: list[bytes], literals: list[bytes | Big], max_depth: in
             at = token.end()
             kind = token.lastindex
             if kind == 5:
-                current.append(_atom(token[5]))
+                current.append(atom(token[5]))
             elif kind == 3:
                 string = token[3]
                 current.append(_ESCAPED.sub(rb"\1", string) if b"\\" in string else string)
@@ -285,15 +297,6 @@ def parse_values(pieces: list[bytes], literals: list[bytes | Big], max_depth: in
     if next(waiting, None) is not None:
         raise ResponseError("a literal where none can be")
     return top
-
-
-def _atom(data: bytes) -> Any:
-    # "007" stays text, so that str() gives back a mailbox name that only looks like a number.
-    if data.isdigit() and len(data) <= 20 and (data[:1] != b"0" or len(data) == 1):
-        return int(data)
-    if len(data) == 3 and data.upper() == b"NIL":
-        return None
-    return _text(data)
 
 
 def fetched(values: list[Any]) -> dict[str, Any]:

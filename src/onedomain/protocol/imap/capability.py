@@ -1,0 +1,35 @@
+"""What an edge says it can do before a log-in, and what of a home's capabilities holds through a relay.
+
+Knows names. Does not know what any of them does on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_BEFORE = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
+
+# Done with at log-in; or they would blind the scanner (COMPRESS), end the log-in that we vouch for (UNAUTHENTICATE,
+# RFC 8437) or lead past us (referrals, RFC 2221 and 2193).
+_NOT_THROUGH = frozenset(
+    ("STARTTLS", "LOGINDISABLED", "SASL-IR", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "UNAUTHENTICATE")
+)
+_NOT_THROUGH_PREFIXES = ("AUTH=", "COMPRESS=")
+
+
+def before_login(*, starttls: bool, log_in: bool) -> tuple[str, ...]:
+    """`starttls`: it can be said now; `log_in`: a password may be sent over the connection as it is."""
+    names = list(_BEFORE)
+    if starttls:
+        names.append("STARTTLS")
+    names += ("AUTH=PLAIN", "AUTH=LOGIN") if log_in else ("LOGINDISABLED",)  # RFC 9051 section 6.2.3
+    return tuple(names)
+
+
+def through_relay(names: Iterable[str]) -> tuple[str, ...]:
+    """The home's capabilities after its log-in -> those that the client may use through us."""
+    return tuple(
+        name
+        for name in names
+        if name.upper() not in _NOT_THROUGH and not name.upper().startswith(_NOT_THROUGH_PREFIXES)
+    )
