@@ -90,7 +90,7 @@ class Backend(Protocol):
         ...
 
     async def find(self, account: Account, delivery_id: str, *, since: float | None = None) -> Lookup:
-        """Whether the account has a message of that id in any folder; `since`, in seconds since 1970, makes it faster."""
+        """Whether the account has a message of that id in any folder; `since` (seconds since 1970) makes it quick."""
         ...
 
     async def log_in(self, account: Account, password: str | None, client: ClientInfo) -> Session:

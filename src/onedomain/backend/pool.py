@@ -1,0 +1,146 @@
+"""A few persistent connections to one server, lent to one user at a time.
+
+Knows how many there may be, how long they may idle, how often each may be used, and who waits. Does not know what they
+speak. The one that was used last is lent first, so that a quiet server keeps few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from onedomain.model.failure import Failed, again
+
+
+class Pooled(Protocol):
+    """`good`: it may be used once more. `uses`: how often it was lent."""
+
+    good: bool
+    uses: int
+
+    def close(self) -> None: ...
+    async def leave(self) -> None: ...
+
+
+C = TypeVar("C", bound=Pooled)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """`size` connections at most, kept `idle` seconds, lent `uses` times; `waiting` tasks wait `wait` seconds."""
+
+    size: int = 20
+    waiting: int = 1000
+    wait: float = 60.0
+    idle: float = 30.0
+    uses: int = 1000
+
+
+class Pool(Generic[C]):
+    """`open` makes a new connection; what it raises goes to whoever asked."""
+
+    def __init__(self, name: str, open: Callable[[], Awaitable[C]], limits: PoolLimits) -> None:
+        self._name = name
+        self._open = open
+        self._limits = limits
+        self._places = asyncio.Semaphore(limits.size)
+        self._waiting = 0
+        self._idle: list[tuple[C, float]] = []  # with the time it was given back, oldest first
+        self._sweep: asyncio.TimerHandle | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._generation = 0
+        self._closed = False
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @asynccontextmanager
+    async def lend(self, *, fresh: bool = False) -> AsyncIterator[C]:
+        """A connection, idle or new (`fresh`: only new). It is kept afterwards if it says that it is good.
+
+        Raises Failed when too many wait already, or for too long.
+        """
+        await self._enter()
+        try:
+            generation = self._generation
+            connection = None if fresh else self._take()
+            if connection is None:
+                connection = await self._open()
+            connection.uses += 1
+            done = False
+            try:
+                yield connection
+                done = True
+            finally:
+                keep = done and connection.good and generation == self._generation and not self._closed
+                self._give(connection, keep)
+        finally:
+            self._places.release()
+
+    def forget(self) -> None:
+        """Close what is idle, and what is lent when it comes back."""
+        self._generation += 1
+        idle, self._idle = self._idle, []
+        for connection, _ in idle:
+            connection.close()
+
+    async def close(self) -> None:
+        """Say goodbye on idle connections; what is lent is closed when it comes back."""
+        self._closed = True
+        if self._sweep:
+            self._sweep.cancel()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(connection.leave() for connection, _ in idle), *self._leaving)
+
+    async def _enter(self) -> None:
+        if self._closed:
+            raise Failed(again(451, "4.3.2", "shutting down", f"{self._name}: pool closed"))
+        if not self._places.locked():
+            await self._places.acquire()
+            return
+        if self._waiting >= self._limits.waiting:
+            raise Failed(again(451, "4.3.2", "too much mail for this server at once", f"{self._name}: queue full"))
+        self._waiting += 1
+        try:
+            await asyncio.wait_for(self._places.acquire(), self._limits.wait)
+        except TimeoutError:
+            raise Failed(again(451, "4.3.2", "the mail server is busy", f"{self._name}: no free connection")) from None
+        finally:
+            self._waiting -= 1
+
+    def _take(self) -> C | None:
+        while self._idle:
+            connection, since = self._idle.pop()
+            if connection.good and asyncio.get_running_loop().time() - since < self._limits.idle:
+                return connection
+            connection.close()
+        return None
+
+    def _give(self, connection: C, keep: bool) -> None:
+        if not keep:
+            connection.close()
+        elif connection.uses >= self._limits.uses:
+            self._say_goodbye(connection)
+        else:
+            loop = asyncio.get_running_loop()
+            self._idle.append((connection, loop.time()))
+            if self._sweep is None:
+                self._sweep = loop.call_later(self._limits.idle, self._sweep_idle)
+
+    def _sweep_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweep = None
+        too_old = loop.time() - self._limits.idle + 0.001
+        while self._idle and self._idle[0][1] <= too_old:
+            self._say_goodbye(self._idle.pop(0)[0])
+        if self._idle:
+            self._sweep = loop.call_at(self._idle[0][1] + self._limits.idle, self._sweep_idle)
+
+    def _say_goodbye(self, connection: C) -> None:
+        task = asyncio.get_running_loop().create_task(connection.leave())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
