@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,9 +32,10 @@ class Notes:
         return [fields["reason"] for name, fields in self.events if name == event]
 
 
-@pytest.fixture(params=["uvloop", "asyncio"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")
@@ -129,8 +130,10 @@ async def read_all(stream: Stream) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-async def no_stream_left() -> AsyncIterator[None]:
-    """Every test ends with nothing in the poller: what is opened is closed."""
+async def no_stream_left(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Every test ends with nothing in the poller: what is opened is closed. Deadlines are looked at more often."""
+    monkeypatch.setattr("onedomain.net.poller.SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("onedomain.net.stream.LINGER_SECONDS", 0.2)
     yield
     poller = Poller.running()
     for _ in range(100):

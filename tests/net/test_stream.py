@@ -122,26 +122,30 @@ async def test_a_fin_without_close_notify_is_an_end(two: Pair) -> None:
     assert await near.read() == b"still heard"
 
 
-async def test_a_reset_is_a_connection_error(two: Pair) -> None:
+async def test_a_reset_ends_reading_and_fails_writing(two: Pair) -> None:
     near, far = two
     near.wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     reading = asyncio.create_task(far.read())
     await asyncio.sleep(0)
     near.close()
+    if far.tls is None:
+        with pytest.raises(ConnectionError):
+            await reading
+    else:  # OpenSSL, told to take a bare FIN for the end, takes a reset for it too
+        assert await reading == b""
     with pytest.raises(ConnectionError):
-        await reading
-    with pytest.raises(ConnectionError):
-        await far.write(b"x")
+        for _ in range(2):
+            await far.write(b"x")
 
 
 async def test_after_a_failed_write_the_last_words_are_read(two: Pair) -> None:
     near, far = two
     await far.write(b"* BYE shutting down\r\n")
-    await far.aclose()
+    far.wire.half_close()
+    far.close()
     with pytest.raises(ConnectionError):
-        for _ in range(100):
+        for _ in range(2):  # the first is answered with a reset
             await near.write(b"a NOOP\r\n")
-            await asyncio.sleep(0.01)
     assert await read_all(near) == b"* BYE shutting down\r\n"
 
 
@@ -268,7 +272,7 @@ class TestStartTls:
         with pytest.raises(Failed, match="before the handshake"):
             await far.start_tls(server_tls.context, server_side=True)
 
-    async def test_plaintext_in_the_kernel_never_becomes_a_command(self, pair: Pair, server_tls: ServerContexts) -> None:
+    async def test_plaintext_in_the_kernel_is_no_command(self, pair: Pair, server_tls: ServerContexts) -> None:
         near, far = pair
         await near.write(b"STARTTLS\r\nMAIL FROM:<evil@example>\r\n")
         assert await far.read(10) == b"STARTTLS\r\n"

@@ -287,14 +287,23 @@ class Stream:
             self._poller.interest(self.fd, self._mask, mask)
             self._mask = mask
 
-    @property
-    def wanted(self) -> int:
-        return self._mask
+    def ask(self, *, reading: bool) -> None:
+        """Ask for what can happen next: something to read if `reading`, room for what push kept."""
+        self.want((self.wire.reads_on if reading else 0) | (self.wire.sends_on if self._out else 0))
 
     def take_over(self, callback: Callback) -> None:
         """From now on events go to `callback`, and no deadline is looked at."""
-        self._poller.attach(self.fd, callback)
-        self._poller.unwatch(self)
+        if not self.closed:
+            self._poller.attach(self.fd, callback)
+            self._poller.unwatch(self)
+
+    def take_back(self) -> None:
+        """The opposite: coroutines may be used again."""
+        if not self.closed:
+            self._poller.attach(self.fd, self._event)
+            self._poller.watch(self)
+            self._busy = True
+            self.ask(reading=False)
 
     async def readable(self) -> None:
         """Until there may be something to read."""

@@ -68,6 +68,10 @@ class Wire(Protocol):
         """Number of bytes taken, or BLOCKED: then the next call must begin with the same bytes and at least as many."""
         ...
 
+    def buffered(self) -> bool:
+        """Whether there is something to read that no event will tell of."""
+        ...
+
     def finish(self) -> None:
         """Say that nothing more comes: close_notify for TLS, then FIN. What the peer sends may be lost from here on."""
         ...
@@ -109,6 +113,9 @@ class PlainWire:
         except OSError as error:
             raise broken(error) from None
 
+    def buffered(self) -> bool:
+        return False
+
     def finish(self) -> None:
         self.half_close()
 
@@ -148,7 +155,9 @@ class TlsWire:
 
     def receive(self, limit: int) -> bytes | None:
         try:
-            return self.sock.read(limit)
+            data = self.sock.read(limit)
+            self.reads_on = IN
+            return data
         except ssl.SSLWantReadError:
             self.reads_on = IN
         except ssl.SSLWantWriteError:
@@ -161,7 +170,9 @@ class TlsWire:
 
     def receive_into(self, view: memoryview) -> int:
         try:
-            return self.sock.read(len(view), view)  # type: ignore[return-value]  # a count, when a buffer is given
+            count = self.sock.read(len(view), view)
+            self.reads_on = IN
+            return count  # type: ignore[return-value]  # a count, when a buffer is given
         except ssl.SSLWantReadError:
             self.reads_on = IN
         except ssl.SSLWantWriteError:
@@ -174,7 +185,9 @@ class TlsWire:
 
     def send(self, data: Bytes) -> int:
         try:
-            return self.sock.write(data)
+            sent = self.sock.write(data)
+            self.sends_on = OUT
+            return sent
         except ssl.SSLWantWriteError:
             self.sends_on = OUT
         except ssl.SSLWantReadError:
@@ -182,6 +195,9 @@ class TlsWire:
         except OSError as error:
             raise broken(error) from None
         return BLOCKED
+
+    def buffered(self) -> bool:
+        return self.sock.pending() > 0
 
     def finish(self) -> None:
         # unwrap() sends close_notify and then looks for the peer's, throwing away any data it finds instead.

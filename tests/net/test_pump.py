@@ -1,0 +1,333 @@
+"""Relays between real sockets: a client, the relay in the middle, a server; plain and TLS on each side."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from onedomain.model.failure import Failed, refuse
+from onedomain.net.pump import End, Relay, RelayResult, relay
+from onedomain.net.stream import Stream
+from onedomain.net.tls import ClientContexts, ServerContexts
+from tests.lab.tls import Certificate
+from tests.net.conftest import both_tls, read_all, read_exactly, stream_pair
+
+RESET = b"\1\0\0\0\0\0\0\0"  # struct linger: on, 0 s
+
+
+@dataclass
+class Three:
+    """client <-> (inner_client | relay | inner_server) <-> server"""
+
+    client: Stream
+    inner_client: Stream
+    inner_server: Stream
+    server: Stream
+    relay: Relay | None = None
+    task: asyncio.Task[RelayResult] | None = field(default=None)
+
+    def start(self, **options: Any) -> asyncio.Task[RelayResult]:
+        self.relay = Relay(self.inner_client, self.inner_server, **{"idle": 60.0, **options})
+        self.task = asyncio.create_task(self.relay.run())
+        return self.task
+
+    async def end(self) -> None:
+        self.client.close()
+        self.server.close()
+        if self.task is not None:
+            await asyncio.wait([self.task])
+
+
+Make = Callable[..., Awaitable[Three]]
+
+
+@pytest.fixture
+async def make(
+    client_tls: ClientContexts, server_tls: ServerContexts, certificate: Certificate
+) -> AsyncIterator[Make]:
+    made: list[Three] = []
+
+    async def three(sides: str = "plain-plain", **options: Any) -> Three:
+        client, inner_client = stream_pair(**options)
+        inner_server, server = stream_pair(**options)
+        ca = str(certificate.ca)
+        if sides.startswith("tls"):
+            await both_tls(client, inner_client, client_tls, server_tls, ca)
+        if sides.endswith("tls"):
+            await both_tls(inner_server, server, client_tls, server_tls, ca)
+        made.append(Three(client, inner_client, inner_server, server))
+        return made[-1]
+
+    yield three
+    for one in made:
+        await one.end()
+
+
+@pytest.fixture(params=["plain-plain", "tls-plain", "plain-tls", "tls-tls"])
+async def three(request: pytest.FixtureRequest, make: Make) -> Three:
+    return await make(request.param)
+
+
+async def test_words_go_both_ways(three: Three) -> None:
+    task = three.start()
+    for number in range(20):
+        await three.client.write(b"a%d NOOP\r\n" % number)
+        assert await three.server.read() == b"a%d NOOP\r\n" % number
+        await three.server.write(b"a%d OK\r\n" % number)
+        assert await three.client.read() == b"a%d OK\r\n" % number
+    await three.client.write(b"z LOGOUT\r\n")
+    assert await three.server.read() == b"z LOGOUT\r\n"
+    await three.server.write(b"* BYE\r\n")
+    await three.server.aclose()
+    assert await read_all(three.client) == b"* BYE\r\n"
+    result = await task
+    assert result.ended is End.SERVER
+    assert (result.upstream, result.downstream) == (10 * 9 + 10 * 10 + 10, 10 * 7 + 10 * 8 + 7)
+
+
+async def test_what_was_read_too_early_goes_first(three: Three) -> None:
+    three.inner_client.unread(b"a SELECT ")
+    three.inner_server.unread(b"* OK ready")
+    three.start()
+    await three.client.write(b"INBOX\r\n")
+    await three.server.write(b" now\r\n")
+    assert await read_exactly(three.server, 16) == b"a SELECT INBOX\r\n"
+    assert await read_exactly(three.client, 16) == b"* OK ready now\r\n"
+
+
+async def test_what_tls_has_deciphered_already_is_not_forgotten(three: Three) -> None:
+    await three.client.write(b"abcdefgh")
+    await three.server.write(b"ijklmnop")
+    three.inner_client.unread(await three.inner_client.read(3))
+    three.inner_server.unread(await three.inner_server.read(3))
+    three.start()
+    assert await read_exactly(three.server, 8) == b"abcdefgh"
+    assert await read_exactly(three.client, 8) == b"ijklmnop"
+
+
+async def test_bulk_both_ways_at_once(three: Three) -> None:
+    three.start()
+    up, down = bytes(range(256)) * 20_000, bytes(reversed(range(256))) * 30_000
+    results = await asyncio.gather(
+        three.client.write(up), three.server.write(down),
+        read_exactly(three.server, len(up)), read_exactly(three.client, len(down)),
+    )  # fmt: skip
+    assert results[2] == up
+    assert results[3] == down
+
+
+async def test_a_slow_reader_costs_no_memory(three: Three) -> None:
+    """100 MB through the relay; the slow reader stops now and then. What the relay keeps is bounded all the time."""
+    three.start()
+    size, chunk = 100_000_000, bytes(1_000_000)
+
+    async def produce() -> None:
+        for _ in range(size // len(chunk)):
+            await three.server.write(chunk)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    writing = asyncio.create_task(produce())
+    received = 0
+    while received < size:
+        received += len(await three.client.read(500_000))
+        assert three.inner_client.pending <= 65536
+    await writing
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
+
+
+async def test_a_stuck_reader_stops_the_writer(make: Make) -> None:
+    three = await make("plain-plain", receive=65536, send=65536)
+    three.start()
+    writing = asyncio.create_task(three.server.write(b"x" * 50_000_000))
+    taken = -1
+    while three.relay is not None and taken != three.relay._down.count:
+        taken = three.relay._down.count
+        await asyncio.sleep(0.05)
+    assert 0 < taken < 5_000_000
+    assert not writing.done()
+    writing.cancel()
+
+
+async def test_a_client_that_half_closes_gets_its_answers(three: Three) -> None:
+    task = three.start()
+    await three.client.write(b"a FETCH 1\r\nb LOGOUT\r\n")
+    three.client.wire.half_close()
+    assert await read_all(three.server) == b"a FETCH 1\r\nb LOGOUT\r\n"
+    await three.server.write(b"y" * 300_000)
+    await three.server.aclose()
+    assert len(await read_all(three.client)) == 300_000
+    assert (await task).ended is End.CLIENT
+
+
+async def test_a_client_that_goes_away_ends_it_at_the_server(three: Three) -> None:
+    task = three.start()
+    await three.client.aclose()
+    assert await read_all(three.server) == b""
+    await three.server.aclose()
+    assert (await task).ended is End.CLIENT
+
+
+async def test_a_server_that_stays_after_the_client_is_left(three: Three, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onedomain.net.pump.LAST_CALL_SECONDS", 0.1)
+    task = three.start()
+    await three.client.aclose()
+    result = await task
+    assert result.ended is End.CLIENT
+    assert "did not end" in result.reason
+
+
+async def test_commands_sent_right_before_a_reset_reach_the_server(three: Three) -> None:
+    """Clients say LOGOUT and are gone; what they asked for before must be done all the same."""
+    three.start()
+    await three.client.write(b"a STORE 1 +FLAGS (\\Deleted)\r\nb LOGOUT\r\n")
+    three.client.wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    await asyncio.sleep(0.05)
+    three.client.close()
+    await three.server.write(b"* 1 FETCH\r\n")
+    assert await read_all(three.server) == b"a STORE 1 +FLAGS (\\Deleted)\r\nb LOGOUT\r\n"
+
+
+async def test_last_words_of_a_server_that_no_longer_listens(three: Three) -> None:
+    task = three.start()
+    await three.server.write(b"* BYE shutting down\r\n")
+    # As a server does that is killed: its input unread, so that what we send it is answered with a reset.
+    three.inner_client.want(0)
+    three.server.wire.half_close()
+    three.server.close()
+    await three.client.write(b"a NOOP\r\n" * 1000)
+    assert await read_all(three.client) == b"* BYE shutting down\r\n"
+    await task
+
+
+async def test_a_server_reset_in_the_middle_ends_the_client_too(three: Three) -> None:
+    task = three.start()
+    three.server.write_nowait(b"* 1 FETCH (BODY[] {1000}\r\nabc")
+    assert await three.client.read()
+    three.server.wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    three.server.close()
+    assert await read_all(three.client) == b""
+    assert (await task).ended is End.SERVER
+
+
+async def test_a_client_reset_in_the_middle_of_bulk(three: Three) -> None:
+    task = three.start()
+    writing = asyncio.create_task(three.server.write(b"x" * 20_000_000))
+    await three.client.read()
+    three.client.wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    three.client.close()
+    await writing
+    assert await read_all(three.server) == b""
+    await three.server.aclose()
+    assert (await task).ended is End.CLIENT
+
+
+async def test_idle(three: Three) -> None:
+    task = three.start(idle=0.2)
+    await three.client.write(b"a NOOP\r\n")
+    result = await task
+    assert (result.ended, result.upstream) == (End.IDLE, 8)
+    assert await read_all(three.client) == b""
+
+
+async def test_words_put_the_idle_limit_off(three: Three) -> None:
+    task = three.start(idle=0.3)
+    for _ in range(10):
+        await three.client.write(b"a NOOP\r\n")
+        await asyncio.sleep(0.05)
+    assert not task.done()
+    assert (await task).ended is End.IDLE
+
+
+async def test_cut_says_why(three: Three) -> None:
+    task = three.start()
+    await three.server.write(b"* 5 EXISTS\r\n")
+    assert await three.client.read() == b"* 5 EXISTS\r\n"
+    assert three.relay is not None
+    three.relay.cut(b"* BYE your mailbox has moved\r\n", "epoch 2")
+    three.relay.cut(b"* BYE twice\r\n")
+    assert await read_all(three.client) == b"* BYE your mailbox has moved\r\n"
+    assert await read_all(three.server) == b""
+    assert await task == RelayResult(0, 12, End.CUT, "epoch 2")
+
+
+async def test_cut_with_a_client_that_reads_slowly(make: Make) -> None:
+    three = await make("plain-plain", receive=65536, send=65536)
+    task = three.start()
+    writing = asyncio.create_task(three.server.write(b"x" * 50_000_000))
+    while not three.inner_client.pending:
+        await asyncio.sleep(0)
+    assert three.relay is not None
+    three.relay.cut(b"* BYE\r\n")
+    assert (await read_all(three.client)).endswith(b"x* BYE\r\n")
+    assert (await task).ended is End.CUT
+    await asyncio.wait([writing])
+    assert isinstance(writing.exception(), ConnectionError)
+
+
+async def test_a_cancelled_relay_closes_both(three: Three) -> None:
+    task = three.start()
+    await asyncio.sleep(0.01)
+    task.cancel()
+    assert await read_all(three.client) == b""
+    assert await read_all(three.server) == b""
+
+
+class TestFilters:
+    async def test_one_that_looks(self, three: Three) -> None:
+        seen = bytearray()
+        three.inner_client.unread(b"early ")
+        three.start(upstream=seen.extend)
+        for byte in b"a NOOP\r\n":
+            await three.client.write(bytes([byte]))
+        assert await read_exactly(three.server, 14) == b"early a NOOP\r\n"
+        assert seen == b"early a NOOP\r\n"
+
+    async def test_one_that_changes_and_one_that_keeps_back(self, three: Three) -> None:
+        three.start(upstream=bytes.upper, downstream=lambda data: b"" if data == b"secret" else None)
+        await three.client.write(b"select")
+        assert await three.server.read() == b"SELECT"
+        await three.server.write(b"secret")
+        await asyncio.sleep(0.05)
+        await three.server.write(b"open")
+        assert await three.client.read() == b"open"
+
+    async def test_one_that_fails_is_told_to_the_caller(self, three: Three) -> None:
+        def scan(data: bytes) -> None:
+            raise Failed(refuse(500, "5.5.2", "Line too long"))
+
+        task = three.start(upstream=scan)
+        await three.client.write(b"x" * 100)
+        with pytest.raises(Failed, match="too long"):
+            await task
+        assert await read_all(three.server) == b""
+        assert await read_all(three.client) == b""
+
+
+async def test_without_a_handle(make: Make) -> None:
+    three = await make()
+    task = asyncio.create_task(relay(three.inner_client, three.inner_server, idle=10))
+    await three.client.write(b"hello")
+    assert await three.server.read() == b"hello"
+    await three.client.aclose()
+    await three.server.aclose()
+    assert (await task).upstream == 5
+
+
+async def test_five_hundred_idle_sessions(make: Make) -> None:
+    many = [await make() for _ in range(500)]
+    tasks = [one.start() for one in many]
+    await asyncio.sleep(0)
+    for one in many:
+        await one.client.write(b"still here")
+    for one in many:
+        assert await one.server.read() == b"still here"
+    for one in many:
+        await one.client.aclose()
+        await one.server.aclose()
+    assert {(await task).upstream for task in tasks} == {10}
