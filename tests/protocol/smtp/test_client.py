@@ -93,7 +93,7 @@ def test_parameters() -> None:
     # RFC 4954 section 4.1
     assert client.auth_plain("tim", "tanstaaftanstaaf", "test") == (
         b"AUTH PLAIN dGVzdAB0aW0AdGFuc3RhYWZ0YW5zdGFhZg==\r\n")
-    assert (client.auth_login(), client.auth_response("tim"), client.auth_response("")) == (
+    assert (client.auth_login(), client.auth_response(b"tim"), client.auth_response(b"")) == (
         b"AUTH LOGIN\r\n", b"dGlt\r\n", b"=\r\n")
 
 

@@ -12,13 +12,13 @@ backend's. Sans-IO.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
 from onedomain.model.failure import again
+from onedomain.protocol import sasl
 from onedomain.protocol.smtp.dot import DotStuffer
 from onedomain.protocol.smtp.reply import BadReply, Reply, ReplyReader
 from onedomain.protocol.smtp.xtext import encode_xtext
@@ -173,17 +173,14 @@ class SmtpClient:
 
     def auth_plain(self, login: str, password: str, authzid: str = "") -> bytes:
         """AUTH PLAIN with its initial response (RFC 4954, 4616)."""
-        if "\0" in login + password + authzid:
-            raise ValueError("NUL in credentials")
-        token = base64.b64encode(f"{authzid}\0{login}\0{password}".encode()).decode("ascii")
-        return self._command(Step.AUTH, "AUTH PLAIN", token)
+        return self._command(Step.AUTH, "AUTH PLAIN", sasl.encode(sasl.plain(login, password, authzid)).decode("ascii"))
 
     def auth_login(self) -> bytes:
         """AUTH LOGIN; after each 334 comes an `auth_response` with the login, then with the password."""
         return self._command(Step.AUTH, "AUTH LOGIN")
 
-    def auth_response(self, text: str) -> bytes:
-        return self._command(Step.AUTH, base64.b64encode(text.encode()).decode("ascii") or "=")
+    def auth_response(self, answer: bytes) -> bytes:
+        return self._command(Step.AUTH, sasl.encode(answer).decode("ascii") or "=")
 
     def xclient(self, attributes: dict[str, str]) -> bytes:
         """Postfix XCLIENT: NAME, ADDR, PORT, PROTO, HELO, LOGIN, DESTADDR, DESTPORT; "" is said as [UNAVAILABLE]."""

@@ -1,0 +1,162 @@
+"""The body of a message on its way in: where it ends and what may be in it (RFC 5321 sections 2.3.8, 4.5.2).
+
+Knows the end of data, dot-stuffing, and a listener's policy on bare CR and LF, NUL, long lines and size. Does not know
+commands, nor what a message means. Everything is searched in whole buffers; what is held back is at most four octets.
+
+The data ends at <CRLF>.<CRLF> and nowhere else. A client that can make another server see an end where we see none, or
+the other way round, puts commands of its own into somebody else's session (SMTP smuggling, 2023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from onedomain.model.failure import Failure, refuse
+
+MAX_LINE = 998  # RFC 5322 section 2.1.1, without the line end
+_END = b"\r\n.\r\n"
+
+
+class Bare(Enum):
+    """What becomes of a CR without LF, or a LF without CR."""
+
+    REFUSE = "refuse"
+    NORMALISE = "normalise"  # LF becomes CRLF; CR becomes a blank, as a line end in its place would split headers
+    PASS = "pass"
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPolicy:
+    """`max_size` in octets of the message; `overrun` how many more are read, and dropped, before we hang up."""
+
+    bare: Bare = Bare.REFUSE
+    long_lines: bool = True
+    nul: bool = False
+    max_size: int = 50 * 1024 * 1024
+    overrun: int = 50 * 1024 * 1024
+
+
+class BodyCheck:
+    """Applies the policy to a message in chunks cut anywhere. After the first failure nothing is handed out."""
+
+    def __init__(self, policy: BodyPolicy) -> None:
+        self._policy = policy
+        self.size = 0           # octets received
+        self.failure: Failure | None = None
+        self._after_cr = False  # the last octet was a CR; with NORMALISE it is held back
+        self._column = 0        # octets of the line so far
+
+    @property
+    def overrun(self) -> bool:
+        return self.size > self._policy.max_size + self._policy.overrun
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What is to be kept of the chunk: b"" once there is a failure."""
+        self.size += len(chunk)
+        if self.failure is None and chunk:
+            self.failure = self._find_fault(chunk)
+        if self.failure is not None:
+            return b""
+        if self._policy.bare is Bare.NORMALISE:
+            return self._normalised(chunk)
+        self._after_cr = chunk[-1:] == b"\r" if chunk else self._after_cr
+        return chunk
+
+    def end(self) -> bytes:
+        """Call once at the end: the rest that was held back. May set `failure`."""
+        if self.failure is not None or not self._after_cr:
+            return b""
+        if self._policy.bare is Bare.REFUSE:
+            self.failure = _BARE
+        return b" " if self._policy.bare is Bare.NORMALISE else b""
+
+    def _find_fault(self, chunk: bytes) -> Failure | None:
+        policy = self._policy
+        if self.size > policy.max_size:
+            return too_big(policy.max_size)
+        if not policy.nul and b"\0" in chunk:
+            return refuse(550, "5.6.0", "message contains a NUL octet")
+        if policy.bare is Bare.REFUSE and self._has_bare(chunk):
+            return _BARE
+        if not policy.long_lines and self._has_long_line(chunk):
+            return refuse(550, "5.6.0", f"message has a line of more than {MAX_LINE} octets")
+        return None
+
+    def _has_bare(self, chunk: bytes) -> bool:
+        pairs = chunk.count(b"\r\n")
+        feeds = chunk.count(b"\n")
+        returns = chunk.count(b"\r")
+        if chunk[-1] == 13:
+            returns -= 1  # not known before the next chunk
+        if self._after_cr:
+            if chunk[0] != 10:
+                return True
+            feeds -= 1
+        return feeds != pairs or returns != pairs
+
+    def _has_long_line(self, chunk: bytes) -> bool:
+        # From the start of a line, its end must be within 1000 octets: jump to the last one there, and on from there.
+        start, end = -self._column, len(chunk)
+        while start + MAX_LINE + 2 <= end:
+            feed = chunk.rfind(b"\n", max(start, 0), start + MAX_LINE + 2)
+            if feed < 0:
+                return True
+            start = feed + 1
+        last = chunk.rfind(b"\n", max(start, 0))
+        self._column = end - (last + 1 if last >= 0 else start)
+        return False
+
+    def _normalised(self, chunk: bytes) -> bytes:
+        if self._after_cr:
+            chunk = b"\r" + chunk
+        self._after_cr = chunk.endswith(b"\r")
+        if self._after_cr:
+            chunk = chunk[:-1]
+        pairs = chunk.count(b"\r\n")
+        if chunk.count(b"\n") == pairs == chunk.count(b"\r"):
+            return chunk
+        return b"\r\n".join(line.replace(b"\r", b" ") for line in chunk.replace(b"\r\n", b"\n").split(b"\n"))
+
+
+_BARE = refuse(550, "5.5.2", "message contains a bare CR or LF (lines must end in CRLF)")
+
+
+def too_big(limit: int) -> Failure:
+    return refuse(552, "5.3.4", f"message larger than {limit} octets")
+
+
+class DataReader:
+    """The octets between 354 and the final dot: finds the end and undoes dot-stuffing."""
+
+    def __init__(self) -> None:
+        # As if a line end had come before: then a dot at the very start is no special case.
+        self._held = b"\r\n"
+        self._skip = 2
+
+    def feed(self, data: bytes) -> tuple[bytes, int]:
+        """(body octets, how many octets of `data` belong to the body and its end; -1: all, and no end yet)."""
+        held = len(self._held)
+        if held:
+            data = self._held + data
+        end = data.find(_END)
+        if end >= 0:
+            return self._unstuffed(data[: end + 2]), end + len(_END) - held
+        hold = _overlap(data)
+        self._held = data[len(data) - hold:]
+        return self._unstuffed(data[: len(data) - hold]), -1
+
+    def _unstuffed(self, data: bytes) -> bytes:
+        if self._skip and data:
+            # `data` begins with the invented line end, or as much of it as was not held back: always all of it
+            data, self._skip = data.replace(b"\r\n.", b"\r\n"), 0
+            return data[2:]
+        return data.replace(b"\r\n.", b"\r\n")
+
+
+def _overlap(data: bytes) -> int:
+    """How many octets at the end of `data` may be the beginning of the end of data."""
+    for length in (4, 3, 2, 1):
+        if data.endswith(_END[:length]):
+            return length
+    return 0

@@ -1,0 +1,151 @@
+"""Bodies on their way in: the end of data and nothing but it; smuggling; the policy on line ends, lines, NUL, size."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onedomain.protocol.smtp.body import Bare, BodyCheck, BodyPolicy, DataReader
+from onedomain.protocol.smtp.dot import DotStuffer
+from tests.protocol.smtp.talk import pieces
+
+TABLE = [
+    (b".\r\n", b""),
+    (b"a\r\n.\r\n", b"a\r\n"),
+    (b"..\r\n.\r\n", b".\r\n"),
+    (b"...\r\n.\r\n", b"..\r\n"),
+    (b".a\r\n.\r\n", b"a\r\n"),
+    (b"\r\n.\r\n", b"\r\n"),
+    (b"\r\n\r\n.\r\n", b"\r\n\r\n"),
+    (b"a\r\n.\rb\r\n.\r\n", b"a\r\n\rb\r\n"),
+    (b"a\r\n.\nb\r\n.\r\n", b"a\r\n\nb\r\n"),
+    (b"a\r\r\n.\r\n", b"a\r\r\n"),
+    (b"\r.\r\n.\r\n", b"\r.\r\n"),
+]
+
+
+def read(*chunks: bytes) -> tuple[bytes, bytes]:
+    """(body, what follows its end)."""
+    reader = DataReader()
+    body = b""
+    for number, chunk in enumerate(chunks):
+        part, used = reader.feed(chunk)
+        body += part
+        if used >= 0:
+            return body, chunk[used:] + b"".join(chunks[number + 1:])
+    raise AssertionError(f"no end in {chunks!r}")
+
+
+@pytest.mark.parametrize(("wire", "body"), TABLE)
+def test_end_of_data_whole_and_at_every_cut(wire: bytes, body: bytes) -> None:
+    assert read(wire + b"QUIT\r\n") == (body, b"QUIT\r\n")
+    assert read(*(wire[i:i + 1] for i in range(len(wire)))) == (body, b"")
+    for cut in range(len(wire)):
+        assert read(wire[:cut], wire[cut:] + b"NOOP") == (body, b"NOOP")
+
+
+# Every sequence that some server has taken for the end of data (SEC Consult 2023, and Postfix's, Exim's and sendmail's
+# corrections): with us none of them is.
+SMUGGLED = [
+    b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\r.\n", b"\r\n\0.\r\n",
+    b"\r\n.\0\r\n",
+    b"\r\n.\r\r\n", b"\n\n.\r\n", b"\r\n. \r\n", b"\r\n.\x85", b"\x85.\x85", b"\r\r\n.\n", b"\n.\r\n.\n"]
+EVIL = b"MAIL FROM:<admin@foo.com>\r\nRCPT TO:<victim@foo.com>\r\nDATA\r\nevil\r\n"
+
+
+@pytest.mark.parametrize("ending", SMUGGLED)
+def test_nothing_is_smuggled(ending: bytes) -> None:
+    wire = b"Subject: x\r\n\r\nlure" + ending + EVIL + b".\r\n"
+    for chunks in ((wire,), tuple(wire[i:i + 1] for i in range(len(wire)))):
+        body, rest = read(*chunks)
+        assert rest == b""
+        assert b"MAIL FROM:<admin@foo.com>" in body
+
+
+@pytest.mark.parametrize("ending", [e for e in SMUGGLED if re.search(rb"(?<!\r)\n|\r(?!\n)", e)])
+def test_and_what_would_be_smuggled_further_is_refused(ending: bytes) -> None:
+    body, _ = read(b"lure" + ending + EVIL + b".\r\n")
+    check = BodyCheck(BodyPolicy())
+    check.feed(body)
+    check.end()
+    assert check.failure is not None and check.failure.code == 550
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"x", b"\0", b"\r\n.\r\n"]), max_size=30), st.data())
+@settings(max_examples=200, deadline=None)
+def test_what_a_client_stuffs_comes_out_again(parts: list[bytes], data: st.DataObject) -> None:
+    body = b"".join(parts) + b"\r\n"
+    stuffer = DotStuffer()
+    wire = stuffer.stuff(body) + stuffer.end() + b"QUIT"
+    cuts = data.draw(st.lists(st.integers(0, len(wire)), max_size=8))
+    assert read(*pieces(wire, cuts)) == (body, b"QUIT")
+
+
+def checked(policy: BodyPolicy, *chunks: bytes) -> tuple[bytes, BodyCheck]:
+    check = BodyCheck(policy)
+    kept = b"".join(check.feed(chunk) for chunk in chunks)
+    return kept + check.end(), check
+
+
+def simple(body: bytes, policy: BodyPolicy) -> bytes | None:
+    """The policy, said as slowly and plainly as possible; None: refused."""
+    if not policy.nul and b"\0" in body:
+        return None
+    if policy.bare is Bare.REFUSE and re.search(rb"(?<!\r)\n|\r(?!\n)", body):
+        return None
+    if not policy.long_lines and any(len(line.removesuffix(b"\r")) > 998 for line in body.split(b"\n")[:-1]):
+        return None
+    if policy.bare is Bare.NORMALISE:
+        body = re.sub(rb"\r(?!\n)", b" ", re.sub(rb"(?<!\r)\n", b"\r\n", body))
+    return body
+
+
+LINES = [b"\r", b"\n", b"\r\n", b"x", b"y" * 997, b"z" * 998, b"w" * 999, b"ab\r\ncd\r\n", b"\0", "①髙".encode("cp932")]
+
+
+@given(
+    st.lists(st.sampled_from(LINES), max_size=12), st.sampled_from(list(Bare)), st.booleans(), st.booleans(), st.data())
+@settings(max_examples=400, deadline=None)
+def test_policy_is_that_of_the_plain_one(
+        parts: list[bytes], bare: Bare, nul: bool, long_lines: bool, data: st.DataObject) -> None:
+    policy = BodyPolicy(bare=bare, nul=nul, long_lines=long_lines)
+    body = b"".join(parts) + b"\r\n"
+    cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=8))
+    kept, check = checked(policy, *pieces(body, cuts))
+    expected = simple(body, policy)
+    if expected is None:
+        assert check.failure is not None
+    else:
+        assert check.failure is None and kept == expected
+    assert check.size == len(body)
+
+
+@pytest.mark.parametrize("length", [998, 999])
+def test_long_line_at_every_cut(length: int) -> None:
+    body = b"short\r\n" + b"x" * length + b"\r\nshort\r\n"
+    policy = BodyPolicy(long_lines=False)
+    for cut in range(0, len(body), 7):
+        _, check = checked(policy, body[:cut], body[cut:])
+        assert (check.failure is not None) is (length > 998)
+    _, check = checked(policy, *(body[i:i + 1] for i in range(len(body))))
+    assert (check.failure is not None) is (length > 998)
+
+
+def test_a_lone_cr_at_the_very_end() -> None:
+    assert checked(BodyPolicy(), b"a\r")[1].failure is not None
+    assert checked(BodyPolicy(bare=Bare.NORMALISE), b"a\r")[0] == b"a "
+    assert checked(BodyPolicy(bare=Bare.PASS), b"a\r")[0] == b"a\r"
+
+
+def test_size_and_overrun() -> None:
+    policy = BodyPolicy(max_size=10, overrun=5)
+    _, check = checked(policy, b"12345678\r\n")
+    assert check.failure is None
+    kept, check = checked(policy, b"12345678\r\n", b"x", b"y")
+    assert check.failure is not None and check.failure.code == 552
+    assert kept == b"12345678\r\n" and not check.overrun
+    check.feed(b"1234")
+    assert check.overrun
