@@ -1,0 +1,63 @@
+"""A maildrop as one POP3 session sees it (RFC 1939 section 5): numbered messages, some marked as deleted.
+
+Knows numbers, sizes, UIDLs, marks and the answers made of them. Does not know where messages are kept or how they are
+removed. Numbers start at 1 and never change during a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`uid` is the home's; `size` in bytes with CRLF line ends, not dot-stuffed."""
+
+    uid: int
+    size: int
+    uidl: str
+
+
+class NoSuchMessage(LookupError):
+    """The text is fit for the client."""
+
+
+class Maildrop:
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
+        self._deleted: set[int] = set()
+
+    def entry(self, number: int) -> Entry:
+        """Raises NoSuchMessage, for a message marked as deleted too."""
+        if not 1 <= number <= len(self._entries):
+            raise NoSuchMessage(f"There is no message {number}, only {len(self._entries)}.")
+        if number in self._deleted:
+            raise NoSuchMessage(f"Message {number} is deleted.")
+        return self._entries[number - 1]
+
+    def delete(self, number: int) -> None:
+        self.entry(number)
+        self._deleted.add(number)
+
+    def reset(self) -> None:
+        self._deleted.clear()
+
+    @property
+    def deleted(self) -> tuple[Entry, ...]:
+        return tuple(self._entries[number - 1] for number in sorted(self._deleted))
+
+    def stat(self) -> tuple[int, int]:
+        """How many messages are not deleted, and their bytes."""
+        kept = self._kept()
+        return len(kept), sum(entry.size for _, entry in kept)
+
+    def listing(self) -> list[str]:
+        return [f"{number} {entry.size}" for number, entry in self._kept()]
+
+    def uidls(self) -> list[str]:
+        return [f"{number} {entry.uidl}" for number, entry in self._kept()]
+
+    def _kept(self) -> list[tuple[int, Entry]]:
+        deleted = self._deleted
+        return [(number, entry) for number, entry in enumerate(self._entries, 1) if number not in deleted]
