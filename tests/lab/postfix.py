@@ -165,7 +165,11 @@ class Postfix(Server):
     def queue(self) -> list[str]:
         """The ids of the messages that are still in the queue."""
         listing = subprocess.run(
-            ["postqueue", "-c", self.config, "-j"], check=True, capture_output=True, text=True, env={"PATH": search_path()}
+            ["postqueue", "-c", self.config, "-j"],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"PATH": search_path()},
         )
         return re.findall(r'"queue_id": "([^"]+)"', listing.stdout)
 

@@ -1,0 +1,101 @@
+"""From the acts of a ledger, what must be found and what may be. Pure: knows no file, no server."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tests.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE, REFUSED, STORE, UNKNOWN, Act, Sent
+
+
+@dataclass
+class Range:
+    """How many copies must be there at least, and may be there at most."""
+
+    least: int = 0
+    most: int = 0
+
+    def add(self, certain: bool) -> None:
+        self.least += certain
+        self.most += 1
+
+    def take(self, certain: bool) -> None:
+        self.least = max(0, self.least - 1)
+        if certain:
+            self.most = max(0, self.most - 1)
+
+    def __contains__(self, count: int) -> bool:
+        return self.least <= count <= self.most
+
+
+@dataclass
+class Expected:
+    """What one account must hold of one message. `flags` maps folder and flag to True, False, or None for unknown."""
+
+    account: str
+    token: str
+    total: Range = field(default_factory=Range)
+    folders: dict[str, Range] = field(default_factory=lambda: defaultdict(Range))
+    flags: dict[tuple[str, str], bool | None] = field(default_factory=dict)
+    sent: Sent | None = None
+    acts: list[Act] = field(default_factory=list)
+
+    @property
+    def in_doubt(self) -> bool:
+        return any(act.state == UNKNOWN for act in self.acts)
+
+
+def canonical(folder: str) -> str:
+    """INBOX is the same in any case: RFC 9051, 5.1."""
+    return "INBOX" if folder.upper() == "INBOX" else folder
+
+
+def expectations(acts: Iterable[Act], delivery_folder: str = "INBOX") -> dict[tuple[str, str], Expected]:
+    """Expectations by account and token. A refused act changes nothing, an unknown one widens what may be."""
+    expected: dict[tuple[str, str], Expected] = {}
+    for act in acts:
+        key = (act.account, act.token)
+        it = expected.setdefault(key, Expected(act.account, act.token))
+        it.acts.append(act)
+        it.sent = it.sent or act.sent
+        if act.state != REFUSED:
+            _apply(it, act, act.state == ACKED, delivery_folder)
+    return expected
+
+
+def _apply(it: Expected, act: Act, certain: bool, delivery_folder: str) -> None:
+    folder = canonical(act.folder or delivery_folder)
+    target = canonical(act.target or "")
+    if act.op in (DELIVER, APPEND):
+        it.total.add(certain)
+        it.folders[folder].add(certain)
+        if act.op == APPEND:
+            _note_flags(it, folder, act.added, True, certain)
+    elif act.op == COPY:
+        it.total.add(certain)
+        it.folders[target].add(certain)
+        _carry_flags(it, folder, target)
+    elif act.op == MOVE:
+        it.folders[folder].take(certain)
+        it.folders[target].add(certain)
+        _carry_flags(it, folder, target)
+    elif act.op == EXPUNGE:
+        it.total.take(certain)
+        it.folders[folder].take(certain)
+    elif act.op == STORE:
+        _note_flags(it, folder, act.added, True, certain)
+        _note_flags(it, folder, act.removed, False, certain)
+    else:
+        raise ValueError(f"no such act: {act.op}")
+
+
+def _note_flags(it: Expected, folder: str, flags: Iterable[str], value: bool, certain: bool) -> None:
+    for flag in flags:
+        it.flags[folder, flag.lower()] = value if certain else None
+
+
+def _carry_flags(it: Expected, source: str, target: str) -> None:
+    for (folder, flag), value in list(it.flags.items()):
+        if folder == source:
+            it.flags[target, flag] = value
