@@ -1,0 +1,65 @@
+"""`onedomain status`: which server is at fault?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.console import Group
+from rich.text import Text
+
+from onedomain.cli.common import AsJson, ConfigPath, ask_edge, console, duration, print_json, table
+from onedomain.cli.texts import say
+
+COLOURS = {"up": "green", "slow": "yellow", "draining": "blue", "refusing": "red", "silent": "red"}
+
+
+def status(config: ConfigPath, json: AsJson = False) -> None:
+    answer: dict[str, Any] = ask_edge(config, "status")
+    if json:
+        print_json(answer)
+    else:
+        console.print(render(answer))
+    if any(server["verdict"] in ("refusing", "silent") for server in answer["servers"]):
+        raise typer.Exit(1)
+
+
+def render(answer: dict[str, Any]) -> Group:
+    """Two tables: edges (this one and its peers), and servers as this edge sees them."""
+    edges = table(
+        ["edge", "up_for", "workers", "sessions", "queue", "oldest", "directory", "why"],
+        (edge_row(edge) for edge in [answer, *answer["peers"]]),
+    )
+    servers = table(
+        ["server", "kind", "verdict", "since", "answers", "in_flight", "waiting", "accounts", "why"],
+        (server_row(server) for server in answer["servers"]),
+    )
+    return Group(edges, "", servers)
+
+
+def edge_row(edge: dict[str, Any]) -> list[object]:
+    if "error" in edge:
+        return [edge["edge"], "", "", "", "", "", "", Text(edge["error"], "red")]
+    directory = edge["directory"]
+    known = f"{directory['accounts']} {say('accounts')}"
+    if directory["source"] != "database":
+        known += f" ({directory['source']}, {duration(directory['age'])})"
+    queue = edge["queue"]
+    return [edge["edge"], duration(edge["uptime"]), len(edge["workers"]), sum(edge["sessions"].values()),
+            queue["messages"], duration(queue["oldest"]) if queue["messages"] else "", known, ""]
+
+
+def server_row(server: dict[str, Any]) -> list[object]:
+    verdict = Text(server["verdict"], COLOURS.get(server["verdict"], ""))
+    return [server["name"], server["kind"], verdict, duration(server["since"]),
+            duration(server["seconds"]), server["in_flight"], server["waiting"], server["accounts"], server["reason"]]
+
+
+def reload(config: ConfigPath, json: AsJson = False) -> None:
+    answer: dict[str, Any] = ask_edge(config, "reload")
+    if json:
+        print_json(answer)
+        return
+    console.print(say("reloaded"))
+    if answer["restart_needed"]:
+        console.print(say("restart_needed", what=", ".join(answer["restart_needed"])), markup=False)
