@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.lab.cyrus import Cyrus
+from tests.lab.disk import SmallDisk
 from tests.lab.dovecot import Dovecot
+from tests.lab.netns import Network
 from tests.lab.postfix import Postfix
 from tests.lab.postgres import Postgres
 from tests.lab.process import Server
+from tests.lab.relay import Relay
 from tests.lab.sink import Sink
 from tests.lab.tls import Authority, Certificate
 
@@ -75,7 +78,7 @@ def _factory(kind: type[Server]) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def start_dovecot() -> Iterator[Callable[..., Dovecot]]:
-    """`start_dovecot(**options)`: another Dovecot, see tests/lab/dovecot.py; `start=False` leaves the start to the test."""
+    """`start_dovecot(**options)`: another Dovecot; `start=False` leaves the start to the test."""
     yield from _factory(Dovecot)  # type: ignore[misc]
 
 
@@ -158,3 +161,41 @@ def authority() -> Iterator[Authority]:
 def certificate(authority: Authority) -> Certificate:
     """For localhost, 127.0.0.1 and *.example.com."""
     return authority.issue("localhost", "*.example.com")
+
+
+@pytest.fixture
+def start_relay() -> Iterator[Callable[..., Relay]]:
+    """`start_relay(host, port, delay=0.05)`: a line to a server that can be slow, hang, break or lose an answer."""
+    with ExitStack() as stack:
+
+        def start(to_host: str, to_port: int, **options: float | str) -> Relay:
+            relay = Relay(to_host, to_port, **options)  # type: ignore[arg-type]
+            stack.callback(relay.stop)
+            relay.start()
+            return relay
+
+        yield start
+
+
+@pytest.fixture
+def make_network() -> Iterator[Callable[..., Network]]:
+    """`make_network("edge", "primary", "replica")`: hosts whose cables can be pulled.
+
+    Ask for it before the servers that run in it (fixtures end in reverse order).
+    """
+    with ExitStack() as stack:
+
+        def make(*names: str) -> Network:
+            network = Network(*names)
+            stack.callback(network.close)
+            return network
+
+        yield make
+
+
+@pytest.fixture
+def small_disk(lab_folder: Path) -> Iterator[SmallDisk]:
+    """Eight megabytes at `small_disk.folder`."""
+    disk = SmallDisk(lab_folder / "disk")
+    yield disk
+    disk.close()

@@ -1,11 +1,12 @@
 """Ports on loopback that nobody else takes, also not another test process at the same moment.
 
-Below the kernel's range for outgoing connections (32768 and up), so that no connection of anybody's lands on one. A claim
-is an abstract unix socket named after the port: exclusive between processes, gone with the process that held it.
+Below the kernel's range for outgoing connections (32768 and up), so that no connection of anybody's lands on one. A
+claim is an abstract unix socket named after the port: exclusive between processes, gone with the process that held it.
 """
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 
@@ -47,7 +48,10 @@ def _is_free(host: str, port: int) -> bool:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((host, port))
-        except OSError:
+        except OSError as failure:
+            # An address inside a network namespace: nobody else's servers are there.
+            if failure.errno == errno.EADDRNOTAVAIL:
+                return True
             release_port(port)
             return False
     return True

@@ -16,7 +16,7 @@ OWNER = "postgres"
 
 
 class Postgres(Server):
-    """One cluster. `durable=False` gives up fsync for speed; what kill -9 leaves in the page cache survives either way."""
+    """One cluster. `durable=False` gives up fsync for speed; what is in the page cache survives a kill either way."""
 
     kind = "postgres"
 

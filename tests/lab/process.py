@@ -192,7 +192,7 @@ class Server:
             self.tree.terminate()
 
     def kill(self) -> None:
-        """SIGKILL for every process of the instance at once, as if the machine lost its power (but not its disk cache)."""
+        """SIGKILL for every process of the instance at once: a power cut, but for the disk cache, which survives."""
         if self.tree:
             self.tree.kill()
 

@@ -1,7 +1,7 @@
 """Mail as it is: generated from a seed, so that the same seed and number give the same bytes again.
 
 Knows what real messages look like, Japanese ones above all; knows nothing of SMTP, of servers, or of the ledger.
-Every message has From, To, Date and Message-ID, since servers add the ones that are missing, and ends its lines in CRLF.
+Every message has From, To, Date and Message-ID, since servers add what is missing, and ends its lines in CRLF.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ UTF8_SENDERS = ("日本@例え.テスト", "büro@example.org")
 
 @dataclass(frozen=True)
 class Message:
-    """`data` is what follows DATA, before dot-stuffing. Without `final_newline` it can only be sent with BDAT or APPEND."""
+    """`data` is what follows DATA, before dot-stuffing. Without `final_newline` it has to be sent with BDAT."""
 
     token: str
     kind: str

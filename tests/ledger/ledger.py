@@ -105,7 +105,7 @@ class Ledger:
 
 
 def read(path: Path | str) -> list[Act]:
-    """Every act in the order of its beginning, with its outcome. A torn last line is passed over, any other is an error."""
+    """Every act in the order of its beginning, with its outcome. A torn last line is passed over."""
     acts: dict[str, dict[str, Any]] = {}
     for line in _lines(Path(path)):
         known = acts.setdefault(line["id"], {})

@@ -1,6 +1,6 @@
-"""Sends mail as many hosts do at once, and keeps the ledger of it. Also a program: `python -m tests.ledger.load --help`.
+"""Sends mail as many hosts do at once, and keeps the ledger of it.
 
-Knows what a sender is to know: who got what, and which answers never came.
+Also a program: `python -m tests.ledger.load --help`. Knows what a sender is to know: who got what, and which answers never came.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Wire:
         implicit: bool = False,
         login: tuple[str, str] | None = None,
     ) -> Wire:
-        """Connect, greet, secure the line if `tls` is given (by STARTTLS unless `implicit`), and log in by AUTH PLAIN."""
+        """Connect, greet, go to TLS if `tls` is given (by STARTTLS unless `implicit`), and log in by AUTH PLAIN."""
         try:
             async with asyncio.timeout(timeout):
                 reader, writer = await asyncio.open_connection(
