@@ -6,6 +6,7 @@ import typer
 
 from onedomain import __version__
 from onedomain.cli import queue
+from onedomain.cli.init import init
 from onedomain.cli.status import reload, status
 from onedomain.cli.texts import say
 from onedomain.cli.trace import trace
@@ -13,6 +14,7 @@ from onedomain.cli.trace import trace
 app = typer.Typer(name="onedomain", help=say("help"), no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False)
 
+app.command(help=say("init_help"))(init)
 app.command(help=say("status_help"))(status)
 app.command(help=say("trace_help"))(trace)
 app.command(help=say("reload_help"))(reload)

@@ -1,0 +1,72 @@
+"""What the children of a supervisor inherit: everything that has to be made before the fork.
+
+Knows sockets, TLS contexts and shared memory. Does not know what is done with them.
+
+Each worker has a listening socket of its own for each port (SO_REUSEPORT), and the supervisor keeps them all:
+connections that come while a worker is being replaced wait in its queue instead of being refused.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+
+from onedomain.app.supervisor import Beats
+from onedomain.config import Config, ListenerValues
+from onedomain.model.failure import Failed, give_up
+from onedomain.net.listen import bind
+from onedomain.net.shared import SharedTable
+from onedomain.net.tls import CertificateFiles, ServerContexts
+
+ANY = ("0.0.0.0", "::")
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """`sockets[slot]` is a list of (listener, socket). `contexts` is None where no certificate is configured."""
+
+    sockets: list[list[tuple[ListenerValues, socket.socket]]]
+    contexts: ServerContexts | None
+    connections: SharedTable
+    penalties: SharedTable
+    beats: Beats
+
+    @property
+    def workers(self) -> int:
+        return len(self.sockets)
+
+    @property
+    def keeper_beat(self) -> int:
+        return self.workers
+
+
+def worker_count(config: Config) -> int:
+    return config.file.edge.workers or os.cpu_count() or 1
+
+
+def inherit(config: Config) -> Inherited:
+    """Opens every port for every worker. Raises Failed with the listener's name, CertificateError."""
+    count = worker_count(config)
+    contexts = server_contexts(config)
+    sockets = [[(listener, sock) for listener in config.listeners for sock in _open(listener)] for _ in range(count)]
+    return Inherited(sockets, contexts, SharedTable(workers=count), SharedTable(workers=count), Beats(count + 1))
+
+
+def server_contexts(config: Config) -> ServerContexts | None:
+    files = [CertificateFiles(str(table.certificate), str(table.key), tuple(table.names))
+             for table in config.tls.certificate]
+    return ServerContexts(files) if files else None
+
+
+def _open(listener: ListenerValues) -> list[socket.socket]:
+    """One socket, or one per family where the address is open. No IPv6 on the machine is no error then."""
+    opened = []
+    for host in [listener.address] if listener.address else ANY:
+        try:
+            opened.append(bind(host, listener.port))
+        except OSError as error:
+            if not listener.address and host == "::" and opened:
+                continue
+            raise Failed(give_up(421, "4.3.5", "cannot listen", f"{listener.name}: {error.strerror or error}")) from error
+    return opened
