@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 from functools import partial
+from typing import Any
 
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Seen
@@ -124,10 +125,9 @@ async def _resolve(endpoint: Endpoint, limit: float) -> list[Place]:
         except OSError:
             continue
         return [(family, (endpoint.host, endpoint.port))]
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout_at(limit):
-            found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+            found = await _look_up(endpoint)
     except TimeoutError:
         raise DialFailed(endpoint, Seen.SILENT, f"the name {endpoint.host} was not resolved in time", "4.4.3") from None
     except (socket.gaierror, UnicodeError) as error:
@@ -138,9 +138,14 @@ async def _resolve(endpoint: Endpoint, limit: float) -> list[Place]:
     others = [(family, address) for family, _, _, _, address in found if family is not first]
     mixed: list[Place] = []
     while ours or others:
-        mixed += ours[:1] + others[:1]  # type: ignore[arg-type]  # AF_INET and AF_INET6 only: their addresses are tuples
+        mixed += ours[:1] + others[:1]
         del ours[:1], others[:1]
     return mixed
+
+
+async def _look_up(endpoint: Endpoint) -> list[Any]:
+    """getaddrinfo, in a thread: /etc/hosts and the resolver's own rules count."""
+    return await asyncio.get_running_loop().getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
 
 
 async def _connect_one(

@@ -129,6 +129,12 @@ def _mapped(address: IP) -> IP:
     return address if address.version == 6 else ipaddress.IPv6Address(f"::ffff:{address}")
 
 
+def _text(address: IP) -> str:
+    """A mapped IPv4 address as what it is: limits and logs must know it again."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
 def _v2_length(data: bytes) -> int:
     return int.from_bytes(data[14:16], "big")
 
@@ -152,7 +158,7 @@ def _host(word: bytes, version: int) -> str:
         raise ProxyError("no address in PROXY line") from None
     if address.version != version or b"%" in word:
         raise ProxyError("address of another family in PROXY line")
-    return str(address)
+    return _text(address)
 
 
 def _port(word: bytes) -> int:
@@ -172,6 +178,6 @@ def _parse_v2(command: int, family: int, body: bytes) -> ProxyHeader:
         return ProxyHeader(2, None, None)  # section 2.2: unspecified and unix; datagrams can't be meant
     if len(body) < 2 * size + 4:
         raise ProxyError("PROXY header too short for its addresses")
-    source, destination = (str(ipaddress.ip_address(part)) for part in (body[:size], body[size : 2 * size]))
+    source, destination = (_text(ipaddress.ip_address(part)) for part in (body[:size], body[size : 2 * size]))
     source_port, destination_port = struct.unpack_from("!HH", body, 2 * size)
     return ProxyHeader(2, (source, source_port), (destination, destination_port))
