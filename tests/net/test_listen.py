@@ -1,0 +1,314 @@
+"""Listeners: limits, PROXY headers, exhaustion, failing handlers, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+from typing import Any
+
+import pytest
+
+from onedomain.net.listen import Limits, Listener, address_key, bind
+from onedomain.net.shared import SharedTable
+from onedomain.net.stream import Stream
+from onedomain.net.tls import ClientContexts, ServerContexts
+from onedomain.protocol.proxy import build_v1, build_v2
+from tests.lab.tls import Certificate
+from tests.net.conftest import Notes, listening, read_all
+
+LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
+CLIENT, EDGE = ("192.0.2.7", 50000), ("198.51.100.1", 993)
+
+
+async def connect(listener: Listener) -> Stream:
+    sock = socket.create_connection(listener.address)
+    return Stream(sock)
+
+
+async def greet(stream: Stream) -> None:
+    await stream.write(f"* OK {stream.peer[0]} {stream.local[0]}\r\n".encode())
+    while data := await stream.read():
+        if data == b"QUIT\r\n":
+            await stream.write(b"* BYE\r\n")
+            return
+
+
+async def test_a_session_from_hello_to_bye(notes: Notes) -> None:
+    async with listening(greet, notes) as listener:
+        stream = await connect(listener)
+        assert await stream.read() == b"* OK 127.0.0.1 127.0.0.1\r\n"
+        assert listener.sessions == 1
+        await stream.write(b"QUIT\r\n")
+        assert await read_all(stream) == b"* BYE\r\n"
+        stream.close()
+    assert listener.sessions == 0
+    assert notes.events == []
+
+
+async def test_accepted_sockets_inherit_what_was_set_once() -> None:
+    options: list[int] = []
+
+    async def look(stream: Stream) -> None:
+        sock = stream.wire.sock
+        options.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        options.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        options.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
+
+    async with listening(look) as listener:
+        stream = await connect(listener)
+        assert await stream.read() == b""
+        stream.close()
+    assert options == [1, 1, 120]
+
+
+async def test_two_sockets_share_a_port() -> None:
+    with bind("127.0.0.1", 0) as first, bind("127.0.0.1", first.getsockname()[1]) as second:
+        assert first.getsockname() == second.getsockname()
+
+
+async def test_one_session_too_many_is_told(notes: Notes) -> None:
+    limits = Limits(sessions=2, farewell=b"* BYE too many\r\n")
+    async with listening(greet, notes, limits=limits) as listener:
+        good = [await connect(listener) for _ in range(2)]
+        for stream in good:
+            assert (await stream.read()).startswith(b"* OK")
+        third = await connect(listener)
+        assert await read_all(third) == b"* BYE too many\r\n"
+        await good[0].aclose()
+        while listener.sessions == 2:
+            await asyncio.sleep(0.01)
+        fourth = await connect(listener)
+        assert (await fourth.read()).startswith(b"* OK")
+        for stream in (*good, third, fourth):
+            stream.close()
+    assert notes.reasons("connection refused") == ["too many sessions"]
+
+
+async def test_one_address_has_its_share_over_all_workers(notes: Notes) -> None:
+    counts = SharedTable(1024, 2)
+    counts.start(1)
+    counts.add("127.0.0.1", 1)  # the other worker has one already
+    counts.start(0)
+    limits = Limits(per_address=3, farewell=b"421 too many\r\n")
+    async with listening(greet, notes, limits=limits, counts=counts) as listener:
+        good = [await connect(listener) for _ in range(2)]
+        for stream in good:
+            assert (await stream.read()).startswith(b"* OK")
+        third = await connect(listener)
+        assert await read_all(third) == b"421 too many\r\n"
+        assert counts.total("127.0.0.1") == 3
+        for stream in (*good, third):
+            stream.close()
+    assert counts.total("127.0.0.1") == 1
+    assert notes.reasons("connection refused") == ["too many connections from this address"]
+
+
+def test_what_counts_as_one_address() -> None:
+    assert address_key("192.0.2.7") == address_key("::ffff:192.0.2.7") == "192.0.2.7"
+    assert address_key("2001:db8:1:2:3:4:5:6") == address_key("2001:db8:1:2::1") == "2001:db8:1:2::"
+    assert address_key("fe80::1%eth0") == "fe80::"
+    assert address_key("/run/socket") == "/run/socket"
+
+
+@pytest.mark.parametrize("build", [build_v1, build_v2])
+async def test_a_trusted_peer_tells_who_the_client_is(build: Any) -> None:
+    async with listening(greet, proxy_from=LOOPBACK) as listener:
+        stream = await connect(listener)
+        await stream.write(build(CLIENT, EDGE) + b"QUIT\r\n")
+        assert await read_all(stream) == b"* OK 192.0.2.7 198.51.100.1\r\n* BYE\r\n"
+        stream.close()
+
+
+async def test_a_proxy_header_byte_by_byte() -> None:
+    async with listening(greet, proxy_from=LOOPBACK) as listener:
+        stream = await connect(listener)
+        for byte in build_v1(CLIENT, EDGE):
+            await stream.write(bytes([byte]))
+            await asyncio.sleep(0)
+        assert await stream.read() == b"* OK 192.0.2.7 198.51.100.1\r\n"
+        stream.close()
+
+
+async def test_a_health_check_of_the_proxy_has_its_own_address() -> None:
+    async with listening(greet, proxy_from=LOOPBACK) as listener:
+        stream = await connect(listener)
+        await stream.write(build_v2(None, None))
+        assert await stream.read() == b"* OK 127.0.0.1 127.0.0.1\r\n"
+        stream.close()
+
+
+async def test_tls_behind_a_proxy_header_in_one_packet(
+    server_tls: ServerContexts, client_tls: ClientContexts, certificate: Certificate
+) -> None:
+    """Not one byte of the handshake may be read with the header."""
+    async with listening(greet, proxy_from=LOOPBACK, tls=server_tls.context) as listener:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client_tls.get(str(certificate.ca)).wrap_bio(incoming, outgoing, server_hostname="mail.example")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        stream = await connect(listener)
+        await stream.write(build_v2(CLIENT, EDGE) + outgoing.read())
+        while True:
+            incoming.write(await stream.read())
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                continue
+        await stream.write(outgoing.read())
+        text = b""
+        while not text:
+            try:
+                text = tls.read(100)
+            except ssl.SSLWantReadError:
+                incoming.write(await stream.read())
+        assert text == b"* OK 192.0.2.7 198.51.100.1\r\n"
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (b"EHLO liar\r\n" * 2, "no PROXY header"),
+        (b"PROXY TCP4 1.2.3.4\r\n", "PROXY line is not"),
+        (b"", "closed before the PROXY header"),
+        (None, "no PROXY header in time"),
+    ],
+)
+async def test_a_trusted_peer_without_a_header_is_not_believed(
+    sent: bytes | None, reason: str, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onedomain.net.listen.PROXY_SECONDS", 0.2)
+    async with listening(greet, notes, proxy_from=LOOPBACK) as listener:
+        stream = await connect(listener)
+        if sent is not None:
+            await stream.write(sent)
+            stream.wire.half_close()
+        assert await read_all(stream) == b""
+        stream.close()
+    assert notes.reasons("connection refused")[0].startswith(reason)
+
+
+async def test_anybody_else_s_header_is_just_bytes() -> None:
+    async def echo(stream: Stream) -> None:
+        await stream.write(stream.peer[0].encode() + b" " + await stream.read())
+
+    async with listening(echo, proxy_from=[ipaddress.ip_network("10.0.0.0/8")]) as listener:
+        stream = await connect(listener)
+        header = build_v1(CLIENT, EDGE)
+        await stream.write(header)
+        assert await read_all(stream) == b"127.0.0.1 " + header
+        stream.close()
+
+
+async def test_a_failing_handler_is_told_and_hurts_nobody(notes: Notes) -> None:
+    async def fail(stream: Stream) -> None:
+        if await stream.read() == b"fail\r\n":
+            raise ZeroDivisionError("bug")
+        await greet(stream)
+
+    loud: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: loud.append(context))
+    async with listening(fail, notes) as listener:
+        other, bad = await connect(listener), await connect(listener)
+        await bad.write(b"fail\r\n")
+        assert await read_all(bad) == b""
+        await other.write(b"go\r\n")
+        assert (await other.read()).startswith(b"* OK")
+        other.close()
+        bad.close()
+    assert notes.reasons("session failed") == ["ZeroDivisionError: bug"]
+    assert isinstance(loud[0]["exception"], ZeroDivisionError)
+
+
+async def test_a_lost_connection_is_a_note_and_no_alarm(notes: Notes, server_tls: ServerContexts) -> None:
+    async with listening(greet, notes, tls=server_tls.context) as listener:
+        stream = await connect(listener)
+        await stream.write(b"EHLO plain\r\n")
+        await read_all(stream)
+        stream.close()
+    assert len(notes.reasons("connection lost")) == 1
+
+
+class Exhausted:
+    """A listening socket whose accept fails for a while, as it does when the process has no descriptor left."""
+
+    def __init__(self, sock: socket.socket, times: int, code: int) -> None:
+        self._sock, self._times, self._code = sock, times, code
+
+    def accept(self) -> Any:
+        if self._times:
+            self._times -= 1
+            raise OSError(self._code, "too many open files")
+        return self._sock.accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+async def test_out_of_descriptors_accepting_pauses(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onedomain.net.listen.PAUSE_SECONDS", 0.1)
+    listener = Listener(Exhausted(bind("127.0.0.1", 0), 2, errno.EMFILE), greet, trace=notes)  # type: ignore[arg-type]
+    listener.start()
+    stream = await connect(listener)
+    assert (await stream.read()).startswith(b"* OK")
+    assert len(notes.reasons("accept paused")) == 2
+    stream.close()
+    await listener.drain(1)
+
+
+async def test_a_connection_that_is_gone_before_it_is_accepted(notes: Notes) -> None:
+    listener = Listener(Exhausted(bind("127.0.0.1", 0), 1, errno.ECONNABORTED), greet, trace=notes)  # type: ignore[arg-type]
+    listener.start()
+    stream = await connect(listener)
+    assert (await stream.read()).startswith(b"* OK")
+    assert notes.events == []
+    stream.close()
+    await listener.drain(1)
+
+
+async def test_drain_waits_for_sessions_and_takes_no_more() -> None:
+    async with listening(greet) as listener:
+        stream, waiting = await connect(listener), await connect(listener)
+        await stream.read()
+        draining = asyncio.create_task(listener.drain(10))
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionRefusedError):
+            await connect(listener)
+        assert (await waiting.read()).startswith(b"* OK"), "who stood in the queue is served"
+        for one in (stream, waiting):
+            await one.write(b"QUIT\r\n")
+            assert await read_all(one) == b"* BYE\r\n"
+            one.close()
+        assert await draining == 0
+
+
+async def test_drain_cuts_who_stays() -> None:
+    async with listening(greet) as listener:
+        streams = [await connect(listener) for _ in range(3)]
+        for stream in streams:
+            await stream.read()
+        assert await listener.drain(0.1) == 3
+        for stream in streams:
+            assert await read_all(stream) == b""
+            stream.close()
+
+
+async def test_a_thousand_connections_at_once() -> None:
+    async def one(listener: Listener, number: int) -> bytes:
+        sock = socket.socket()
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, listener.address)
+        stream = Stream(sock, peer=listener.address)
+        await stream.read()
+        await stream.write(b"QUIT\r\n")
+        answer = await read_all(stream)
+        stream.close()
+        return answer
+
+    async with listening(greet) as listener:
+        answers = await asyncio.gather(*(one(listener, number) for number in range(1000)))
+    assert set(answers) == {b"* BYE\r\n"}

@@ -1,0 +1,120 @@
+"""The poller: one per loop, failing callbacks, descriptors used anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+import uvloop
+
+from onedomain.net.poller import IN, OUT, Poller
+from onedomain.net.stream import Stream
+
+
+async def test_one_per_loop() -> None:
+    assert Poller.running() is Poller.running()
+
+
+def test_a_closed_loop_s_poller_is_let_go() -> None:
+    async def open_one() -> Poller:
+        near, far = socket.socketpair()
+        with near, far:
+            poller = Poller.running()
+            poller.attach(near.fileno(), lambda _: None)
+            return poller
+
+    first = uvloop.run(open_one())
+    assert first._epoll.closed is False
+    second = uvloop.run(open_one())
+    assert second is not first
+    assert first._epoll.closed is True
+
+
+async def test_a_failing_callback_is_told_and_the_others_go_on() -> None:
+    poller = Poller.running()
+    loud: list[dict[str, Any]] = []
+    poller.loop.set_exception_handler(lambda _, context: loud.append(context))
+    pairs = [socket.socketpair() for _ in range(3)]
+    seen: list[int] = []
+
+    def callback(fd: int) -> None:
+        poller.detach(fd, IN)
+        seen.append(fd)
+        if len(seen) == 1:
+            raise ZeroDivisionError
+
+    for near, far in pairs:
+        fd = near.fileno()
+        poller.attach(fd, lambda _, fd=fd: callback(fd))
+        poller.interest(fd, 0, IN)
+        far.send(b"x")
+    while len(seen) < 3:
+        await asyncio.sleep(0)
+    assert sorted(seen) == sorted(near.fileno() for near, _ in pairs)
+    assert len(loud) == 1
+    for near, far in pairs:
+        near.close()
+        far.close()
+
+
+async def test_a_failing_sweep_does_not_end_sweeping() -> None:
+    poller = Poller.running()
+    poller.loop.set_exception_handler(lambda *_: None)
+    swept = asyncio.Event()
+
+    class Bad:
+        turns = 0
+
+        def sweep(self, now: float) -> None:
+            self.turns += 1
+            if self.turns == 3:
+                swept.set()
+            raise ZeroDivisionError
+
+    bad = Bad()
+    poller.watch(bad)
+    await asyncio.wait_for(swept.wait(), 5)
+    poller.unwatch(bad)
+
+
+async def test_interest_in_nothing_leaves_the_epoll() -> None:
+    """A mask of 0 would still report a hang-up, at every turn of the loop."""
+    poller = Poller.running()
+    near, far = socket.socketpair()
+    calls: list[int] = []
+    poller.attach(near.fileno(), calls.append)
+    poller.interest(near.fileno(), 0, IN | OUT)
+    poller.interest(near.fileno(), IN | OUT, 0)
+    far.close()
+    await asyncio.sleep(0.05)
+    assert calls == []
+    poller.detach(near.fileno(), 0)
+    near.close()
+
+
+async def test_an_idle_process_sleeps() -> None:
+    """Open sessions, half-closed ones, broken ones: none of them may keep the processor busy."""
+    streams = []
+    for number in range(30):
+        near, far = socket.socketpair()
+        stream = Stream(near, peer=("test", number))
+        streams.append(stream)
+        reading = asyncio.create_task(stream.read())
+        await asyncio.sleep(0)
+        far.send(b"one")
+        await reading
+        if number % 3:
+            far.send(b"two")
+        if number % 3 == 2:
+            far.close()
+        else:
+            streams.append(Stream(far, peer=("test", number)))
+    await asyncio.sleep(0.05)
+    before = os.times()
+    await asyncio.sleep(0.3)
+    after = os.times()
+    assert after.user + after.system - before.user - before.system < 0.1
+    for stream in streams:
+        stream.close()
