@@ -6,11 +6,16 @@ Local parts are carried as they came: `a..b@docomo.ne.jp` and `a.@ezweb.ne.jp` a
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 
 MAX_LOCAL = 64
 MAX_DOMAIN = 255
+
+_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_NEEDS_QUOTES = re.compile(r'[ <>"(),:;@\[\\\]]')
+_NOT_IN_DOMAIN = re.compile(r'[ <>"(),;@\\]')
 
 
 class AddressError(ValueError):
@@ -60,11 +65,11 @@ def parse_address(text: str) -> Address:
         raise AddressError("local part longer than 64 octets")
     if len(domain.encode("utf-8", "surrogatepass")) > MAX_DOMAIN:
         raise AddressError("domain longer than 255 octets")
-    if any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in text):
+    if _CONTROL.search(text):
         raise AddressError("control characters in address")
     quoted = len(local) >= 2 and local[0] == local[-1] == '"'
-    if not quoted and any(c in ' <>"(),:;@[\\]' for c in local):
+    if not quoted and _NEEDS_QUOTES.search(local):
         raise AddressError("character that needs quoting in local part")
-    if any(c in ' <>"(),;@\\' for c in domain):
+    if _NOT_IN_DOMAIN.search(domain):
         raise AddressError("character not allowed in domain")
     return Address(local, domain)

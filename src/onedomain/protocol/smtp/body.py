@@ -16,6 +16,7 @@ from onedomain.model.failure import Failure, refuse
 
 MAX_LINE = 998  # RFC 5322 section 2.1.1, without the line end
 _END = b"\r\n.\r\n"
+_CR, _LF = b"\r\n"
 
 
 class Bare(Enum):
@@ -84,16 +85,13 @@ class BodyCheck:
         return None
 
     def _has_bare(self, chunk: bytes) -> bool:
-        pairs = chunk.count(b"\r\n")
-        feeds = chunk.count(b"\n")
-        returns = chunk.count(b"\r")
-        if chunk[-1] == 13:
-            returns -= 1  # not known before the next chunk
+        # All CR and LF are in pairs, but for a pair that is cut by either end of the chunk.
+        expected = 2 * chunk.count(b"\r\n") + (chunk[-1] == _CR)
         if self._after_cr:
-            if chunk[0] != 10:
+            if chunk[0] != _LF:
                 return True
-            feeds -= 1
-        return feeds != pairs or returns != pairs
+            expected += 1
+        return len(chunk) - len(chunk.translate(None, b"\r\n")) != expected
 
     def _has_long_line(self, chunk: bytes) -> bool:
         # From the start of a line, its end must be within 1000 octets: jump to the last one there, and on from there.
@@ -132,26 +130,29 @@ class DataReader:
     def __init__(self) -> None:
         # As if a line end had come before: then a dot at the very start is no special case.
         self._held = b"\r\n"
-        self._skip = 2
+        self._skip = True
 
     def feed(self, data: bytes) -> tuple[bytes, int]:
         """(body octets, how many octets of `data` belong to the body and its end; -1: all, and no end yet)."""
         held = len(self._held)
         if held:
             data = self._held + data
-        end = data.find(_END)
+        dot = data.find(b"\r\n.")  # most data has no other line with a dot than its last: one search is enough
+        end = dot if dot < 0 or data.startswith(_END, dot) else data.find(_END, dot + 3)
         if end >= 0:
-            return self._unstuffed(data[: end + 2]), end + len(_END) - held
+            return self._unstuffed(data[: end + 2], dot < end), end + len(_END) - held
         hold = _overlap(data)
         self._held = data[len(data) - hold:]
-        return self._unstuffed(data[: len(data) - hold]), -1
+        return self._unstuffed(data[: len(data) - hold], dot >= 0), -1
 
-    def _unstuffed(self, data: bytes) -> bytes:
+    def _unstuffed(self, data: bytes, has_dots: bool) -> bytes:
+        if has_dots:
+            data = data.replace(b"\r\n.", b"\r\n")
         if self._skip and data:
-            # `data` begins with the invented line end, or as much of it as was not held back: always all of it
-            data, self._skip = data.replace(b"\r\n.", b"\r\n"), 0
+            # the invented line end: what is not held back begins with all of it
+            self._skip = False
             return data[2:]
-        return data.replace(b"\r\n.", b"\r\n")
+        return data
 
 
 def _overlap(data: bytes) -> int:

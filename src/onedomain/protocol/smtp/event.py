@@ -14,6 +14,8 @@ from onedomain.protocol.sasl import Credentials
 
 
 class Verb(Enum):
+    __hash__ = object.__hash__  # Enum's own is Python, and the state table is asked all the time
+
     EHLO = "EHLO"
     HELO = "HELO"
     LHLO = "LHLO"

@@ -12,6 +12,8 @@ from onedomain.protocol.smtp.event import Verb
 
 
 class State(Enum):
+    __hash__ = object.__hash__  # as Verb's
+
     NEW = "new"          # before EHLO; again after STARTTLS and XCLIENT
     READY = "ready"      # no transaction
     MAIL = "mail"        # a sender, no recipient yet
