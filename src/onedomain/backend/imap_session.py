@@ -1,0 +1,258 @@
+"""One client connection that speaks IMAP: opened, greeted, secured, and asked one command or several at once.
+
+Knows tags, continuations, capabilities and time limits. Does not know who logs in (login.py) nor why anything is asked.
+Everything that goes wrong comes out as Trouble.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from onedomain.backend.trouble import Trouble, closed, troubles
+from onedomain.model.failure import again
+from onedomain.model.health import Seen
+from onedomain.model.server import Endpoint, TlsMode
+from onedomain.net.dial import dial, secure
+from onedomain.net.stream import Stream
+from onedomain.net.tls import ClientContexts
+from onedomain.protocol.imap.client import Argument, Command, Commands
+from onedomain.protocol.imap.response import (
+    Continuation,
+    Response,
+    ResponseError,
+    ResponseParser,
+    Tagged,
+    Untagged,
+)
+
+READ = 65536
+MAX_RESPONSES = 200_000
+"""Untagged responses to one command: more folders or messages than anybody has is a server gone mad."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImapTimes:
+    """Seconds: to connect, for the greeting, a log-in, any other command, the search of one folder, the goodbye."""
+
+    connect: float = 5.0
+    greeting: float = 10.0
+    log_in: float = 30.0
+    command: float = 30.0
+    search: float = 120.0
+    leave: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ImapDoor:
+    endpoint: Endpoint
+    contexts: ClientContexts
+    times: ImapTimes = ImapTimes()
+    quick_ack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The tagged response to a command, and the untagged ones that came before it."""
+
+    tagged: Tagged
+    untagged: list[Untagged] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return self.tagged.status == "OK"
+
+    @property
+    def code(self) -> str:
+        return self.tagged.code.name if self.tagged.code else ""
+
+    @property
+    def words(self) -> str:
+        code = f"[{self.code}] " if self.code else ""
+        return f"{self.tagged.status} {code}{self.tagged.text}"
+
+    def named(self, name: str) -> list[Untagged]:
+        return [response for response in self.untagged if response.name == name]
+
+
+class ImapSession:
+    """`capabilities` are in capitals and change with STARTTLS and log-in; `preauthenticated` as the greeting said."""
+
+    def __init__(self, stream: Stream, door: ImapDoor) -> None:
+        self.stream = stream
+        self.door = door
+        self.capabilities: frozenset[str] = frozenset()
+        self.preauthenticated = False
+        self.doing = f"IMAP to {door.endpoint}"
+        self._parser = ResponseParser()
+        self._commands = Commands()
+        self._clock = asyncio.get_running_loop().time
+
+    @classmethod
+    async def open(cls, door: ImapDoor, client: tuple[str, int] | None = None) -> ImapSession:
+        """Connected, greeted and secured; `client` goes into the PROXY header, where the endpoint wants one."""
+        with troubles(f"connect to {door.endpoint}"):
+            stream = await dial(
+                door.endpoint,
+                timeout=door.times.connect,
+                contexts=door.contexts,
+                client=client,
+                quick_ack=door.quick_ack,
+            )
+        session = cls(stream, door)
+        try:
+            await session._begin()
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    async def _begin(self) -> None:
+        self._limit(self.door.times.greeting)
+        greeting = await self._next()
+        if not isinstance(greeting, Untagged) or greeting.name not in ("OK", "PREAUTH"):
+            seen = Seen.REFUSED if isinstance(greeting, Untagged) and greeting.name == "BYE" else Seen.BROKEN
+            reason = f"greeting of {self.door.endpoint}: {greeting}"
+            raise Trouble(again(451, "4.3.2", "the mail server is not available", reason), seen)
+        self.preauthenticated = greeting.name == "PREAUTH"
+        self._note_capabilities(greeting)
+        if self.door.endpoint.tls in (TlsMode.STARTTLS, TlsMode.OPPORTUNISTIC):
+            await self._start_tls(demanded=self.door.endpoint.tls is TlsMode.STARTTLS)
+        if not self.capabilities:
+            await self.ask("CAPABILITY")
+
+    async def _start_tls(self, *, demanded: bool) -> None:
+        if not self.capabilities:
+            await self.ask("CAPABILITY")
+        if "STARTTLS" not in self.capabilities:
+            if demanded:
+                raise self._insecure("STARTTLS is demanded and was not offered")
+            return
+        answer = await self.ask("STARTTLS")
+        if not answer.ok:
+            raise self._insecure(f"STARTTLS was refused: {answer.words}")
+        if self._parser.take_rest():
+            # RFC 9051 section 6.2.1, CVE-2011-0411: somebody put words into the server's mouth.
+            raise self._insecure("something was said in the clear after STARTTLS")
+        with troubles(f"TLS with {self.door.endpoint}"):
+            await secure(self.stream, self.door.endpoint, self.door.contexts)
+        self.capabilities = frozenset()  # what was said in the clear is worth nothing now
+
+    def _insecure(self, reason: str) -> Trouble:
+        reason = f"{self.door.endpoint}: {reason}"
+        return Trouble(again(451, "4.7.4", "no secure connection to the mail server", reason), Seen.BROKEN)
+
+    # ---- asking
+
+    def make(self, name: str, *arguments: Argument) -> Command:
+        """A command in the spelling that the server understands; ValueError for what IMAP can't say."""
+        self._commands.capabilities = self.capabilities
+        return self._commands.make(name, *arguments)
+
+    def make_pieces(self, first: str, *later: bytes) -> Command:
+        """A command whose later lines each wait for a continuation (RFC 9051 section 6.2.2)."""
+        tag = self._commands.tag()
+        return Command(tag, (f"{tag} {first}\r\n".encode("ascii"), *(line + b"\r\n" for line in later)))
+
+    async def ask(self, name: str, *arguments: Argument, seconds: float | None = None) -> Answer:
+        with troubles(self.doing):
+            command = self.make(name, *arguments)
+        return await self.run(command, seconds=seconds)
+
+    async def run(self, command: Command, *, seconds: float | None = None) -> Answer:
+        """One command, waiting for each continuation it needs."""
+        self._limit(seconds or self.door.times.command)
+        untagged: list[Untagged] = []
+        for piece in command.pieces:
+            if piece is not command.pieces[0]:
+                response = await self._response(untagged)
+                if isinstance(response, Tagged):  # refused: the rest isn't sent
+                    return self._answered(response, command.tag, untagged)
+            with troubles(self.doing):
+                await self.stream.write(piece)
+        while not isinstance(response := await self._response(untagged), Tagged):
+            # RFC 9051 section 6.2.2: one challenge more than we have answers for
+            with troubles(self.doing):
+                await self.stream.write(b"*\r\n")
+        return self._answered(response, command.tag, untagged)
+
+    async def run_together(self, commands: Sequence[Command], *, seconds: float | None = None) -> list[Answer]:
+        """Commands in one write, answered in their order; only for those that may be sent so (RFC 9051 section 5.5)."""
+        self._limit(seconds or self.door.times.command)
+        with troubles(self.doing):
+            await self.stream.write(b"".join(command.data for command in commands))
+        answers = []
+        for command in commands:
+            untagged: list[Untagged] = []
+            response = await self._response(untagged)
+            if not isinstance(response, Tagged):
+                raise self._babble("a continuation that nobody waits for")
+            answers.append(self._answered(response, command.tag, untagged))
+        return answers
+
+    def _answered(self, tagged: Tagged, tag: str, untagged: list[Untagged]) -> Answer:
+        if tagged.tag != tag:
+            raise self._babble(f"an answer to {tagged.tag}, which was not asked")
+        for response in untagged:
+            self._note_capabilities(response)
+        self._note_capabilities(tagged)
+        return Answer(tagged, untagged)
+
+    async def _response(self, untagged: list[Untagged]) -> Tagged | Continuation:
+        """Up to the next response that is not untagged; those are put into the list."""
+        while isinstance(response := await self._next(), Untagged):
+            untagged.append(response)
+            if len(untagged) > MAX_RESPONSES:
+                raise self._babble("too many responses to one command")
+        return response
+
+    async def _next(self) -> Response:
+        with troubles(self.doing):
+            while (event := self._parser.next_event()) is None:
+                data = await self.stream.read(READ)
+                if not data:
+                    raise closed(self.doing)
+                self._parser.receive(data)
+            if isinstance(event, Tagged | Untagged | Continuation):
+                return event
+            raise ResponseError("a literal that was not to be streamed")
+
+    def _babble(self, reason: str) -> Trouble:
+        reason = f"{self.doing}: {reason}"
+        return Trouble(again(451, "4.5.0", "the mail server cannot be understood", reason), Seen.BROKEN)
+
+    def _note_capabilities(self, response: Tagged | Untagged) -> None:
+        if isinstance(response, Untagged) and response.name == "CAPABILITY":
+            values = response.values
+        elif response.code is not None and response.code.name == "CAPABILITY":
+            values = response.code.values
+        else:
+            return
+        self.capabilities = frozenset(str(value).upper() for value in values)
+
+    def forget_capabilities(self) -> None:
+        """Before a log-in: what the server then names are the new ones, if it names any."""
+        self.capabilities = frozenset()
+
+    def _limit(self, seconds: float) -> None:
+        self.stream.deadline = self._clock() + seconds
+
+    # ---- the end
+
+    def hand_over(self) -> Stream:
+        """The stream for a relay: what was read and not used is put back, and nothing limits its time."""
+        self.stream.unread(self._parser.take_rest())
+        self.stream.deadline = None
+        return self.stream
+
+    def close(self) -> None:
+        self.stream.close()
+
+    async def leave(self) -> None:
+        """LOGOUT, without much patience."""
+        with suppress(Trouble, TimeoutError):
+            async with asyncio.timeout(self.door.times.leave):
+                await self.ask("LOGOUT")
+        self.close()

@@ -1,0 +1,55 @@
+"""The contract against real servers, each kind as it is really run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from onedomain.model.server import LoginWay, Server
+from tests.backend.contract import Case, Contract, local
+
+ACL = "  acl_user = %u\n"
+"""Without it a master user sees nothing of a user's folders where the acl plugin is on."""
+
+PROBE = ("probe@example.com",)
+
+
+@pytest.mark.real
+class TestDovecot(Contract):
+    @pytest.fixture
+    def case(self, start_dovecot: Callable[..., Any]) -> Case:
+        lab = start_dovecot(plugins=ACL)
+        server = Server(
+            "mail1", "dovecot", local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.MASTER,
+            master_user=lab.master_user, master_password=lab.master_password, probe_accounts=PROBE,
+        )  # fmt: skip
+        return Case(lab, server)
+
+
+@pytest.mark.real
+class TestCyrus(Contract):
+    @pytest.fixture
+    def case(self, start_cyrus: Callable[..., Any]) -> Case:
+        lab = start_cyrus()
+        server = Server(
+            "mail1", "cyrus", local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.AUTHZID,
+            master_user=lab.proxy, master_password=lab.proxy_password, probe_accounts=PROBE,
+        )  # fmt: skip
+        return Case(lab, server, user_password=None)
+
+
+@pytest.mark.real
+class TestGeneric(Contract):
+    """Dovecot without anything said about what it is; a user's password has to do for the probe."""
+
+    @pytest.fixture
+    def case(self, start_dovecot: Callable[..., Any]) -> Case:
+        lab = start_dovecot(format="maildir", plugins=ACL)
+        server = Server(
+            "mail1", "imap", local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.MASTER,
+            master_user=lab.master_user, master_password=lab.master_password,
+            probe_accounts=PROBE, probe_password="secret",
+        )  # fmt: skip
+        return Case(lab, server)
