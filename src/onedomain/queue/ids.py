@@ -1,0 +1,51 @@
+"""Queue ids: what a message is called from its first byte to the last server. The queue id is the delivery id.
+
+17 characters of 0-9a-z: ten of time in microseconds (enough until 2085; ids sort by time of arrival), seven random.
+Lower case only, because IMAP SEARCH compares without regard to case (RFC 9051 section 6.4.4), and all of one length,
+because it looks for substrings. The random part keeps edges apart whose clocks agree, and keeps outsiders from
+guessing an id and planting it in a mailbox before the message arrives.
+
+Knows how ids are made. Does not know what they name.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from onedomain.model.ports import Clock, Nonce
+
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+TIME_SIZE = 10
+RANDOM_SIZE = 7
+ID_SIZE = TIME_SIZE + RANDOM_SIZE
+
+
+class Ids:
+    """Makes ids that grow, even while the clock stands still or goes back."""
+
+    def __init__(self, clock: Clock, nonce: Nonce) -> None:
+        self._clock = clock
+        self._nonce = nonce
+        self._last = 0
+
+    def next(self) -> str:
+        self._last = max(self._last + 1, int(self._clock.time() * 1_000_000))
+        return _digits(self._last, TIME_SIZE) + _digits(int.from_bytes(self._nonce.token(6), "big"), RANDOM_SIZE)
+
+
+def derived_id(parent: str, purpose: str) -> str:
+    """The same id for the same parent and purpose, always: what is made again after a crash is known for what it is."""
+    digest = blake2b(f"{parent} {purpose}".encode(), digest_size=6).digest()
+    return parent[:TIME_SIZE] + _digits(int.from_bytes(digest, "big"), RANDOM_SIZE)
+
+
+def is_id(text: str) -> bool:
+    return len(text) == ID_SIZE and all(character in DIGITS for character in text)
+
+
+def _digits(number: int, size: int) -> str:
+    text = ""
+    for _ in range(size):
+        number, digit = divmod(number, 36)
+        text = DIGITS[digit] + text
+    return text

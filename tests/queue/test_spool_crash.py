@@ -1,0 +1,188 @@
+"""The spool when the power goes, at every single operation of a disk that forgets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from onedomain.model.failure import Failed
+from onedomain.model.message import Envelope, Outcome, State, Target
+from onedomain.queue import notes
+from onedomain.queue.spool import Spool
+from tests.queue.fakes import ManualClock, open_spool
+from tests.store.forgetful import ForgetfulDisk, PowerLoss
+
+DONE = Outcome(State.DONE, "s1", "250 ok")
+LATER = Outcome(State.AGAIN, "s1", "451 later")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "CHECKPOINT_SIZE", 1200)
+    monkeypatch.setattr(notes, "RESERVE_SIZE", 600)
+
+
+class Ledger:
+    """What the outside world knows: what it was promised, and what the servers got. Keyed by (id, index of target)."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, bytes] = {}
+        self.acknowledged: dict[str, int] = {}
+        self.sent: set[tuple[str, int]] = set()
+        self.settled: set[tuple[str, int]] = set()
+        self.noted: set[tuple[str, int]] = set()
+
+
+def body_of(spool: Spool, id: str) -> bytes:
+    async def read() -> bytes:
+        body = spool.body(spool.entries[id])
+        parts = []
+        while part := await body.read(sum(map(len, parts)), 170):
+            parts.append(part)
+        return b"".join(parts)
+
+    return asyncio.run(read())
+
+
+async def put(spool: Spool, ledger: Ledger, chance: random.Random, size: int, targets: int) -> str:
+    draft = spool.draft()
+    body = chance.randbytes(size)
+    ledger.written[draft.id] = body
+    for start in range(0, size, 120):
+        await draft.write(body[start : start + 120])
+    names = tuple(Target(f"u{index}@example.com", f"u{index}@example.com") for index in range(targets))
+    await draft.commit(Envelope("a@b", names))
+    ledger.acknowledged[draft.id] = targets
+    return draft.id
+
+
+async def send(spool: Spool, ledger: Ledger, id: str, *indexes: int, outcome: Outcome | None = DONE) -> None:
+    entry = spool.entries[id]
+    await spool.attempt(entry, indexes, "s1")
+    if outcome is None or outcome.state is State.DONE:
+        ledger.sent |= {(id, index) for index in indexes}
+    if outcome:
+        spool.outcomes(entry, dict.fromkeys(indexes, outcome))
+        if outcome.state is State.DONE:
+            ledger.noted |= {(id, index) for index in indexes}
+
+
+async def settle(spool: Spool, ledger: Ledger) -> None:
+    await spool.settle()
+    ledger.settled |= ledger.noted
+
+
+async def script(disk: ForgetfulDisk, ledger: Ledger) -> None:
+    """A life of two spools: messages small and large, attempts, outcomes, an abort, compaction, restart, adoption."""
+    chance = random.Random(3)
+    clock = ManualClock()
+    for slot in ("/spool/1", "/spool/0"):
+        spool = await open_spool(disk, slot, clock=clock, seed=1 if slot == "/spool/1" else 2)
+        first = await put(spool, ledger, chance, 100, 2)
+        large = await put(spool, ledger, chance, 1500, 1)
+        many = [await put(spool, ledger, chance, 250, 1) for _ in range(8)]
+        await send(spool, ledger, first, 0)
+        await send(spool, ledger, first, 1, outcome=LATER)
+        for id in many[:3]:
+            await send(spool, ledger, id, 0)
+        await settle(spool, ledger)
+        aborted = spool.draft()
+        await aborted.write(bytes(700))
+        aborted.abort()
+        await send(spool, ledger, many[3], 0, outcome=None)
+        for id in many[4:]:
+            await send(spool, ledger, id, 0)
+        await settle(spool, ledger)
+        clock.now += 11
+        await spool.tidy()
+        await put(spool, ledger, chance, 400, 1)
+        clock.now += 11
+        await spool.tidy()
+        if slot == "/spool/1":
+            await spool.close()
+    await spool.adopt("/spool/1")
+    clock.now += 11
+    await spool.tidy()
+    await send(spool, ledger, large, 0)
+    await settle(spool, ledger)
+    clock.now += 11
+    await spool.tidy()
+    await spool.close()
+
+
+def run_until_crash(disk: ForgetfulDisk, ledger: Ledger) -> None:
+    async def body() -> None:
+        try:
+            await script(disk, ledger)
+        except PowerLoss:
+            pass
+        except Failed:
+            assert disk.off, "nothing else may fail"
+
+    asyncio.run(body())
+
+
+def losses(disk: ForgetfulDisk, ledger: Ledger) -> list[str]:
+    """Opens both spools again and compares with the ledger -> what is wrong."""
+    wrong: list[str] = []
+    found: dict[str, Spool] = {}
+
+    async def reopen() -> list[Spool]:
+        spools = [await open_spool(disk, "/spool/0", seed=7)]
+        if "1" in disk.list_directory("/spool"):
+            spools.append(await open_spool(disk, "/spool/1", seed=8))
+        for spool in spools:
+            for id in spool.entries:
+                if id in found:
+                    wrong.append(f"{id} is in two spools")
+                found[id] = spool
+        return spools
+
+    asyncio.run(reopen())
+    for id, spool in found.items():
+        if id not in ledger.written:
+            wrong.append(f"{id} was never written")
+        elif body_of(spool, id) != ledger.written[id]:
+            wrong.append(f"{id} has another body")
+    for id, targets in ledger.acknowledged.items():
+        for index in range(targets):
+            state = found[id].entries[id].of(index).state if id in found else State.DONE
+            key = (id, index)
+            if key not in ledger.sent and state is State.DONE:
+                wrong.append(f"{key} is lost")
+            if key in ledger.sent and state is State.AGAIN:
+                wrong.append(f"{key} would be sent a second time")
+            if key in ledger.settled and state is not State.DONE:
+                wrong.append(f"{key} was settled and is {state}")
+    return wrong
+
+
+def attempt_all(honest: bool, seeds: range, step: int = 1) -> list[str]:
+    disk = ForgetfulDisk()
+    ledger = Ledger()
+    run_until_crash(disk, ledger)
+    operations = disk.operations
+    assert not losses(disk, ledger)
+    assert {"create", "unlink", "rename", "sync", "sync directory"} <= set(disk.log)
+    wrong: list[str] = []
+    for fail_at in range(1, operations + 1, step):
+        for seed in seeds:
+            disk = ForgetfulDisk(seed=seed, honest=honest)
+            disk.fail_at = fail_at
+            ledger = Ledger()
+            run_until_crash(disk, ledger)
+            disk.crash(seed * 1000 + fail_at)
+            wrong += [f"operation {fail_at}, seed {seed}: {one}" for one in losses(disk, ledger)]
+    return wrong
+
+
+def test_nothing_is_lost_doubled_or_forged_whenever_the_power_goes() -> None:
+    assert attempt_all(True, range(3)) == []
+
+
+def test_the_same_crashes_are_seen_to_lose_mail_when_sync_lies() -> None:
+    wrong = attempt_all(False, range(1), step=5)
+    assert any("is lost" in one for one in wrong)
+    assert any("second time" in one for one in wrong)
