@@ -84,14 +84,27 @@ class Edge(Server):
         self.metrics_port = free_port(host)
         self.environment = dict(environment or {})
         usual: dict[str, Any] = {
-            "edge": {"name": name, "state": self.state, "workers": workers, "peer_listen": f"{host}:{self.peer_port}",
-                     "peer_address": f"{host}:{self.peer_port}"},
+            "edge": {
+                "name": name,
+                "state": self.state,
+                "workers": workers,
+                "peer_listen": f"{host}:{self.peer_port}",
+                "peer_address": f"{host}:{self.peer_port}",
+            },
             "domain": [{"name": "example.com", "postmaster": "postmaster@example.com"}],
             "server": [dict(server) for server in servers],
             "unit": [dict(unit) for unit in units] or [{"name": "all", "servers": [s["name"] for s in servers]}],
-            "listener": [{"protocol": protocol, "address": host, "port": port, "plaintext_passwords": True,
-                          "max_sessions_per_address": 10_000, **(listener or {}).get(protocol, {})}
-                         for protocol, port in self.port.items()],
+            "listener": [
+                {
+                    "protocol": protocol,
+                    "address": host,
+                    "port": port,
+                    "plaintext_passwords": True,
+                    "max_sessions_per_address": 10_000,
+                    **(listener or {}).get(protocol, {}),
+                }
+                for protocol, port in self.port.items()
+            ],
             "metrics": {"address": host, "port": self.metrics_port},
         }
         for one in usual["listener"]:
@@ -117,7 +130,8 @@ class Edge(Server):
 
     def _is_ready(self) -> bool:
         return self.control_answers() and all(
-            answers(self.host, port, greeting=not protocol.endswith("s")) for protocol, port in self.port.items())
+            answers(self.host, port, greeting=not protocol.endswith("s")) for protocol, port in self.port.items()
+        )
 
     def control_answers(self) -> bool:
         try:
@@ -132,8 +146,14 @@ class Edge(Server):
 
     def run(self, *words: str | Path, check: bool = True, text: str | None = None) -> str:
         """A verb of the command line on this edge's file; its standard output."""
-        done = subprocess.run([*command(*words), "--config", str(self.config)], input=text, capture_output=True,
-                              text=True, timeout=120, env={**os.environ, "ONEDOMAIN_LANG": "en"})
+        done = subprocess.run(
+            [*command(*words), "--config", str(self.config)],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "ONEDOMAIN_LANG": "en"},
+        )
         if check and done.returncode:
             raise AssertionError(f"{words}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout

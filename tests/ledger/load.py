@@ -1,6 +1,7 @@
 """Sends mail as many hosts do at once, and keeps the ledger of it.
 
-Also a program: `python -m tests.ledger.load --help`. Knows what a sender is to know: who got what, and which answers never came.
+Also a program: `python -m tests.ledger.load --help`. Knows what a sender is to know: who got what, and which answers
+never came.
 """
 
 from __future__ import annotations
@@ -79,7 +80,6 @@ class Outcome:
     failures: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    first_ack: dict[str, float] = field(default_factory=dict)
     longest_gap: float = 0.0
 
     def percentile(self, share: float) -> float:
@@ -162,7 +162,7 @@ class Load:
             )
         except Lost as failure:
             self.outcome.failures[_short(failure)] += 1
-            self._not_offered(first)
+            self._wait_or_drop(first)
             return
         try:
             for _ in range(plan.per_session or sys.maxsize):
@@ -206,7 +206,7 @@ class Load:
         amount = self._rng.randint(1, min(self.plan.recipients_per_message, len(self.plan.recipients)))
         recipients = self._rng.sample(self.plan.recipients, amount)
         sender = next(self._senders)
-        message = self._corpus.message(number, f"{self._run}-{number}", sender, recipients)
+        message = self._corpus.message(number, f"{self._run}-{number:08}", sender, recipients)
         deadline = time.monotonic() + self.plan.patience
         return _Job(message, Sent.of(message.data), sender, recipients, deadline)
 
@@ -275,9 +275,6 @@ class Load:
         again = again or (state == UNKNOWN and self.plan.repeat_unknown)
         if not again:
             job.open.remove(recipient)
-
-    def _not_offered(self, job: _Job) -> None:
-        self._wait_or_drop(job)
 
     def _put_back(self, job: _Job) -> None:
         self._under_way -= 1

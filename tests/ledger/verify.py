@@ -210,13 +210,18 @@ def _judge_one(report: Report, it: Expected, copies: list[Found]) -> None:
         folders: dict[str, list[Found]] = defaultdict(list)
         for copy in copies:
             folders[canonical(copy.folder)].append(copy)
-        for folder in {*it.folders, *folders}:
-            here, range_ = folders.get(folder, []), it.folders[folder]
-            if len(here) not in range_:
-                add("misplaced", f"{len(here)} in {folder}, {range_.least} to {range_.most} expected; {_last(it)}")
-            elif len(here) == 1 and range_.most == 1:
+        wrong = [f for f in sorted({*it.folders, *folders}) if len(folders[f]) not in it.folders[f]]
+        if wrong:
+            add("misplaced", f"{'; '.join(_count(it, f, len(folders[f])) for f in wrong)}; {_last(it)}")
+        for folder, here in folders.items():
+            if len(here) == it.folders[folder].most == 1:
                 for flag in _wrong_flags(it, folder, here[0]):
                     add("misflagged", f"{flag} at {here[0].place}; {_last(it)}")
+
+
+def _count(it: Expected, folder: str, count: int) -> str:
+    range_ = it.folders[folder]
+    return f"{count} in {folder}, {range_.least} to {range_.most} expected"
 
 
 def _wrong_flags(it: Expected, folder: str, message: Found) -> Iterator[str]:
