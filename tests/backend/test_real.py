@@ -13,6 +13,7 @@ from tests.backend.contract import Case, Contract, local
 ACL = "  acl_user = %u\n"
 """Without it a master user sees nothing of a user's folders where the acl plugin is on."""
 
+NAMES = [f"{name}@example.com" for name in ("hanako", "taro", "jiro", "probe")]
 PROBE = ("probe@example.com",)
 
 
@@ -32,12 +33,12 @@ class TestDovecot(Contract):
 class TestCyrus(Contract):
     @pytest.fixture
     def case(self, start_cyrus: Callable[..., Any]) -> Case:
-        lab = start_cyrus()
+        lab = start_cyrus(users=dict.fromkeys(NAMES, "secret"))
         server = Server(
             "mail1", "cyrus", local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.AUTHZID,
             master_user=lab.proxy, master_password=lab.proxy_password, probe_accounts=PROBE,
         )  # fmt: skip
-        return Case(lab, server, user_password=None)
+        return Case(lab, server)
 
 
 @pytest.mark.real

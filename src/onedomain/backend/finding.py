@@ -113,8 +113,8 @@ def _foreign(namespace: Untagged) -> list[bytes]:
 
 
 def _bytes(value: object) -> bytes:
-    """A folder's name, however the server spelt it: string, atom, or an atom of digits."""
-    return value if isinstance(value, bytes) else str(value).encode()
+    """A folder's name, however the server spelt it: string or atom (a number and NIL are atoms, too)."""
+    return value if isinstance(value, bytes) else b"NIL" if value is None else str(value).encode()
 
 
 def _number(answer: Answer, code: str) -> int:
