@@ -9,10 +9,11 @@ import imaplib
 import os
 import signal
 import smtplib
+import subprocess
 from pathlib import Path
 
 from tests.lab.ports import free_port
-from tests.lab.process import Server, Tree, answers, need
+from tests.lab.process import Server, Tree, answers, need, search_path, wait_until
 from tests.lab.tls import Certificate
 
 PASSWORD = "secret"
@@ -247,7 +248,7 @@ class Dovecot(Server):
         fresh.replace(self.folder / "users")  # Dovecot reads it again when its inode or time has changed
 
     def set_user(self, user: str, password: str | None = PASSWORD) -> None:
-        """Add an account, change its password, or with None remove it; in force at the next log-in."""
+        """Add an account, change its password, or with None remove it; returns when that is in force."""
         if self.users is None:
             raise RuntimeError("this Dovecot knows everybody")
         if password is None:
@@ -255,6 +256,26 @@ class Dovecot(Server):
         else:
             self.users[user] = password
         self._write_users()
+        if self.running:
+            # Dovecot looks at the file at most once in each second of the clock, for passdb and userdb separately.
+            wait_until(lambda: self._knows(user, password), f"{user} in {self.folder}/users")
+
+    def _knows(self, user: str, password: str | None) -> bool:
+        """Whether log-in and look-up are as the account's password, or None for no account, demands."""
+        found = self.doveadm("user", user).returncode == 0
+        if password is None:
+            return not found
+        return found and self.doveadm("auth", "test", user, password).returncode == 0
+
+    def doveadm(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run doveadm on this instance; fails silently, see its `returncode` and `stderr`."""
+        return subprocess.run(
+            ["doveadm", "-c", self.config, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PATH": search_path()},
+        )
 
     def _launch(self) -> Tree:
         tree = Tree(["dovecot", "-F", "-c", self.config], self.folder / "master.log", self.namespace)

@@ -5,7 +5,6 @@ Knows Postfix 3.7's configuration; an instance shares nothing with /etc/postfix.
 
 from __future__ import annotations
 
-import mailbox
 import re
 import shutil
 import smtplib
@@ -179,11 +178,8 @@ class Postfix(Server):
 
     def received(self) -> list[bytes]:
         """The messages kept here, oldest first, with Postfix's own trace headers on top, line ends as LF."""
-        folder = self.folder / "mail/all"
-        if not folder.exists():
-            return []
-        kept = mailbox.Maildir(folder, create=False)
-        return [kept.get_bytes(key) for key in sorted(kept.keys())]
+        kept = (self.folder / "mail/all/new").glob("*")
+        return [file.read_bytes() for file in sorted(kept, key=lambda file: file.stat().st_mtime_ns)]
 
 
 def smtp_source(

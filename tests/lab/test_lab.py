@@ -80,6 +80,11 @@ def test_dovecot_knows_only_its_users(start_dovecot: Callable[..., Dovecot]) -> 
         dovecot.imap(BOB, "wrong")
     dovecot.set_user("new@example.com", "second")
     dovecot.imap("new@example.com", "second").logout()
+    dovecot.set_user("new@example.com", "third")
+    dovecot.imap("new@example.com", "third").logout()
+    dovecot.set_user("new@example.com", None)
+    with pytest.raises(Exception, match="AUTHENTICATIONFAILED"):
+        dovecot.imap("new@example.com", "third")
     dovecot.imap(f"{BOB}*master", dovecot.master_password).logout()
 
 
