@@ -1,0 +1,1 @@
+"""IMAP as the node speaks it to clients: one file per thing that a session does."""

@@ -1,0 +1,129 @@
+"""A folder as one session sees it: its own sequence numbers, and what it has not been told yet.
+
+Knows when which news may be told (RFC 3501 sections 5.5 and 7.4.1). Does not know commands.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+
+from onedomain.node.store.index import Index, Indexes
+from onedomain.node.store.values import Added, Change, Expunged, Flagged, Removed
+from onedomain.protocol.imap import render
+from onedomain.protocol.imap.flags import SYSTEM
+
+
+class View:
+    """`uids[n - 1]` is the UID of message n. `recent` are the UIDs that this session was first to be told of."""
+
+    def __init__(self, index: Index, read_only: bool) -> None:
+        self.index = index
+        self.read_only = read_only
+        self.uids = array("I", index.uids)
+        self.recent: set[int] = set()
+        self.news: Callable[[], None] | None = None
+        """Called when there is something to tell; set while the session idles."""
+        self.first_unseen = index.first_without(r"\Seen") + 1
+        """Its number when the folder was opened, 0 if there was none."""
+        self._next = index.uidnext
+        self._keywords = len(index.keywords)
+        self._gone: set[int] = set()
+        self._flagged: dict[int, None] = {}
+        self._grown = False
+        self._claim(bisect_left(self.uids, index.recent_uid))
+
+    @classmethod
+    async def open(cls, indexes: Indexes, folder: int, read_only: bool) -> View:
+        """Raises Rejected where the folder is gone."""
+        view = cls(await indexes.open(folder), read_only)
+        view.index.watchers.add(view)
+        return view
+
+    def sequence(self, uid: int) -> int:
+        """The message's number, 0 if the session doesn't know it."""
+        at = bisect_left(self.uids, uid)
+        return at + 1 if at < len(self.uids) and self.uids[at] == uid else 0
+
+    def changed(self, change: Change) -> None:
+        match change:
+            case Added():
+                self._grown = True
+            case Flagged(flags=flags, by=by):
+                if by is self:
+                    return
+                self._flagged.update((uid, None) for uid, _ in flags)
+            case Expunged(uids=uids):
+                self._gone.update(uids)
+            case Removed():
+                self._gone.update(self.uids)
+        if self.news is not None:
+            self.news()
+
+    def tell(self, expunges: bool) -> list[bytes]:
+        """The untagged responses that are due, and with them what the session knows."""
+        if not (self._gone or self._grown or self._flagged):
+            return []
+        lines: list[bytes] = []
+        if expunges and self._gone:
+            lines += self._tell_expunges()
+        if self._grown:
+            lines += self._tell_new()
+        if self._flagged:
+            lines += self._tell_flags()
+        return lines
+
+    def flag_lines(self) -> list[bytes]:
+        r"""FLAGS and PERMANENTFLAGS, with every keyword in use."""
+        known = " ".join([*SYSTEM, *sorted(self.index.keywords.values())])
+        permanent = "" if self.read_only else rf"{known} \*"
+        return [f"* FLAGS ({known})\r\n".encode(), f"* OK [PERMANENTFLAGS ({permanent})] Flags permitted\r\n".encode()]
+
+    def fetch_flags(self, uid: int, flags: str) -> bytes:
+        number = self.sequence(uid)
+        return b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, render.flags(flags, uid in self.recent))
+
+    def new_keywords(self) -> list[bytes]:
+        """FLAGS again when a keyword came into use since it was last told."""
+        count = len(self.index.keywords)
+        if count == self._keywords:
+            return []
+        self._keywords = count
+        return self.flag_lines()
+
+    def _tell_expunges(self) -> list[bytes]:
+        # From the highest down: no number changes the ones that are still to be said
+        numbers = sorted(filter(None, map(self.sequence, self._gone)), reverse=True)
+        if len(numbers) > 1:
+            self.uids = array("I", (uid for uid in self.uids if uid not in self._gone))
+        elif numbers:
+            del self.uids[numbers[0] - 1]
+        self.recent -= self._gone
+        self._gone.clear()
+        return [b"* %d EXPUNGE\r\n" % number for number in numbers]
+
+    def _tell_new(self) -> list[bytes]:
+        self._grown = False
+        uids = self.index.uids
+        first = len(self.uids)
+        self.uids.extend(uids[bisect_left(uids, self._next):])
+        self._next = self.index.uidnext
+        self._claim(first)
+        return [b"* %d EXISTS\r\n" % len(self.uids), b"* %d RECENT\r\n" % len(self.recent)]
+
+    def _tell_flags(self) -> list[bytes]:
+        lines = self.new_keywords()
+        for uid in sorted(self._flagged):
+            flags = self.index.flags(uid)
+            if flags is not None and self.sequence(uid):
+                lines.append(self.fetch_flags(uid, flags))
+        self._flagged.clear()
+        return lines
+
+    def _claim(self, first: int) -> None:
+        r"""What comes after position `first` is \Recent, unless another session was told before."""
+        first = max(first, bisect_right(self.uids, self.index.recent_uid - 1))
+        self.recent.update(self.uids[first:])
+        if not self.read_only:
+            self.index.recent_uid = max(self.index.recent_uid, self._next)

@@ -1,0 +1,1 @@
+"""What a node keeps: rows in SQLite, bodies in append-only segments, mailbox indexes in memory."""

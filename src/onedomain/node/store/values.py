@@ -1,0 +1,91 @@
+"""What the node's store hands out, and what it tells that has changed. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+
+class Rejected(Exception):
+    """A tagged NO: `code` is its response code (RFC 5530, "" for none), `text` for the client."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """`name` in Unicode with "/" between levels. `recent_uid`: the first UID not yet shown to anybody as recent."""
+
+    id: int
+    account: int
+    name: str
+    mailbox_id: str
+    special_use: str
+    uidvalidity: int
+    uidnext: int
+    highestmodseq: int
+    recent_uid: int
+
+
+class Message(NamedTuple):
+    """`date` in seconds since 1970; `flags` in canonical form; `body` is the id of its bytes, `size` their number."""
+
+    uid: int
+    modseq: int
+    date: int
+    flags: str
+    body: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """New messages, in ascending order of their UIDs."""
+
+    folder: int
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged:
+    """(uid, flags as they are now) of messages that now have `modseq`. `by` is the session that did it."""
+
+    folder: int
+    modseq: int
+    flags: tuple[tuple[int, str], ...]
+    by: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expunged:
+    folder: int
+    modseq: int
+    uids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The folder itself is gone."""
+
+    folder: int
+
+
+Change = Added | Flagged | Expunged | Removed
+
+
+class Taken(Enum):
+    """What became of a delivery for one account."""
+
+    STORED = "stored"
+    ALREADY = "already"        # its delivery id had been taken before: nothing was stored
+    NO_ACCOUNT = "no account"

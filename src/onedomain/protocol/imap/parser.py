@@ -1,0 +1,347 @@
+"""One command of an IMAP client: bytes -> `Command` (RFC 3501 section 6 and extensions).
+
+Knows the grammar of every command but FETCH's items and SEARCH's keys, which have files of their own. Does not know
+which commands are allowed now. `parse` takes a whole command with its literals in their places, without the final
+line end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from onedomain.protocol.imap import command as c
+from onedomain.protocol.imap.cursor import BadCommand, BadName, Cursor
+from onedomain.protocol.imap.fetching import fetch_items
+from onedomain.protocol.imap.flags import Mode
+from onedomain.protocol.imap.searching import BadCharset, search
+
+__all__ = ["BadCharset", "BadCommand", "BadName", "parse", "parse_append", "parse_append_more", "tag_of"]
+
+MAX_ID = 30           # RFC 2971 section 3.3: at most 30 pairs
+MAX_PATTERNS = 100
+
+_TAG = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\+]{1,64}(?= |\Z)")
+
+STATUS_ITEMS = frozenset(
+    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED", "HIGHESTMODSEQ", "MAILBOXID"}
+)
+SPECIAL_USES = {
+    use.upper(): use for use in (r"\All", r"\Archive", r"\Drafts", r"\Flagged", r"\Junk", r"\Sent", r"\Trash")
+}
+
+
+def tag_of(data: bytes) -> str:
+    """The tag, or "*" where there is none: then the answer is untagged."""
+    found = _TAG.match(data.rstrip(b"\r\n"))
+    return found[0].decode("ascii") if found else "*"
+
+
+def parse(data: bytes) -> c.Command:
+    """Raises BadCommand, BadName, BadCharset."""
+    cursor, tag, name = _begin(data)
+    if name == "UID":
+        cursor.space()
+        name = f"UID {cursor.word()}"
+    read = _COMMANDS.get(name)
+    if read is None:
+        raise BadCommand(f"Unknown command {name[:40]}")
+    arguments = read(cursor)
+    cursor.end()
+    return c.Command(tag, name, arguments)
+
+
+def is_append(data: bytes) -> bool:
+    """Whether a command, of which perhaps only the beginning is here, is an APPEND."""
+    try:
+        return _begin(data)[2] == "APPEND"
+    except BadCommand:
+        return False
+
+
+def parse_append(data: bytes) -> tuple[str, c.NewMessage] | None:
+    """(mailbox, message) of an APPEND that is here up to the announcement of its message's literal.
+
+    None: the literal that comes next is the mailbox's name. Raises BadCommand, BadName.
+    """
+    cursor, _, _ = _begin(data)
+    cursor.space()
+    if cursor.peek(b"{") and data.find(b"}", cursor.at) >= len(data.rstrip(b"\r\n")) - 1:
+        return None
+    mailbox = cursor.mailbox()
+    return mailbox, _new_message(cursor)
+
+
+def parse_append_more(line: bytes) -> c.NewMessage | None:
+    """What follows a message's literal: another message (RFC 3502), or None at the end. Raises BadCommand."""
+    cursor = Cursor(line.rstrip(b"\r\n"))
+    return None if cursor.at_end else _new_message(cursor)
+
+
+def _begin(data: bytes) -> tuple[Cursor, str, str]:
+    cursor = Cursor(data)
+    found = _TAG.match(data)
+    if found is None:
+        raise BadCommand("Missing or bad tag")
+    cursor.at = found.end()
+    cursor.space()
+    return cursor, found[0].decode("ascii"), cursor.word()
+
+
+def _new_message(cursor: Cursor) -> c.NewMessage:
+    flags, date = "", None
+    cursor.space()
+    if cursor.peek(b"("):
+        flags = cursor.flags()
+        cursor.space()
+    if cursor.peek(b'"'):
+        date = cursor.moment()
+        cursor.space()
+    if not cursor.peek(b"{"):
+        raise BadCommand("Expected the message as a literal")
+    return c.NewMessage(flags, date)
+
+
+def _plain(name: str) -> Callable[[Cursor], c.Arguments]:
+    return lambda cursor: c.Plain(name)
+
+
+def _login(cursor: Cursor) -> c.Login:
+    cursor.space()
+    user = cursor.text()
+    cursor.space()
+    return c.Login(user, cursor.text())
+
+
+def _authenticate(cursor: Cursor) -> c.Authenticate:
+    cursor.space()
+    mechanism = cursor.word()
+    initial: bytes | None = None
+    if cursor.skip(b" "):
+        initial, cursor.at = cursor.data[cursor.at:], len(cursor.data)
+    return c.Authenticate(mechanism, initial)
+
+
+def _id(cursor: Cursor) -> c.Id:
+    cursor.space()
+    parameters: dict[str, str] = {}
+    if cursor.skip(b"("):
+        while not cursor.skip(b")"):
+            cursor.skip(b" ")
+            name = cursor.string().decode("utf-8", "replace").lower()
+            cursor.space()
+            value = b"" if _nil(cursor) else cursor.string()
+            parameters[name] = value.decode("utf-8", "replace")
+            if len(parameters) > MAX_ID:
+                raise BadCommand("Too many ID parameters")
+    elif not _nil(cursor):
+        raise BadCommand("Expected a list or NIL")
+    return c.Id(parameters)
+
+
+def _nil(cursor: Cursor) -> bool:
+    if cursor.data[cursor.at:cursor.at + 3].upper() == b"NIL":
+        cursor.at += 3
+        return True
+    return False
+
+
+def _enable(cursor: Cursor) -> c.Enable:
+    names: list[str] = []
+    while cursor.skip(b" "):
+        names.append(cursor.word())
+    if not names:
+        raise BadCommand("Missing argument")
+    return c.Enable(tuple(names))
+
+
+def _select(read_only: bool) -> Callable[[Cursor], c.Select]:
+    def read(cursor: Cursor) -> c.Select:
+        cursor.space()
+        return c.Select(cursor.mailbox(), read_only)
+
+    return read
+
+
+def _create(cursor: Cursor) -> c.Create:
+    cursor.space()
+    mailbox = cursor.mailbox()
+    use = ""
+    if cursor.skip(b" "):
+        cursor.expect(b"(")
+        if cursor.word() != "USE":
+            raise BadCommand("Unknown CREATE parameter")
+        cursor.expect(b" (")
+        if cursor.skip(b"\\"):
+            spelled = SPECIAL_USES.get(f"\\{cursor.word()}")
+            if spelled is None:
+                raise BadCommand("Unknown special use")
+            use = spelled
+        cursor.expect(b"))")
+    # A trailing separator says that children will follow (RFC 3501 section 6.3.3): nothing that we need to know
+    return c.Create(mailbox[:-1] if mailbox.endswith("/") else mailbox, use)
+
+
+def _delete(cursor: Cursor) -> c.Delete:
+    cursor.space()
+    return c.Delete(cursor.mailbox())
+
+
+def _rename(cursor: Cursor) -> c.Rename:
+    cursor.space()
+    old = cursor.mailbox()
+    cursor.space()
+    return c.Rename(old, cursor.mailbox())
+
+
+def _subscribe(wanted: bool) -> Callable[[Cursor], c.Subscribe]:
+    def read(cursor: Cursor) -> c.Subscribe:
+        cursor.space()
+        return c.Subscribe(cursor.mailbox(), wanted)
+
+    return read
+
+
+def _list(cursor: Cursor) -> c.List:
+    cursor.space()
+    extended = False
+    select: frozenset[str] = frozenset()
+    if cursor.peek(b"("):
+        select, extended = frozenset(cursor.words()), True
+        cursor.space()
+    reference = cursor.mailbox()
+    cursor.space()
+    patterns: list[str] = []
+    if cursor.skip(b"("):
+        extended = True
+        while not cursor.skip(b")"):
+            if patterns:
+                cursor.space()
+            patterns.append(cursor.pattern())
+            if len(patterns) > MAX_PATTERNS:
+                raise BadCommand("Too many patterns")
+    else:
+        patterns.append(cursor.pattern())
+    give: set[str] = set()
+    status: tuple[str, ...] = ()
+    if cursor.skip(b" "):
+        extended = True
+        if cursor.word() != "RETURN":
+            raise BadCommand("Expected RETURN")
+        cursor.expect(b" (")
+        while not cursor.skip(b")"):
+            cursor.skip(b" ")
+            option = cursor.word()
+            give.add(option)
+            if option == "STATUS":
+                cursor.space()
+                status = _status_items(cursor)
+    if "RECURSIVEMATCH" in select and "SUBSCRIBED" not in select:
+        raise BadCommand("RECURSIVEMATCH needs SUBSCRIBED")
+    if unknown := (select - _LIST_SELECT) | (give - _LIST_RETURN):
+        raise BadCommand(f"Unknown LIST option {sorted(unknown)[0][:40]}")
+    return c.List(reference, tuple(patterns), select, frozenset(give), status, extended)
+
+
+_LIST_SELECT = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
+_LIST_RETURN = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "STATUS"})
+
+
+def _lsub(cursor: Cursor) -> c.Lsub:
+    cursor.space()
+    reference = cursor.mailbox()
+    cursor.space()
+    return c.Lsub(reference, cursor.pattern())
+
+
+def _status(cursor: Cursor) -> c.Status:
+    cursor.space()
+    mailbox = cursor.mailbox()
+    cursor.space()
+    return c.Status(mailbox, _status_items(cursor))
+
+
+def _status_items(cursor: Cursor) -> tuple[str, ...]:
+    items = tuple(dict.fromkeys(cursor.words()))
+    if not items or not STATUS_ITEMS.issuperset(items):
+        raise BadCommand("Bad STATUS items")
+    return items
+
+
+def _fetch(uid: bool) -> Callable[[Cursor], c.Fetch]:
+    def read(cursor: Cursor) -> c.Fetch:
+        cursor.space()
+        messages = cursor.messages()
+        cursor.space()
+        return c.Fetch(messages, uid, fetch_items(cursor))
+
+    return read
+
+
+def _store(uid: bool) -> Callable[[Cursor], c.Store]:
+    def read(cursor: Cursor) -> c.Store:
+        cursor.space()
+        messages = cursor.messages()
+        cursor.space()
+        mode = next((mode for mode in (Mode.ADD, Mode.REMOVE) if cursor.skip(mode.value.encode())), Mode.SET)
+        item = cursor.word()
+        if item not in ("FLAGS", "FLAGS.SILENT"):
+            raise BadCommand("Only FLAGS can be stored")
+        cursor.space()
+        return c.Store(messages, uid, mode, item.endswith("SILENT"), cursor.flags())
+
+    return read
+
+
+def _copy(uid: bool, move: bool) -> Callable[[Cursor], c.Copy]:
+    def read(cursor: Cursor) -> c.Copy:
+        cursor.space()
+        messages = cursor.messages()
+        cursor.space()
+        return c.Copy(messages, uid, cursor.mailbox(), move)
+
+    return read
+
+
+def _uid_expunge(cursor: Cursor) -> c.UidExpunge:
+    cursor.space()
+    return c.UidExpunge(cursor.messages())
+
+
+def _search(uid: bool) -> Callable[[Cursor], c.Search]:
+    return lambda cursor: search(cursor, uid)
+
+
+_COMMANDS: Mapping[str, Callable[[Cursor], c.Arguments]] = {
+    **{
+        name: _plain(name)
+        for name in (
+            "CAPABILITY", "NOOP", "LOGOUT", "STARTTLS", "CHECK", "CLOSE", "UNSELECT", "EXPUNGE", "IDLE", "NAMESPACE",
+        )
+    },
+    "LOGIN": _login,
+    "AUTHENTICATE": _authenticate,
+    "ID": _id,
+    "ENABLE": _enable,
+    "SELECT": _select(False),
+    "EXAMINE": _select(True),
+    "CREATE": _create,
+    "DELETE": _delete,
+    "RENAME": _rename,
+    "SUBSCRIBE": _subscribe(True),
+    "UNSUBSCRIBE": _subscribe(False),
+    "LIST": _list,
+    "LSUB": _lsub,
+    "STATUS": _status,
+    "FETCH": _fetch(False),
+    "UID FETCH": _fetch(True),
+    "STORE": _store(False),
+    "UID STORE": _store(True),
+    "COPY": _copy(False, False),
+    "UID COPY": _copy(True, False),
+    "MOVE": _copy(False, True),
+    "UID MOVE": _copy(True, True),
+    "UID EXPUNGE": _uid_expunge,
+    "SEARCH": _search(False),
+    "UID SEARCH": _search(True),
+}
