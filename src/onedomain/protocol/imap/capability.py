@@ -27,9 +27,11 @@ def before_login(*, starttls: bool, log_in: bool) -> tuple[str, ...]:
 
 
 def through_relay(names: Iterable[str]) -> tuple[str, ...]:
-    """The home's capabilities after its log-in -> those that the client may use through us."""
-    return tuple(
+    """The home's capabilities after its log-in, in any case and order -> those that the client may use through us."""
+    kept = [
         name
         for name in names
         if name.upper() not in _NOT_THROUGH and not name.upper().startswith(_NOT_THROUGH_PREFIXES)
-    )
+    ]
+    # Where clients look for it, and as they spell it.
+    return ("IMAP4rev1", *(name for name in kept if name.upper() != "IMAP4REV1"))

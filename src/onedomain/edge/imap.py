@@ -1,0 +1,189 @@
+"""An IMAP client's session: greeting, log-in, and a relay to the account's home.
+
+Knows the order of things. Does not know IMAP's grammar (protocol/imap), who may log in (login.py), how the home is
+spoken to (backend) or how bytes are pumped (net). Server to client passes unparsed; client to server is looked at for
+what it changes, and never altered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from onedomain.backend.base import ClientInfo, Session
+from onedomain.edge.home import Homes
+from onedomain.edge.login import Admission, LogIns
+from onedomain.edge.relays import Relays, TooMany
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, Failure, Kind
+from onedomain.model.ports import Changes, Nonce, Trace
+from onedomain.net.pump import Relay
+from onedomain.net.stream import Stream
+from onedomain.protocol.imap.capability import through_relay
+from onedomain.protocol.imap.front import Close, Front, FrontOptions, LogIn, StartTls
+from onedomain.protocol.imap.scanner import Scanner
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxParts:
+    """What IMAP and POP3 sessions of a worker share. `tls` is for STARTTLS; None: it isn't offered."""
+
+    log_ins: LogIns
+    homes: Homes
+    relays: Relays
+    trace: Trace
+    changes: Changes
+    nonce: Nonce
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImapRules:
+    """Seconds: until somebody has logged in, and without a byte after that (RFC 9051 section 5.4: at least 1800).
+
+    `attempts`: refused log-ins until the connection is ended.
+    """
+
+    name: str = "OneDomain"
+    plaintext_login: bool = False
+    log_in: float = 180.0
+    idle: float = 1860.0
+    attempts: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ImapEdge:
+    """The handler of an IMAP listener."""
+
+    parts: MailboxParts
+    rules: ImapRules = field(default_factory=ImapRules)
+
+    async def __call__(self, stream: Stream) -> None:
+        await _ImapSession(stream, self.parts, self.rules).run()
+
+
+class _ImapSession:
+    def __init__(self, stream: Stream, parts: MailboxParts, rules: ImapRules) -> None:
+        self._stream = stream
+        self._parts = parts
+        self._rules = rules
+        options = FrontOptions(rules.name, parts.tls is not None, rules.plaintext_login)
+        self._front = Front(options, secure=stream.tls is not None)
+        self._refused = 0
+
+    async def run(self) -> None:
+        stream, front = self._stream, self._front
+        stream.deadline = asyncio.get_running_loop().time() + self._rules.log_in
+        with ExitStack() as held:
+            try:
+                entered = await self._until_logged_in(held)
+            except TimeoutError:
+                front.end("", "Too long without a log-in.")
+                stream.write_nowait(front.take_output())
+                return
+            if entered is not None:
+                await self._relay(*entered)
+
+    async def _until_logged_in(self, held: ExitStack) -> tuple[Account, Session] | None:
+        stream, front = self._stream, self._front
+        front.greet()
+        while True:
+            event = front.next_event()
+            output = front.take_output()
+            if output:
+                stream.write_nowait(output)
+            match event:
+                case None:
+                    data = await stream.read()
+                    if not data:
+                        return None
+                    front.receive(data)
+                case LogIn():
+                    entered = await self._log_in(event, held)
+                    if entered is not None:
+                        return entered
+                    if self._refused >= self._rules.attempts:
+                        front.end("", "Too many failed log-ins.")
+                        stream.write_nowait(front.take_output())
+                        return None
+                case StartTls():
+                    if self._parts.tls is None:
+                        return None
+                    await stream.start_tls(self._parts.tls, server_side=True)
+                    front.tls_started()
+                case Close():
+                    return None
+
+    async def _log_in(self, event: LogIn, held: ExitStack) -> tuple[Account, Session] | None:
+        parts = self._parts
+        client = client_info(self._stream, parts.nonce)
+
+        async def enter(admission: Admission) -> Session:
+            with ExitStack() as place:
+                place.enter_context(parts.relays.held(admission.account))
+                session = await parts.homes.enter(admission, client)
+                held.push(place.pop_all())
+            return session
+
+        try:
+            return await parts.log_ins.log_in(event.credentials, client.address, "imap", enter)
+        except TooMany as error:
+            self._front.refuse("LIMIT", error.failure.text)
+        except Failed as error:
+            self._front.refuse(_code(error.failure), error.failure.text)
+            self._refused += error.failure.kind is Kind.REFUSE
+        return None
+
+    async def _relay(self, account: Account, session: Session) -> None:
+        parts, front, client = self._parts, self._front, self._stream
+        scanner = Scanner()
+        # What the client sent behind its log-in is for the home.
+        client.unread(front.take_rest())
+
+        def upstream(data: bytes) -> bytes | None:
+            for touch in scanner.scan(data):
+                if touch.command == "UNAUTHENTICATE":
+                    # RFC 8437: another log-in on this connection would be at the home, past our waits.
+                    relay.cut(b"* BYE Please connect again.\r\n", "UNAUTHENTICATE")
+                    return b""
+                parts.changes.changed(account.address, touch.command, touch.folder)
+            return None
+
+        def downstream(data: bytes) -> bytes | None:
+            if scanner.waiting:
+                for touch in scanner.server_said(data):
+                    parts.changes.changed(account.address, touch.command, touch.folder)
+            return None
+
+        relay = Relay(client, session.stream, upstream=upstream, downstream=downstream, idle=self._rules.idle)
+
+        def cut(reason: str) -> None:
+            relay.cut(f"* BYE [UNAVAILABLE] {reason}\r\n".encode("ascii", "replace"), reason)
+
+        with parts.relays.joined(account, cut):
+            front.accept(through_relay(session.capabilities), session.text or "Logged in.")
+            client.write_nowait(front.take_output())
+            result = await relay.run()
+        parts.trace.note(
+            "logout",
+            account=account.address,
+            client=client.peer[0],
+            service="imap",
+            server=session.server,
+            upstream=result.upstream,
+            downstream=result.downstream,
+            ended=result.ended.value,
+            reason=result.reason,
+            program=front.client_id.get("name", ""),
+        )
+
+
+def client_info(stream: Stream, nonce: Nonce) -> ClientInfo:
+    return ClientInfo(*stream.peer, *stream.local, session=nonce.token(8).hex())
+
+
+def _code(failure: Failure) -> str:
+    """RFC 5530."""
+    return "AUTHENTICATIONFAILED" if failure.kind is Kind.REFUSE else "UNAVAILABLE"

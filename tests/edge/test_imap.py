@@ -1,0 +1,232 @@
+"""IMAP sessions through the edge to a scripted home: log-in, relay, what is learnt on the way, and every way to end."""
+
+from __future__ import annotations
+
+import asyncio
+import imaplib
+import time
+from dataclasses import replace
+
+import pytest
+
+from onedomain.edge.imap import ImapEdge, ImapRules, MailboxParts
+from onedomain.model.account import Home
+from onedomain.model.health import Verdict
+from onedomain.net.tls import CertificateFiles, ServerContexts
+from tests.edge.kit import ANN, JOE, Client, Edge, down, edge
+from tests.lab.tls import Certificate
+
+CAPABILITY = "[CAPABILITY IMAP4rev1 IDLE UIDPLUS]"
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A home that answers every line with OK."""
+    while line := await reader.readline():
+        tag, _, rest = line.partition(b" ")
+        writer.write(b"%s OK home saw %s" % (tag, rest))
+
+
+def clear(parts: MailboxParts, **rules: object) -> ImapEdge:
+    return ImapEdge(parts, ImapRules(plaintext_login=True, **rules))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def contexts(certificate: Certificate) -> ServerContexts:
+    return ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
+
+
+async def greeted(running: Edge) -> Client:
+    client = await running.connect()
+    assert (await client.line()).startswith("* OK [CAPABILITY IMAP4rev1 ")
+    return client
+
+
+async def inside(running: Edge) -> Client:
+    client = await greeted(running)
+    assert await client.ask("a LOGIN joe right") == f"a OK {CAPABILITY} Welcome at home."
+    return client
+
+
+async def test_a_session_from_log_in_to_log_out() -> None:
+    async with edge(echo, clear) as running:
+        client = await inside(running)
+        assert await client.ask("b NOOP") == "b OK home saw NOOP"
+        address, password, info = running.home.log_ins[0]
+        assert (address, password, info.address) == ("joe@example.com", None, "127.0.0.1")
+        assert info.local_port == running.port
+        client.close()
+        while not running.notes.named("logout"):
+            await asyncio.sleep(0.01)
+    note = running.notes.named("logout")[0]
+    assert (note["account"], note["ended"], note["upstream"]) == ("joe@example.com", "client", 8)
+
+
+async def test_what_comes_behind_the_log_in_is_the_homes() -> None:
+    async with edge(echo, clear) as running:
+        client = await greeted(running)
+        client.send(b"a LOGIN joe {5+}\r\nright\r\nb CREATE x\r\nc NO")
+        assert (await client.line()).startswith("a OK")
+        assert await client.line() == "b OK home saw CREATE x"
+        client.send(b"OP\r\n")
+        assert await client.line() == "c OK home saw NOOP"
+        assert running.notes.changes == [("joe@example.com", "CREATE", "x")]
+
+
+async def test_the_home_decides_where_we_have_no_hash() -> None:
+    async with edge(echo, clear) as running:
+        client = await greeted(running)
+        assert await client.ask("a LOGIN ann guess") == "a NO [AUTHENTICATIONFAILED] Authentication failed."
+        assert await client.ask('b LOGIN ann "home\'s own"') == f"b OK {CAPABILITY} Welcome at home."
+        assert [password for _, password, _ in running.home.log_ins] == ["guess", "home's own"]
+
+
+async def test_wrong_passwords_end_the_connection_at_last() -> None:
+    async with edge(echo, lambda parts: clear(parts, attempts=3)) as running:
+        client = await greeted(running)
+        for tag in "abc":
+            answer = await client.ask(f"{tag} LOGIN joe {tag}")
+            assert answer == f"{tag} NO [AUTHENTICATIONFAILED] Authentication failed."
+        assert await client.rest() == b"* BYE Too many failed log-ins.\r\n"
+        assert running.home.log_ins == []
+        assert running.failures.penalty("login from 127.0.0.1", time.monotonic()) > 2.9
+
+
+@pytest.mark.parametrize("verdict", [Verdict.REFUSING, Verdict.SILENT])
+async def test_a_home_known_to_be_down_is_told_at_once(verdict: Verdict) -> None:
+    async with edge(echo, clear) as running:
+        running.board.verdicts["s1"] = verdict
+        client = await greeted(running)
+        began = time.monotonic()
+        answer = await client.ask("a LOGIN joe right")
+        assert answer.startswith("a NO [UNAVAILABLE] Your mail server is not available now")
+        assert time.monotonic() - began < 1.0
+        assert running.home.log_ins == []
+        # The connection goes on, and so does the account when its home is back.
+        running.board.verdicts["s1"] = Verdict.UP
+        assert (await client.ask("b LOGIN joe right")).startswith("b OK")
+
+
+async def test_a_home_that_fails_or_falls_silent_during_the_log_in() -> None:
+    async with edge(echo, clear) as running:
+        client = await greeted(running)
+        running.home.trouble = down()
+        assert await client.ask("a LOGIN joe right") == "a NO [UNAVAILABLE] the mail server does not answer"
+        running.home.trouble = None
+        running.home.hang = asyncio.Event()
+        client.send(b"b LOGIN joe right\r\n")
+        while len(running.home.log_ins) < 2:
+            await asyncio.sleep(0.01)
+        running.board.verdicts["s1"] = Verdict.SILENT
+        assert (await client.line()).startswith("b NO [UNAVAILABLE]")
+
+
+async def test_a_change_of_home_ends_the_session_and_no_other() -> None:
+    async with edge(echo, clear) as running:
+        joe = await inside(running)
+        ann = await greeted(running)
+        assert (await ann.ask('a LOGIN ann "home\'s own"')).startswith("a OK")
+        running.change(replace(JOE, home=Home("s2", epoch=2)))
+        assert await joe.rest() == (
+            b"* BYE [UNAVAILABLE] Your mailbox has moved to another server, please log in again.\r\n"
+        )
+        assert await ann.ask("b NOOP") == "b OK home saw NOOP"
+        running.change(replace(ANN, enabled=False), seq=3)
+        assert await ann.rest() == b"* BYE [UNAVAILABLE] This account may not log in any more.\r\n"
+        assert len(running.parts.relays) == 0
+
+
+async def test_a_change_of_home_during_the_log_in() -> None:
+    async with edge(echo, clear) as running:
+        client = await greeted(running)
+        running.home.hang = asyncio.Event()
+        client.send(b"a LOGIN joe right\r\n")
+        while not running.home.log_ins:
+            await asyncio.sleep(0.01)
+        running.change(replace(JOE, home=Home("s2", epoch=2)))
+        running.home.hang.set()
+        assert (await client.line()).startswith("a NO [UNAVAILABLE]")
+
+
+async def test_shutdown_says_goodbye() -> None:
+    async with edge(echo, clear) as running:
+        client = await inside(running)
+        assert running.parts.relays.cut_all("This server is going down for maintenance.") == 1
+        assert await client.rest() == b"* BYE [UNAVAILABLE] This server is going down for maintenance.\r\n"
+
+
+async def test_sessions_per_account_are_limited_and_counted_down() -> None:
+    async with edge(echo, clear, sessions=2) as running:
+        first, _second = await inside(running), await inside(running)
+        third = await greeted(running)
+        assert await third.ask("a LOGIN joe right") == "a NO [LIMIT] Too many sessions of this account."
+        running.home.trouble = down()
+        assert (await third.ask('b LOGIN ann "home\'s own"')).startswith("b NO [UNAVAILABLE]")
+        running.home.trouble = None
+        first.close()
+        while not running.notes.named("logout"):
+            await asyncio.sleep(0.01)
+        assert (await third.ask("c LOGIN joe right")).startswith("c OK")
+
+
+async def test_nobody_stays_without_logging_in() -> None:
+    async with edge(echo, lambda parts: clear(parts, log_in=0.5)) as running:
+        client = await greeted(running)
+        assert await client.rest() == b"* BYE Too long without a log-in.\r\n"
+
+
+async def test_a_refused_literal_is_followed() -> None:
+    async def full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"b NO [OVERQUOTA] Full\r\n")
+        await echo(reader, writer)
+
+    async with edge(full, clear) as running:
+        client = await inside(running)
+        assert await client.ask("b APPEND Sent {100}") == "b NO [OVERQUOTA] Full"
+        assert await client.ask("c DELETE x") == "c OK home saw DELETE x"
+        assert running.notes.changes == [("joe@example.com", "DELETE", "x")]
+
+
+async def test_unauthenticate_does_not_reach_the_home() -> None:
+    async with edge(echo, clear) as running:
+        client = await inside(running)
+        client.send(b"b UNAUTHENTICATE\r\nc LOGIN ann guess\r\n")
+        assert await client.rest() == b"* BYE Please connect again.\r\n"
+
+
+async def test_starttls_and_what_was_said_before_it(contexts: ServerContexts, certificate: Certificate) -> None:
+    async with edge(echo, ImapEdge, tls=contexts) as running:
+        client = await running.connect()
+        assert await client.line() == (
+            "* OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID STARTTLS LOGINDISABLED] OneDomain ready."
+        )
+        assert (await client.ask("a LOGIN joe right")).startswith("a NO [PRIVACYREQUIRED]")
+        assert running.home.log_ins == []
+        client.send(b"b STARTTLS\r\nc LOGIN joe right\r\n")
+        assert await client.line() == "b OK Begin TLS negotiation now."
+        trust = certificate.client_context()
+        await client.writer.start_tls(trust, server_hostname="localhost")
+        assert await client.ask("d CAPABILITY") == "* CAPABILITY IMAP4rev1 LITERAL+ SASL-IR ID AUTH=PLAIN AUTH=LOGIN"
+        assert await client.line() == "d OK Capabilities listed."
+        assert (await client.ask("e LOGIN joe right")).startswith("e OK")
+        assert await client.ask("f NOOP") == "f OK home saw NOOP"
+
+
+async def test_imaplib_over_implicit_tls(contexts: ServerContexts, certificate: Certificate) -> None:
+    trust = certificate.client_context()
+
+    def session(port: int) -> tuple[str, tuple[str, ...]]:
+        with imaplib.IMAP4_SSL("localhost", port, ssl_context=trust) as client:
+            client.authenticate("PLAIN", lambda _: b"\0joe\0right")
+            return client.noop()[0], client.capabilities
+
+    async def home(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            if b"LOGOUT" in line:
+                writer.write(b"* BYE\r\n")
+            writer.write(line.split()[0] + b" OK done\r\n")
+
+    async with edge(home, ImapEdge, tls=contexts, implicit=True) as running:
+        status, capabilities = await asyncio.to_thread(session, running.port)
+        assert status == "OK"
+        assert "STARTTLS" not in capabilities
