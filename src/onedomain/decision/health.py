@@ -71,8 +71,10 @@ class Health:
 
     @property
     def doubtful(self) -> bool:
-        """Something failed that is not yet enough, or something worked that is not yet enough: ask again soon."""
-        return bool(self.good) or (self.verdict.usable and bool(self.refusals))
+        """One more answer may decide: ask again soon. Who has fallen repeatedly is not hurried back."""
+        if self.verdict.usable:
+            return bool(self.refusals)
+        return bool(self.good) and len(self.falls) < 2
 
 
 def after(health: Health, sighting: Sighting, now: float, patience: Patience, *, probe: bool) -> Health:
