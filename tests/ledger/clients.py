@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import imaplib
 import random
-import re
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -77,12 +76,8 @@ class Client:
         return self._session.uid("EXPUNGE", uid)
 
     def _append(self, folder: str, flags: Sequence[str], message: bytes) -> tuple[str, list[Any]]:
-        # imaplib would "repair" bare CR and LF; what is sent here is sent as it is.
-        mapped, imaplib.MapCRLF = imaplib.MapCRLF, _NOTHING  # type: ignore[attr-defined]
-        try:
-            return self._session.append(folder, f"({' '.join(flags)})", None, message)  # type: ignore[arg-type]
-        finally:
-            imaplib.MapCRLF = mapped  # type: ignore[attr-defined]
+        # imaplib turns bare CR and LF into CRLF, which the corpus has none of.
+        return self._session.append(folder, f"({' '.join(flags)})", None, message)  # type: ignore[arg-type]
 
     def _on(self, op: str, token: str, folder: str, words: Sequence[str], **details: Any) -> str:
         uid = self._find(token, folder)
@@ -119,9 +114,6 @@ class Client:
         text = b" ".join(part for part in answer if isinstance(part, bytes)).decode("utf-8", "replace")
         self.ledger.settle(act, state, f"{status} {text}")
         return state
-
-
-_NOTHING = re.compile(rb"(?!)")
 
 
 def work(client: Client, count: int, seed: int = 0, folders: Sequence[str] = ("INBOX", "Work", "Trash")) -> int:

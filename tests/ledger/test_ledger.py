@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +13,16 @@ import pytest
 
 from tests.lab.cyrus import Cyrus
 from tests.lab.dovecot import Dovecot
+from tests.lab.postfix import Postfix
+from tests.lab.process import wait_until
+from tests.ledger.corpus import DEFAULT_KINDS
 from tests.ledger.ledger import read
 from tests.ledger.load import Plan, run
 from tests.ledger.verify import Mailbox, Report, verify
 
 pytestmark = pytest.mark.real
 
+EVERYTHING = (*DEFAULT_KINDS, "obsolete")
 ACCOUNTS = ["taro@example.com", "hanako@example.com", "a..b@example.com", "o'brien@example.com"]
 
 
@@ -56,14 +63,14 @@ def test_every_kind_of_message_comes_back_as_sent_from_dovecot(
     start_dovecot: Callable[..., Dovecot], book: Path, format: str
 ) -> None:
     server = start_dovecot(format=format)
-    deliver(server, book)
+    deliver(server, book, kinds=EVERYTHING)
     report = verify(book, mailboxes(server))
     assert report.ok, report.table()
     assert report.found == report.acknowledged == len(read(book))
 
 
 def test_every_kind_of_message_comes_back_as_sent_from_cyrus(cyrus: Cyrus, book: Path) -> None:
-    deliver(cyrus, book)
+    deliver(cyrus, book, kinds=EVERYTHING)
     report = verify(book, mailboxes(cyrus))
     assert report.ok, report.table()
 
@@ -122,3 +129,38 @@ def test_an_account_that_cannot_be_read_is_not_clean(dovecot: Dovecot, book: Pat
     deliver(dovecot, book)
     wrong = [Mailbox(ACCOUNTS[0], dovecot.host, dovecot.imap_port, ACCOUNTS[0], "wrong"), *mailboxes(dovecot)[1:]]
     assert red(verify(book, wrong)) == {"unread": 1}
+
+
+def test_postfix_passes_every_kind_of_message_unaltered(
+    start_postfix: Callable[..., Postfix], dovecot: Dovecot, book: Path
+) -> None:
+    """Or a test with Postfix as the world could not tell whose fault an altered octet is."""
+    world = start_postfix(relay={"example.com": (dovecot.host, dovecot.lmtp_port)}, protocol="lmtp")
+    dovecot.prepare(*ACCOUNTS)
+    plan = Plan([(world.host, world.smtp_port)], ACCOUNTS, count=54, sessions=4, max_size=1 << 16)
+    outcome = asyncio.run(run(plan, book))
+    assert outcome.acked == 54, outcome.summary()
+    wait_until(lambda: not world.queue(), "an empty queue")
+    report = verify(book, mailboxes(dovecot))
+    assert report.ok, report.table()
+
+
+def test_both_work_as_programs(dovecot: Dovecot, book: Path) -> None:
+    def program(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", f"tests.ledger.{name}", "--ledger", str(book), "--json", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+
+    sent = program(
+        "load", f"{dovecot.host}:{dovecot.lmtp_port}", "--lmtp", "--count", "5", f"--to=alias@x={ACCOUNTS[0]}"
+    )
+    assert (sent.returncode, json.loads(sent.stdout)["acked"]) == (0, 5), sent.stderr
+    places = book.with_name("mailboxes.json")
+    places.write_text(json.dumps([vars(mailboxes(dovecot)[0]) | {"user": "alias@x"}]))
+    judged = program("verify", "--mailboxes", str(places))
+    assert judged.returncode == 0 and json.loads(judged.stdout)["ok"], judged.stdout + judged.stderr
+    session = dovecot.imap("alias@x")
+    session.select("INBOX")
+    session.store("1", "+FLAGS", r"(\Deleted)")
+    session.expunge()
+    judged = program("verify", "--mailboxes", str(places))
+    assert judged.returncode == 1 and json.loads(judged.stdout)["lost"] == 1
