@@ -88,7 +88,8 @@ class Book:
         )
 
     def _stage(self, delta: Delta) -> tuple[str, ...]:
-        accounts, aliases = self._whole = self._whole or ({}, {})
+        begins = delta.more and not delta.accounts and not delta.aliases
+        accounts, aliases = self._whole = ({}, {}) if begins or self._whole is None else self._whole
         for account in delta.accounts:
             accounts[account.address] = self._newest(account)
         for alias in delta.aliases:

@@ -17,7 +17,8 @@ from onedomain.model.account import Account, Alias, Home
 class Delta:
     """`seq` is the last change in it. Removed rows are named in `gone_accounts` and `gone_aliases`.
 
-    A whole directory is a run of deltas with `whole` set; `more` says that the run goes on. `draining`: the servers
+    A whole directory is a run of deltas with `whole` set; `more` says that the run goes on, and one with `more` and no
+    rows begins it, whatever came before. `draining`: the servers
     that the operator drains, all of them, or None where that did not change. `epochs`: the last epochs of accounts that
     are gone.
     """
@@ -79,7 +80,8 @@ def parts(delta: Delta, rows: int = 1000) -> Iterator[Delta]:
     if not delta.whole:
         yield delta
         return
-    pieces = [
+    pieces = [Delta(delta.seq, whole=True, more=True)]
+    pieces += [
         Delta(delta.seq, accounts=delta.accounts[start : start + rows], whole=True, more=True)
         for start in range(0, len(delta.accounts), rows)
     ]

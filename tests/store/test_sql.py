@@ -1,0 +1,115 @@
+"""Databases: migrated once however many start, tables as the code expects, clear words where they can't be used."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, select, text, update
+
+from onedomain.store import schema
+from onedomain.store.sql import Database, DatabaseError
+from tests.directory.conftest import database, database_url  # noqa: F401
+
+
+async def numbers(of: Database) -> dict[str, int]:
+    async with of.reading() as connection:
+        return {row.name: row.number for row in await connection.execute(select(schema.meta))}
+
+
+async def test_edges_that_start_at_once_migrate_once(database_url: str) -> None:  # noqa: F811
+    databases = await asyncio.gather(*(Database.open(database_url) for _ in range(4)))
+    try:
+        ids = set()
+        for each in databases:
+            async with each.reading() as connection:
+                ids.add((await connection.execute(text("select text from meta where name = 'id'"))).scalar_one())
+        assert len(ids) == 1
+        assert await numbers(databases[0]) == {"seq": 0, "schema": schema.SCHEMA, "least": 1, "id": 0}
+    finally:
+        for each in databases:
+            await each.close()
+
+
+async def test_migrations_make_the_tables_of_the_schema(database: Database) -> None:  # noqa: F811
+    def differences(connection: Connection) -> list[object]:
+        found = compare_metadata(MigrationContext.configure(connection), schema.metadata)
+        return [item for item in found if "alembic_version" not in str(item)]
+
+    async with database.reading() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_a_newer_database_is_used_as_long_as_it_allows(database: Database, database_url: str) -> None:  # noqa: F811
+    async def put(name: str, number: int) -> None:
+        async with database.writing() as connection:
+            await connection.execute(update(schema.meta).where(schema.meta.c.name == name).values(number=number))
+
+    await put("schema", schema.SCHEMA + 1)
+    await (await Database.open(database_url)).close()
+    await put("least", schema.SCHEMA + 1)
+    with pytest.raises(DatabaseError, match="newer OneDomain"):
+        await Database.open(database_url)
+
+
+async def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:  # noqa: F811
+    with pytest.raises(ZeroDivisionError):
+        async with database.writing() as connection:
+            await connection.execute(update(schema.meta).values(number=77))
+            raise ZeroDivisionError
+    assert (await numbers(database))["seq"] == 0
+
+
+async def test_a_commit_wakes_the_watcher(database: Database, database_url: str) -> None:  # noqa: F811
+    other = await Database.open(database_url)
+    try:
+        async with database.watching(5.0) as watcher:
+            async with other.writing() as connection:
+                await connection.execute(update(schema.meta).values(number=1))
+                await other.notify(connection)
+            assert await asyncio.wait_for(watcher.wait(), 1)
+    finally:
+        await other.close()
+
+
+async def test_sqlite_is_durable_and_shared(tmp_path: Path) -> None:
+    database = await Database.open(f"sqlite:///{tmp_path}/d.db")  # noqa: F811
+    try:
+        async with database.reading() as connection:
+            pragmas = [
+                (await connection.execute(text(f"pragma {name}"))).scalar_one()
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            ]
+        assert pragmas == ["wal", 2, 1, 10_000]
+    finally:
+        await database.close()
+
+
+async def test_a_file_that_was_replaced_is_noticed(tmp_path: Path) -> None:
+    database = await Database.open(f"sqlite:///{tmp_path}/d.db")  # noqa: F811
+    try:
+        async with database.watching(0.1) as watcher:
+            assert await watcher.wait() is False
+            (tmp_path / "d.db").rename(tmp_path / "old.db")
+            (tmp_path / "d.db").touch()
+            with pytest.raises(OSError, match="taken the place"):
+                await watcher.wait()
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "must be sqlite"),
+        ("mysql://x/y", "use sqlite or postgresql"),
+        ("sqlite://", "names no file"),
+        ("sqlite:////nowhere/at/all.db", "is not a folder"),
+    ],
+)
+async def test_urls_that_cannot_be(url: str, message: str) -> None:
+    with pytest.raises(DatabaseError, match=message):
+        await Database.open(url)
