@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from onedomain.backend.base import ClientInfo, Session
 from onedomain.directory.book import Book
@@ -15,14 +15,14 @@ from onedomain.edge.home import Homes
 from onedomain.edge.imap import MailboxParts
 from onedomain.edge.login import LoginParts, LoginRules, LogIns
 from onedomain.edge.relays import Relays
-from onedomain.model.account import Account, Home
+from onedomain.model.account import Account, Home, Unit
 from onedomain.model.failure import Failed, again, refuse
 from onedomain.model.server import LoginWay
 from onedomain.net.listen import Listener, bind
 from onedomain.net.shared import SharedTable
 from onedomain.net.stream import Stream
 from onedomain.net.tls import ServerContexts
-from tests.directory.views import book
+from tests.directory.views import EXAMPLE, server
 from tests.edge.parts import Board, CountingNonce, FakePasswords, Notes, RealClock
 
 JOE = Account("joe@example.com", "head", Home("s1"), password="{X}right")
@@ -35,7 +35,7 @@ class FakeHome:
     """A backend whose sessions are what `script` says, on a real socket."""
 
     def __init__(self, script: Script) -> None:
-        self.server = replace(book().servers()[0], login_way=LoginWay.MASTER)
+        self.server = server("s1", login_way=LoginWay.MASTER)
         self.capabilities: tuple[str, ...] = ("COMPRESS=DEFLATE", "IDLE", "IMAP4REV1", "UIDPLUS", "AUTH=PLAIN")
         self.password = "home's own"
         self.trouble: Failed | None = None
@@ -122,11 +122,14 @@ async def edge(
     implicit: bool = False,
     refusal: float = 0.0,
     sessions: int = 0,
+    uidl_format: str = "%08Xu%08Xv",
 ) -> AsyncIterator[Edge]:
     failures, known, counts = SharedTable(), SharedTable(), SharedTable()
     for table in (failures, known, counts):
         table.start(0)
-    notes, board, home, directory = Notes(), Board(), FakeHome(script), book(JOE, ANN)
+    notes, board, home = Notes(), Board(), FakeHome(script)
+    directory = Book((EXAMPLE,), [Unit("head")], [server("s1", uidl_format=uidl_format), server("s2")])
+    directory.apply(Delta(1, accounts=(JOE, ANN)))
     rules = LoginRules("example.com", refusal=refusal)
     log_ins = LogIns(
         LoginParts(directory, FakePasswords(), failures, known, RealClock(), CountingNonce(), notes), rules

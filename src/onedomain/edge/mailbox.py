@@ -1,0 +1,215 @@
+"""A home's IMAP as POP3 needs it: one folder, its messages, their bodies in pieces, and removal of named UIDs only.
+
+Knows commands and the traps of servers. Does not know POP3, nor how the log-in came about. Everything that goes wrong
+comes out as Failed of kind AGAIN; after that only `close` is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Any, NamedTuple
+
+from onedomain.backend.base import Session
+from onedomain.model.failure import Failed, again
+from onedomain.net.stream import Stream
+from onedomain.protocol.imap.client import Argument, Commands
+from onedomain.protocol.imap.lines import Chunk
+from onedomain.protocol.imap.response import (
+    Big,
+    Event,
+    ResponseError,
+    ResponseLimits,
+    ResponseParser,
+    Tagged,
+    Untagged,
+    fetched,
+)
+
+LIMITS = ResponseLimits(stream_above=32_768)
+ANSWER_SECONDS = 60.0
+"""Without a byte from the home while it owes us an answer."""
+
+SET_LENGTH = 4000
+"""Characters of a UID set in one command: RFC 2683 section 3.2.1.5 lets servers stop at 8000 for the whole line."""
+
+
+class Listed(NamedTuple):
+    uid: int
+    size: int
+    seen: bool
+    deleted: bool
+
+
+class NoMessage(Failed):
+    """It was there at the log-in and is gone: somebody else removed it. The mailbox can be used on."""
+
+
+class Mailbox:
+    """One command at a time."""
+
+    def __init__(self, session: Session) -> None:
+        self._stream: Stream = session.stream
+        self._server = session.server
+        self._commands = Commands(session.capabilities)
+        self._parser = ResponseParser(LIMITS)
+        self._clock = asyncio.get_running_loop().time
+        self.uidvalidity = 0
+        self.can_expunge_uids = "UIDPLUS" in session.capabilities
+
+    async def open(self, folder: str) -> list[Listed]:
+        """SELECT; what is in it, by rising UID. Sets `uidvalidity`."""
+        exists = 0
+        async for response in self._ask("SELECT", folder.encode("ascii")):
+            if isinstance(response, Untagged):
+                if response.name == "EXISTS" and response.number is not None:
+                    exists = response.number
+                elif response.code is not None and response.code.name == "UIDVALIDITY":
+                    self.uidvalidity = _int(response.code.values[0] if response.code.values else 0)
+        if not self.uidvalidity:
+            raise self._broken(f"no UIDVALIDITY for {folder}")
+        listed: dict[int, Listed] = {}
+        if exists:  # 1:* in an empty folder is an error to some servers
+            async for response in self._ask("UID FETCH", "1:*", ["UID", "RFC822.SIZE", "FLAGS"]):
+                if isinstance(response, Untagged) and response.name == "FETCH":
+                    message = _listed(response.values)
+                    if message is not None:
+                        listed[message.uid] = message
+        return sorted(listed.values())
+
+    async def body(self, uid: int) -> AsyncGenerator[int | bytes]:
+        """The message's size, then its bytes in pieces. Raises NoMessage before anything comes."""
+        async for piece in self._fetch(uid, "BODY.PEEK[]", "BODY[]"):
+            yield piece
+
+    async def part(self, uid: int, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer at the message's end. Raises NoMessage."""
+        pieces = self._fetch(uid, f"BODY.PEEK[]<{offset}.{length}>", f"BODY[]<{offset}>")
+        async with aclosing(pieces):
+            return b"".join([piece async for piece in pieces if isinstance(piece, bytes)])
+
+    async def flag(self, uids: Iterable[int], flag: str) -> None:
+        """Set a flag, and wait until it is set."""
+        for uid_set in uid_sets(uids):
+            await self._run("UID STORE", uid_set, "+FLAGS.SILENT", [flag])
+
+    async def remove(self, uids: Iterable[int]) -> bool:
+        """Delete these messages and no others, ever. False: they are only marked, as the server has no UIDPLUS and
+        others have marked messages too.
+
+        Each STORE is waited for: Dovecot, given STORE and UID EXPUNGE in one go, skipped 1 of 50 messages.
+        """
+        wanted = sorted(set(uids))
+        await self.flag(wanted, "\\Deleted")
+        if self.can_expunge_uids:
+            for uid_set in uid_sets(wanted):
+                await self._run("UID EXPUNGE", uid_set)
+            return True
+        marked: set[int] = set()
+        for response in await self._run("UID SEARCH", "DELETED"):
+            if response.name == "SEARCH":
+                marked.update(value for value in response.values if isinstance(value, int))
+        if not marked <= set(wanted):
+            return False
+        await self._run("EXPUNGE")
+        return True
+
+    def abort(self) -> None:
+        """At once; what waits for an answer fails."""
+        self._stream.close()
+
+    async def close(self, *, politely: bool) -> None:
+        if politely and not self._stream.closed:
+            # Not waited for: its answer would interest nobody.
+            try:
+                self._stream.write_nowait(self._commands.make("LOGOUT").data)
+            except ConnectionError:
+                self._stream.close()
+                return
+            await self._stream.aclose()
+        else:
+            self._stream.close()
+
+    async def _fetch(self, uid: int, item: str, name: str) -> AsyncGenerator[int | bytes]:
+        begun = False
+        async with aclosing(self._ask("UID FETCH", str(uid), item)) as events:
+            async for event in events:
+                if isinstance(event, Chunk):
+                    yield event.data
+                elif isinstance(event, Big) and not begun:
+                    begun = True
+                    yield event.size
+                elif isinstance(event, Big):
+                    raise self._broken("two bodies for one message")
+                elif isinstance(event, Untagged) and event.name == "FETCH" and not begun:
+                    items = fetched(event.values)
+                    if name in items:
+                        begun = True
+                        body = items[name] or b""  # NIL: an empty message
+                        yield len(body)
+                        yield body
+        if not begun:
+            raise NoMessage(again(451, "4.2.0", "The message is gone.", f"UID {uid} at {self._server}"))
+
+    async def _run(self, name: str, *arguments: Argument) -> list[Untagged]:
+        return [event async for event in self._ask(name, *arguments) if isinstance(event, Untagged)]
+
+    async def _ask(self, name: str, *arguments: Argument) -> AsyncGenerator[Event]:
+        """Everything that comes up to the tagged OK; raises Failed for NO and BAD, and for what breaks."""
+        command = self._commands.make(name, *arguments)
+        try:
+            self._stream.deadline = self._clock() + ANSWER_SECONDS
+            await self._stream.write(command.data)
+            while True:
+                event = self._parser.next_event()
+                if event is None:
+                    self._stream.deadline = self._clock() + ANSWER_SECONDS
+                    data = await self._stream.read()
+                    if not data:
+                        raise self._broken(f"closed during {name}")
+                    self._parser.receive(data)
+                elif isinstance(event, Tagged):
+                    if event.status != "OK" or event.tag != command.tag:
+                        raise self._broken(f"{name}: {event.status} {event.text}")
+                    return
+                else:
+                    yield event
+        except (OSError, ResponseError) as error:
+            raise self._broken(f"{name}: {error or type(error).__name__}") from error
+
+    def _broken(self, reason: str) -> Failed:
+        reason = f"IMAP at {self._server}: {reason}"
+        return Failed(again(451, "4.4.2", "Your mail server does not answer properly, please try again later.", reason))
+
+
+def uid_sets(uids: Iterable[int]) -> list[str]:
+    """1,2,3,5 -> "1:3,5"; in several strings where one would get too long."""
+    runs: list[list[int]] = []
+    for uid in sorted(set(uids)):
+        if runs and uid == runs[-1][1] + 1:
+            runs[-1][1] = uid
+        else:
+            runs.append([uid, uid])
+    sets: list[str] = []
+    for first, last in runs:
+        item = str(first) if first == last else f"{first}:{last}"
+        if sets and len(sets[-1]) + len(item) < SET_LENGTH:
+            sets[-1] += f",{item}"
+        else:
+            sets.append(item)
+    return sets
+
+
+def _listed(values: list[Any]) -> Listed | None:
+    """None for a FETCH that the server sent of its own accord, about flags alone."""
+    items = fetched(values)
+    uid, size = items.get("UID"), items.get("RFC822.SIZE")
+    if not isinstance(uid, int) or not isinstance(size, int):
+        return None
+    flags = {str(flag).lower() for flag in items.get("FLAGS") or ()}
+    return Listed(uid, size, "\\seen" in flags, "\\deleted" in flags)
+
+
+def _int(value: Any) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,284 @@
+"""A POP3 client's session, served out of the home's IMAP: so it is the same whichever server keeps the mail.
+
+Knows the order of things, and when messages are removed: at QUIT and never else (RFC 1939 section 6). Does not know
+POP3's grammar (protocol/pop3), the home's commands (mailbox.py) or who may log in (login.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import dataclass, field
+
+from onedomain.backend.base import Session
+from onedomain.edge.home import unavailable
+from onedomain.edge.imap import MailboxParts, client_info
+from onedomain.edge.login import Admission
+from onedomain.edge.mailbox import Listed, Mailbox, NoMessage
+from onedomain.edge.relays import TooMany
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, Failure, Kind
+from onedomain.net.stream import Stream
+from onedomain.protocol.pop3.body import BodyWriter
+from onedomain.protocol.pop3.maildrop import Entry, Maildrop
+from onedomain.protocol.pop3.server import Close, LogIn, Pop3Options, Pop3Server, Quit, Retrieve, StartTls
+from onedomain.protocol.pop3.uidl import UidlFormatError, uidl_format
+
+TOP_PIECE = 16_384
+"""Bytes asked of the home at a time for TOP: nearly always all that is needed."""
+
+FOLDER = "INBOX"
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3Rules:
+    """Seconds: until somebody has logged in; without a command after that (RFC 1939 section 3: at least 600); for the
+    client to take what it is sent. `attempts`: refused log-ins until the connection is ended.
+    """
+
+    name: str = "OneDomain"
+    plaintext_login: bool = False
+    log_in: float = 180.0
+    idle: float = 600.0
+    send: float = 300.0
+    attempts: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3Edge:
+    """The handler of a POP3 listener."""
+
+    parts: MailboxParts
+    rules: Pop3Rules = field(default_factory=Pop3Rules)
+
+    async def __call__(self, stream: Stream) -> None:
+        await _Pop3Session(stream, self.parts, self.rules).run()
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A log-in that succeeded, and the messages by UID as they were then."""
+
+    account: Account
+    mailbox: Mailbox
+    messages: dict[int, Listed]
+
+
+class _Pop3Session:
+    def __init__(self, stream: Stream, parts: MailboxParts, rules: Pop3Rules) -> None:
+        self._stream = stream
+        self._parts = parts
+        self._rules = rules
+        options = Pop3Options(rules.name, parts.tls is not None, rules.plaintext_login)
+        self._pop3 = Pop3Server(options, secure=stream.tls is not None)
+        self._clock = asyncio.get_running_loop().time
+        self._opened: _Opened | None = None
+        self._sending_body = False
+        self._refused = 0
+
+    async def run(self) -> None:
+        quit_said = False
+        with ExitStack() as held:
+            try:
+                quit_said = await self._talk(held)
+            except TimeoutError:
+                # Messages marked as deleted stay: RFC 1939 section 3.
+                if not self._sending_body:
+                    self._pop3.turn_away("SYS/TEMP", "Too long without a command.")
+                    self._stream.write_nowait(self._pop3.take_output())
+            finally:
+                if self._opened is not None:
+                    await self._opened.mailbox.close(politely=quit_said)
+                    self._note_end(self._opened, "quit" if quit_said else "lost")
+
+    async def _talk(self, held: ExitStack) -> bool:
+        """Until the end; True where the client has said QUIT after its log-in."""
+        pop3 = self._pop3
+        self._stream.deadline = self._clock() + self._rules.log_in
+        pop3.greet()
+        while True:
+            event = pop3.next_event()
+            await self._send()
+            match event:
+                case None:
+                    if self._opened is not None:
+                        self._stream.deadline = self._clock() + self._rules.idle
+                    data = await self._stream.read()
+                    if not data:
+                        return False
+                    pop3.receive(data)
+                case LogIn():
+                    await self._log_in(event, held)
+                    if self._refused >= self._rules.attempts:
+                        pop3.turn_away("AUTH", "Too many failed log-ins.")
+                        await self._send()
+                        return False
+                case StartTls():
+                    if self._parts.tls is None:
+                        return False
+                    await self._stream.start_tls(self._parts.tls, server_side=True)
+                    pop3.tls_started()
+                case Retrieve():
+                    await self._retrieve(event)
+                case Quit():
+                    pop3.closed(await self._update(event))
+                    await self._send()
+                    return True
+                case Close():
+                    return False
+
+    async def _send(self) -> None:
+        output = self._pop3.take_output()
+        if output:
+            if self._opened is not None:
+                self._stream.deadline = self._clock() + self._rules.send
+            await self._stream.write(output)
+
+    # -- log-in
+
+    async def _log_in(self, event: LogIn, held: ExitStack) -> None:
+        parts = self._parts
+        client = client_info(self._stream, parts.nonce)
+
+        async def enter(admission: Admission) -> tuple[Mailbox, list[Listed], Maildrop]:
+            with ExitStack() as place:
+                place.enter_context(parts.relays.held(admission.account))
+                session = await parts.homes.enter(admission, client)
+                opened = await self._open(session)
+                held.push(place.pop_all())
+            return opened
+
+        try:
+            account, (mailbox, listed, drop) = await parts.log_ins.log_in(
+                event.credentials, client.address, "pop3", enter
+            )
+        except TooMany as error:
+            self._pop3.refuse("IN-USE", error.failure.text)
+        except Failed as error:
+            self._pop3.refuse(_code(error.failure), error.failure.text)
+            self._refused += error.failure.kind is Kind.REFUSE
+        else:
+            self._opened = _Opened(account, mailbox, {message.uid: message for message in listed})
+            held.enter_context(parts.relays.joined(account, self._cut))
+            self._pop3.opened(drop)
+
+    async def _open(self, session: Session) -> tuple[Mailbox, list[Listed], Maildrop]:
+        mailbox = Mailbox(session)
+        try:
+            listed = await mailbox.open(FOLDER)
+            if not mailbox.can_expunge_uids:
+                # What is only marked there was deleted here once: see Mailbox.remove.
+                listed = [message for message in listed if not message.deleted]
+            return mailbox, listed, self._drop(session.server, mailbox.uidvalidity, listed)
+        except BaseException:
+            await mailbox.close(politely=False)
+            raise
+
+    def _drop(self, server_name: str, uidvalidity: int, listed: Sequence[Listed]) -> Maildrop:
+        server = self._parts.homes.directory.server(server_name)
+        if server is None:
+            raise Failed(unavailable(f"server {server_name} is no more"))
+        try:
+            form = uidl_format(server.uidl_format)
+        except UidlFormatError as error:
+            raise Failed(unavailable(f"server {server_name}: {error}")) from None
+        return Maildrop([Entry(m.uid, m.size, form.make(uidvalidity, m.uid)) for m in listed])
+
+    def _cut(self, reason: str) -> None:
+        """From outside. Nothing more may be written to the home: it may not be the home any more."""
+        if self._opened is not None:
+            self._opened.mailbox.abort()
+        if not self._stream.closed:
+            if not self._sending_body:
+                self._pop3.turn_away("SYS/TEMP", reason)
+                with suppress(ConnectionError):
+                    self._stream.write_nowait(self._pop3.take_output())
+            self._stream.close()
+
+    # -- reading and removing
+
+    async def _retrieve(self, event: Retrieve) -> None:
+        mailbox = self._logged_in.mailbox
+        uid = event.entry.uid
+        writer = BodyWriter(event.lines)
+        pieces = mailbox.body(uid) if event.lines is None else _top(mailbox, uid, writer)
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    if isinstance(piece, int):
+                        self._pop3.message(piece)
+                        await self._send()
+                        self._sending_body = True
+                    else:
+                        await self._write(writer.write(piece))
+        except NoMessage as error:
+            self._pop3.refuse("", error.failure.text)
+            return
+        except Failed as error:
+            if self._sending_body:
+                # The client must not take what it has for the whole message.
+                self._stream.close()
+                raise
+            self._note_trouble(error.failure)
+            self._pop3.refuse("SYS/TEMP", error.failure.text)
+            return
+        await self._write(writer.finish())
+        self._sending_body = False
+        self._pop3.message_sent(event.entry, whole=event.lines is None)
+
+    async def _write(self, data: bytes) -> None:
+        self._stream.deadline = self._clock() + self._rules.send
+        await self._stream.write(data)
+
+    async def _update(self, event: Quit) -> str:
+        """Removes what was deleted, marks as read what was read; what to say if that failed."""
+        opened = self._logged_in
+        deleted = {entry.uid for entry in event.deleted}
+        read = [e.uid for e in event.retrieved if e.uid not in deleted and not opened.messages[e.uid].seen]
+        try:
+            if deleted:
+                self._parts.changes.changed(opened.account.address, "EXPUNGE", FOLDER)
+                if not await opened.mailbox.remove(deleted):
+                    self._parts.trace.note("pop3 marked only", account=opened.account.address, messages=len(deleted))
+            if read:
+                self._parts.changes.changed(opened.account.address, "STORE", FOLDER)
+                await opened.mailbox.flag(read, "\\Seen")
+        except Failed as error:
+            self._note_trouble(error.failure)
+            return "Not all messages could be removed." if deleted else ""
+        return ""
+
+    @property
+    def _logged_in(self) -> _Opened:
+        if self._opened is None:
+            raise RuntimeError("nobody has logged in")
+        return self._opened
+
+    # -- the trace
+
+    def _note_trouble(self, failure: Failure) -> None:
+        self._parts.trace.note("pop3 failed", account=self._logged_in.account.address, reason=failure.reason)
+
+    def _note_end(self, opened: _Opened, ended: str) -> None:
+        self._parts.trace.note(
+            "logout", account=opened.account.address, client=self._stream.peer[0], service="pop3", ended=ended
+        )
+
+
+async def _top(mailbox: Mailbox, uid: int, writer: BodyWriter) -> AsyncGenerator[int | bytes]:
+    """Pieces until `writer` has what it needs; 0 for the size, which nobody knows."""
+    offset = 0
+    while not writer.done:
+        piece = await mailbox.part(uid, offset, TOP_PIECE)
+        if not offset:
+            yield 0
+        yield piece
+        offset += len(piece)
+        if len(piece) < TOP_PIECE:
+            return
+
+
+def _code(failure: Failure) -> str:
+    """RFC 3206."""
+    return "AUTH" if failure.kind is Kind.REFUSE else "SYS/TEMP"

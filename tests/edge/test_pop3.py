@@ -1,0 +1,287 @@
+"""POP3 through the edge out of a scripted home's IMAP: reading, removing only what was asked, and every way to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import poplib
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+
+from onedomain.edge.imap import MailboxParts
+from onedomain.edge.pop3 import Pop3Edge, Pop3Rules
+from onedomain.model.account import Home
+from onedomain.model.health import Verdict
+from onedomain.net.tls import CertificateFiles, ServerContexts
+from tests.edge.fakeimap import FakeImap
+from tests.edge.kit import JOE, Client, Edge, down, edge
+from tests.lab.tls import Certificate
+
+ONE = b"Subject: one\r\n\r\n.hidden\r\nline 2\r\nline 3\r\n"
+TWO = b"Subject: two\r\n\r\nno line end"
+
+
+def clear(parts: MailboxParts, **rules: object) -> Pop3Edge:
+    return Pop3Edge(parts, Pop3Rules(plaintext_login=True, **rules))  # type: ignore[arg-type]
+
+
+async def inside(running: Edge) -> Client:
+    client = await running.connect()
+    assert await client.line() == "+OK OneDomain ready."
+    assert await client.ask("USER joe") == "+OK Password, please."
+    assert (await client.ask("PASS right")).startswith("+OK Logged in")
+    return client
+
+
+async def lines(client: Client, command: str) -> list[str]:
+    """A multi-line answer, dots still stuffed."""
+    client.send(command.encode() + b"\r\n")
+    found = []
+    while (line := await client.line()) != ".":
+        found.append(line)
+    return found
+
+
+async def ended(running: Edge) -> None:
+    while not running.notes.named("logout"):
+        await asyncio.sleep(0.01)
+
+
+async def test_reading() -> None:
+    imap = FakeImap({4: ONE, 9: TWO})
+    async with edge(imap, clear) as running:
+        client = await inside(running)
+        assert await client.ask("STAT") == f"+OK 2 {len(ONE) + len(TWO)}"
+        assert await lines(client, "UIDL") == ["+OK", "1 000000040000004d", "2 000000090000004d"]
+        assert await lines(client, "RETR 1") == [
+            f"+OK {len(ONE)} octets", "Subject: one", "", "..hidden", "line 2", "line 3"]
+        assert await lines(client, "TOP 1 1") == ["+OK", "Subject: one", "", "..hidden"]
+        assert await lines(client, "RETR 2") == [f"+OK {len(TWO)} octets", "Subject: two", "", "no line end"]
+        assert await client.ask("QUIT") == "+OK Bye."
+        assert await client.rest() == b""
+        await ended(running)
+    assert list(imap.bodies) == [4, 9]
+    assert imap.said[-2:] == ["UID STORE 4,9 +FLAGS.SILENT (\\Seen)", "LOGOUT"]
+    assert running.notes.changes == [("joe@example.com", "STORE", "INBOX")]
+
+
+async def test_deleting_happens_at_quit_and_by_uid() -> None:
+    imap = FakeImap(dict.fromkeys((1, 2, 3, 5, 8), ONE))
+    imap.flags[8].add("\\Deleted")  # another client's, not to be touched
+    async with edge(imap, clear) as running:
+        client = await inside(running)
+        for command in ("DELE 1", "DELE 2", "DELE 4"):
+            assert (await client.ask(command)).startswith("+OK")
+        assert imap.said == ["SELECT INBOX", "UID FETCH 1:* (UID RFC822.SIZE FLAGS)"]
+        assert await client.ask("QUIT") == "+OK Bye."
+        await ended(running)
+    assert list(imap.bodies) == [3, 8]
+    assert imap.said[2:] == ["UID STORE 1:2,5 +FLAGS.SILENT (\\Deleted)", "UID EXPUNGE 1:2,5", "LOGOUT"]
+    assert running.notes.changes == [("joe@example.com", "EXPUNGE", "INBOX")]
+
+
+@pytest.mark.parametrize("how", ["gone", "rset", "cut", "idle"])
+async def test_without_quit_nothing_is_deleted(how: str) -> None:
+    imap = FakeImap({1: ONE, 2: ONE})
+    async with edge(imap, lambda parts: clear(parts, idle=0.5 if how == "idle" else 600.0)) as running:
+        client = await inside(running)
+        assert (await client.ask("DELE 1")).startswith("+OK")
+        if how == "gone":
+            client.close()
+        elif how == "rset":
+            await client.ask("RSET")
+            await client.ask("QUIT")
+        elif how == "cut":
+            running.change(replace(JOE, home=Home("s2", epoch=2)))
+            assert (await client.rest()).startswith(b"-ERR [SYS/TEMP] Your mailbox has moved")
+        else:
+            assert await client.rest() == b"-ERR [SYS/TEMP] Too long without a command.\r\n"
+        await ended(running)
+    assert list(imap.bodies) == [1, 2]
+    assert not any("STORE" in said for said in imap.said)
+
+
+async def test_without_uidplus_others_marks_are_respected() -> None:
+    imap = FakeImap({1: ONE, 2: ONE, 3: ONE})
+    imap.flags[3].add("\\Deleted")
+    async with edge(imap, clear) as running:
+        running.home.capabilities = ("IMAP4REV1",)
+        client = await inside(running)
+        assert await client.ask("STAT") == f"+OK 2 {2 * len(ONE)}"  # what is marked counts as deleted here
+        await client.ask("DELE 1")
+        assert await client.ask("QUIT") == "+OK Bye."
+        await ended(running)
+        assert list(imap.bodies) == [1, 2, 3]
+        assert imap.flags[1] == {"\\Deleted"}
+        assert running.notes.named("pop3 marked only")
+        # Once the other's is gone, ours can go as well.
+        imap.flags[3].clear()
+        client = await inside(running)
+        assert await client.ask("STAT") == f"+OK 2 {2 * len(ONE)}"
+    assert "EXPUNGE" not in imap.said
+
+
+async def test_without_uidplus_and_marks_of_others() -> None:
+    imap = FakeImap({1: ONE, 2: ONE})
+    async with edge(imap, clear) as running:
+        running.home.capabilities = ("IMAP4REV1",)
+        client = await inside(running)
+        await client.ask("DELE 1")
+        await client.ask("QUIT")
+        await ended(running)
+    assert list(imap.bodies) == [2]
+    assert imap.said[-4:] == ["UID STORE 1 +FLAGS.SILENT (\\Deleted)", "UID SEARCH DELETED", "EXPUNGE", "LOGOUT"]
+
+
+@pytest.mark.parametrize("fault", ["UID STORE", "UID EXPUNGE"])
+@pytest.mark.parametrize("way", ["break_at", "refuse"])
+async def test_what_could_not_be_removed_is_told(fault: str, way: str) -> None:
+    imap = FakeImap({1: ONE, 2: ONE})
+    setattr(imap, way, fault)
+    async with edge(imap, clear) as running:
+        client = await inside(running)
+        await client.ask("DELE 1")
+        assert await client.ask("QUIT") == "-ERR [SYS/TEMP] Not all messages could be removed."
+        await ended(running)
+    assert list(imap.bodies) == [1, 2]
+    assert fault in running.notes.named("pop3 failed")[0]["reason"]
+
+
+async def test_a_message_that_is_gone() -> None:
+    imap = FakeImap({1: ONE, 2: TWO})
+    async with edge(imap, clear) as running:
+        client = await inside(running)
+        del imap.bodies[1]
+        assert await client.ask("RETR 1") == "-ERR The message is gone."
+        assert await client.ask("TOP 1 0") == "-ERR The message is gone."
+        assert (await lines(client, "RETR 2"))[1:] == ["Subject: two", "", "no line end"]
+
+
+async def test_a_home_that_dies_before_and_in_the_middle_of_a_body() -> None:
+    imap = FakeImap({1: ONE, 2: b"x" * 200_000})
+    async with edge(imap, clear) as running:
+        client = await inside(running)
+        imap.half_body = True
+        client.send(b"RETR 2\r\n")
+        got = await client.rest()
+        assert got.startswith(b"+OK 200000 octets\r\nxxx") and not got.endswith(b".\r\n")
+        imap.break_at = "UID FETCH 1 "
+        client = await inside(running)
+        assert (await client.ask("RETR 1")).startswith("-ERR [SYS/TEMP] Your mail server does not answer properly")
+        assert await client.ask("NOOP") == "+OK"
+        await client.ask("DELE 1")
+        assert (await client.ask("QUIT")).startswith("-ERR [SYS/TEMP]")
+
+
+async def test_log_ins_that_come_to_nothing() -> None:
+    imap = FakeImap({})
+    async with edge(imap, lambda parts: clear(parts, attempts=2), sessions=1) as running:
+        client = await running.connect()
+        await client.line()
+        await client.ask("USER joe")
+        assert await client.ask("PASS wrong") == "-ERR [AUTH] Authentication failed."
+        running.board.verdicts["s1"] = Verdict.REFUSING
+        await client.ask("USER joe")
+        assert (await client.ask("PASS right")).startswith("-ERR [SYS/TEMP] Your mail server is not available")
+        running.board.verdicts.clear()
+        running.home.trouble = down()
+        await client.ask("USER joe")
+        assert (await client.ask("PASS right")).startswith("-ERR [SYS/TEMP]")
+        running.home.trouble = None
+        imap.refuse = "SELECT"
+        await client.ask("USER joe")
+        assert (await client.ask("PASS right")).startswith("-ERR [SYS/TEMP]")
+        imap.refuse = ""
+        other = await inside(running)
+        await client.ask("USER joe")
+        assert await client.ask("PASS right") == "-ERR [IN-USE] Too many sessions of this account."
+        await client.ask("USER joe")
+        assert await client.ask("PASS wrong2") == "-ERR [AUTH] Authentication failed."
+        assert await client.rest() == b"-ERR [AUTH] Too many failed log-ins.\r\n"
+        assert await other.ask("STAT") == "+OK 0 0"
+    assert "UID FETCH 1:* (UID RFC822.SIZE FLAGS)" not in imap.said
+
+
+async def test_uidl_formats() -> None:
+    async with edge(FakeImap({1: ONE}), clear, uidl_format="%v.%u") as running:
+        assert await (await inside(running)).ask("UIDL 1") == "+OK 1 77.1"
+    async with edge(FakeImap({1: ONE}), clear, uidl_format="%g") as running:
+        client = await running.connect()
+        await client.line()
+        await client.ask("USER joe")
+        assert (await client.ask("PASS right")).startswith("-ERR [SYS/TEMP]")
+        assert "'%g' is not known here" in running.notes.named("login failed")[0]["reason"]
+
+
+async def test_pipelined_commands() -> None:
+    async with edge(FakeImap({1: ONE, 2: TWO}), clear) as running:
+        client = await running.connect()
+        client.send(b"USER joe\r\nPASS right\r\nSTAT\r\nRETR 2\r\nDELE 1\r\nQUIT\r\n")
+        got = (await client.rest()).decode().splitlines()
+        assert got[1:] == ["+OK Password, please.", f"+OK Logged in, 2 messages ({len(ONE) + len(TWO)} octets).",
+                           f"+OK 2 {len(ONE) + len(TWO)}", f"+OK {len(TWO)} octets", *TWO.decode().splitlines(), ".",
+                           "+OK Message 1 deleted.", "+OK Bye."]
+
+
+async def test_top_of_a_long_message_reads_no_more_than_needed() -> None:
+    imap = FakeImap({1: b"A: b\r\n\r\n" + b"0123456789abcde\r\n" * 5000})
+    async with edge(imap, clear) as running:
+        client = await inside(running)
+        assert len(await lines(client, "TOP 1 10")) == 13
+        assert [said for said in imap.said if "<" in said] == ["UID FETCH 1 BODY.PEEK[]<0.16384>"]
+        assert len(await lines(client, "TOP 1 1500")) == 1503
+        assert [said for said in imap.said if "<" in said][1:] == [
+            "UID FETCH 1 BODY.PEEK[]<0.16384>", "UID FETCH 1 BODY.PEEK[]<16384.16384>"]
+        assert len(await lines(client, "TOP 1 9999")) == 5003
+
+
+async def test_a_hundred_megabytes_with_flat_memory() -> None:
+    size = 100 * 1024 * 1024
+    line = b"x" * 98 + b"\r\n"
+
+    class Generated(FakeImap):
+        async def _body(self, uid: int, found: object, writer: asyncio.StreamWriter) -> bool:
+            writer.write(b"* 1 FETCH (UID 1 BODY[] {%d}\r\n" % size)
+            piece = line * 1024
+            for start in range(0, size, len(piece)):
+                writer.write(piece[:size - start])
+                await writer.drain()
+            writer.write(b")\r\n")
+            return True
+
+    async with edge(Generated({1: ONE}), clear) as running:
+        client = await inside(running)
+        tracemalloc.start()
+        client.send(b"RETR 1\r\n")
+        assert await client.line() == f"+OK {size} octets"
+        left = size
+        while left > 0:
+            left -= len(await client.reader.read(min(left, 1 << 18)))
+        assert await client.line() in (".", "")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 8 * 1024 * 1024
+
+
+async def test_poplib_with_stls(certificate: Certificate) -> None:
+    contexts = ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
+
+    def session(port: int) -> tuple[list[bytes], bytes]:
+        client = poplib.POP3("localhost", port)
+        assert "STLS" in client.capa() and "SASL" not in client.capa()
+        with pytest.raises(poplib.error_proto):
+            client.user("joe")
+        client.stls(certificate.client_context())
+        assert "SASL" in client.capa()
+        client.user("joe")
+        client.pass_("right")
+        body = client.retr(1)[1]
+        client.dele(1)
+        return body, client.quit()
+
+    imap = FakeImap({1: ONE})
+    async with edge(imap, Pop3Edge, tls=contexts) as running:
+        body, goodbye = await asyncio.to_thread(session, running.port)
+    assert b"\r\n".join(body) + b"\r\n" == ONE
+    assert (goodbye, imap.bodies) == (b"+OK Bye.", {})
