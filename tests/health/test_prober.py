@@ -128,7 +128,7 @@ def scenario(test: Callable[[World], Awaitable[None]]) -> Callable[[int], None]:
 @scenario
 async def test_a_kill_is_seen_within_a_second(world: World) -> None:
     world.servers["a"].kill()
-    assert await world.until("a", Verdict.REFUSING) <= 1.0
+    assert await world.until("a", Verdict.REFUSING) <= 0.25  # the watched connections end
     assert world.board.verdict("b") is Verdict.UP
     world.servers["a"].start()
     assert await world.until("a", Verdict.UP, Verdict.SLOW) <= 2.0
@@ -155,6 +155,15 @@ async def test_a_stop_is_seen_within_five_seconds(world: World) -> None:
     assert world.servers["a"].most_open <= 2 * 10
     world.servers["a"].resume()
     assert await world.until("a", Verdict.UP, Verdict.SLOW) <= 2.0
+
+
+@scenario
+async def test_accusations_open_no_more_questions_than_are_bounded(world: World) -> None:
+    world.servers["a"].stop()
+    for _ in range(200):
+        world.board.saw(Sighting("a", "imap", Seen.REFUSED, 0.0, "reset"))
+        await asyncio.sleep(0.1)
+    assert world.servers["a"].most_open <= 2 * 10
 
 
 @scenario

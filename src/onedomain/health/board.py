@@ -1,7 +1,7 @@
 """The current verdict and load of every server, fed by probes and by real traffic.
 
 Knows who is told when a verdict changes and when a doubt calls for another probe. Does not know how a verdict is
-reached (decision/health) nor how anything is asked (prober). One per machine, in the keeper; workers have a mirror of it.
+reached (decision/health) nor how anything is asked (prober). One per machine, in the keeper; workers have a mirror.
 """
 
 from __future__ import annotations
