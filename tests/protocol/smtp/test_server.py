@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onedomain.model.failure import again
-from onedomain.protocol.smtp.body import Bare, BodyPolicy
+from onedomain.protocol.smtp.body import BodyPolicy, Manners
 from onedomain.protocol.smtp.event import (
     Auth,
     BodyChunk,
@@ -278,9 +278,9 @@ WORDS = [
     b"\0", b"\xff\xfe", b"XCLIENT ADDR=1\r\n", b"AUTH LOGIN dGVzdA==\r\n", b"*\r\n"]
 
 
-@given(st.lists(st.one_of(st.sampled_from(WORDS), st.binary(max_size=30)), max_size=60), st.sampled_from(list(Bare)))
+@given(st.lists(st.one_of(st.sampled_from(WORDS), st.binary(max_size=30)), max_size=60), st.sampled_from(list(Manners)))
 @settings(max_examples=300, deadline=None)
-def test_random_bytes(stream: list[bytes], bare: Bare) -> None:
+def test_random_bytes(stream: list[bytes], bare: Manners) -> None:
     offer = Offer("foo.com", auth=("PLAIN",), auth_in_clear=True, starttls=True, xclient=True,
                   policy=BodyPolicy(bare=bare, max_size=200, overrun=200), limits=Limits(line=256, errors=30))
     peer = Peer(SmtpServer(offer))
@@ -294,7 +294,7 @@ def test_random_bytes(stream: list[bytes], bare: Bare) -> None:
     assert ends in ([], [len(peer.events) - 1])
     for body in peer.bodies:
         assert b"\0" not in body and len(body) <= 400
-        if bare is not Bare.PASS:
+        if bare is not Manners.PASS:
             assert body.count(b"\r") == body.count(b"\n") == body.count(b"\r\n")
 
 
@@ -534,8 +534,8 @@ def test_lines_that_end_the_session(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(("bare", "expected"), [
-    (Bare.REFUSE, [521]), (Bare.NORMALISE, [250, 250]), (Bare.PASS, [250, 250])])
-def test_bare_lf_after_a_command(bare: Bare, expected: list[int]) -> None:
+    (Manners.REFUSE, [521]), (Manners.NORMALISE, [250, 250]), (Manners.PASS, [250, 250])])
+def test_bare_lf_after_a_command(bare: Manners, expected: list[int]) -> None:
     peer = ready(Offer("foo.com", policy=BodyPolicy(bare=bare)))
     assert codes(peer.send(b"NOOP\nNOOP\r\n")) == expected
 

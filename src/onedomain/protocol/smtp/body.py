@@ -19,20 +19,27 @@ _END = b"\r\n.\r\n"
 _CR, _LF = b"\r\n"
 
 
-class Bare(Enum):
-    """What becomes of a CR without LF, or a LF without CR."""
+class Manners(Enum):
+    """What becomes of what should not be: a CR or LF alone, a line that is too long."""
 
     REFUSE = "refuse"
-    NORMALISE = "normalise"  # LF becomes CRLF; CR becomes a blank, as a line end in its place would split headers
+    NORMALISE = "normalise"
     PASS = "pass"
+
+
+Bare = Manners  # as the node's LMTP calls it
 
 
 @dataclass(frozen=True, slots=True)
 class BodyPolicy:
-    """`max_size` in octets of the message; `overrun` how many more are read, and dropped, before we hang up."""
+    """`max_size` in octets of the message; `overrun` how many more are read, and dropped, before we hang up.
 
-    bare: Bare = Bare.REFUSE
-    long_lines: bool = True
+    Normalised as Postfix does it: LF alone becomes CRLF, CR alone a blank (a line end in its place could end the header
+    section); a long line is cut by line ends with a blank after each.
+    """
+
+    bare: Manners = Manners.REFUSE
+    long_lines: Manners = Manners.PASS
     nul: bool = False
     max_size: int = 50 * 1024 * 1024
     overrun: int = 50 * 1024 * 1024
@@ -59,18 +66,21 @@ class BodyCheck:
             self.failure = self._find_fault(chunk)
         if self.failure is not None:
             return b""
-        if self._policy.bare is Bare.NORMALISE:
-            return self._normalised(chunk)
-        self._after_cr = chunk[-1:] == b"\r" if chunk else self._after_cr
+        if self._policy.bare is Manners.NORMALISE:
+            chunk = self._normalised(chunk)
+        elif chunk:
+            self._after_cr = chunk[-1] == _CR
+        if self._policy.long_lines is Manners.NORMALISE and self._has_long_line(chunk):
+            chunk = self._cut(chunk)
         return chunk
 
     def end(self) -> bytes:
         """Call once at the end: the rest that was held back. May set `failure`."""
         if self.failure is not None or not self._after_cr:
             return b""
-        if self._policy.bare is Bare.REFUSE:
+        if self._policy.bare is Manners.REFUSE:
             self.failure = _BARE
-        return b" " if self._policy.bare is Bare.NORMALISE else b""
+        return b" " if self._policy.bare is Manners.NORMALISE else b""
 
     def _find_fault(self, chunk: bytes) -> Failure | None:
         policy = self._policy
@@ -78,9 +88,9 @@ class BodyCheck:
             return too_big(policy.max_size)
         if not policy.nul and b"\0" in chunk:
             return refuse(550, "5.6.0", "message contains a NUL octet")
-        if policy.bare is Bare.REFUSE and self._has_bare(chunk):
+        if policy.bare is Manners.REFUSE and self._has_bare(chunk):
             return _BARE
-        if not policy.long_lines and self._has_long_line(chunk):
+        if policy.long_lines is Manners.REFUSE and self._has_long_line(chunk):
             return refuse(550, "5.6.0", f"message has a line of more than {MAX_LINE} octets")
         return None
 
@@ -104,6 +114,23 @@ class BodyCheck:
         last = chunk.rfind(b"\n", max(start, 0))
         self._column = end - (last + 1 if last >= 0 else start)
         return False
+
+    def _cut(self, chunk: bytes) -> bytes:
+        *whole, rest = chunk.split(b"\n")
+        lines = [self._cut_line(line) + b"\n" for line in whole]
+        return b"".join(lines) + self._cut_line(rest, ends=False)
+
+    def _cut_line(self, line: bytes, *, ends: bool = True) -> bytes:
+        pieces = []
+        length = len(line) - line.endswith(b"\r")  # the CR belongs to the line end, as far as is known
+        start = 0
+        while self._column + length - start > MAX_LINE:
+            stop = start + max(MAX_LINE - self._column, 0)
+            pieces.append(line[start:stop] + b"\r\n ")
+            start, self._column = stop, 1
+        pieces.append(line[start:])
+        self._column = 0 if ends else self._column + len(line) - start
+        return b"".join(pieces)
 
     def _normalised(self, chunk: bytes) -> bytes:
         if self._after_cr:

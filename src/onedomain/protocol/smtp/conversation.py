@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 from onedomain.model.failure import Failure, again, refuse
-from onedomain.protocol.smtp.body import Bare
+from onedomain.protocol.smtp.body import Manners
 from onedomain.protocol.smtp.event import ASKING, BodyEnd, End, Event, Malformed
 from onedomain.protocol.smtp.lines import Fault, Input, Line
 from onedomain.protocol.smtp.offer import Offer, refusal
@@ -72,7 +72,7 @@ class Conversation:
         if line.fault is Fault.TOO_LONG:
             self._refuse_line(refuse(500, "5.5.6", f"line longer than {limit} octets"), line.text)
             return True
-        if line.fault is Fault.BARE_LF and self.offer.policy.bare is Bare.REFUSE:
+        if line.fault is Fault.BARE_LF and self.offer.policy.bare is Manners.REFUSE:
             # Postfix ends as well: what follows may be meant for somebody else's session
             self._refuse_and_end(refuse(521, "5.5.2", "bare LF received, lines must end in CRLF"), line.text)
             return True

@@ -1,0 +1,320 @@
+"""A conversation with an SMTP client: mail from outside, and mail that people submit (RFC 5321, RFC 6409).
+
+Knows the order of things and who decides each. Does not know syntax (protocol/smtp), who exists (decision/recipient),
+how a message is kept (smtp_message.py and the spool) or how passwords are checked.
+
+Replies are written once for a whole batch of pipelined commands, when nothing more can be done without the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from onedomain.decision.recipient import Refuse, resolve
+from onedomain.decision.sender import check_sender
+from onedomain.edge.smtp_message import Message
+from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
+from onedomain.model.account import Account
+from onedomain.model.address import Address
+from onedomain.model.failure import Failed, Failure, again, refuse
+from onedomain.net.stream import Stream
+from onedomain.protocol.message.stamp import Hop
+from onedomain.protocol.smtp.event import (
+    Auth,
+    BodyChunk,
+    BodyEnd,
+    BodyStart,
+    End,
+    Event,
+    Hello,
+    Mail,
+    Malformed,
+    Rcpt,
+    Reset,
+    StartTls,
+    Verb,
+    Xclient,
+)
+from onedomain.protocol.smtp.server import SmtpServer
+
+READ = 65536
+LOOP = "5.4.6"
+SHOWN = 50
+"""Most recipients named in one line of the trace."""
+
+
+class SmtpSession:
+    """One connection. `run` returns when it is over; the stream is the listener's to close."""
+
+    def __init__(self, stream: Stream, parts: SmtpParts, rules: SmtpRules) -> None:
+        self._stream = stream
+        self._parts = parts
+        self._rules = rules
+        self._client, self._port = stream.peer
+        offer = replace(
+            rules.offer, starttls=rules.offer.starttls and parts.tls is not None, xclient=rules.trusts(self._client))
+        self._server = SmtpServer(offer, secure=stream.tls is not None)
+        self._account: Account | None = None
+        self._hello = ""        # as a trusted hop passes it on
+        self._message: Message | None = None
+        self._failed: Failure | None = None  # of the body that is coming in
+        self._body_began = 0.0
+        self._body_size = 0
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        """Raises ConnectionError when the client is gone, ssl.SSLError when TLS does not come about."""
+        self._parts.count.add("smtp_sessions_total", listener=self._rules.name)
+        server, stream = self._server, self._stream
+        server.greet()
+        try:
+            while True:
+                event = server.next_event()
+                if event is not None:
+                    if await self._handle(event):
+                        await stream.write(server.take_output())
+                        return
+                    continue
+                stream.deadline = self._deadline()
+                if output := server.take_output():
+                    await stream.write(output)
+                data = await stream.read(READ)
+                if not data:
+                    return
+                server.receive(data)
+        except TimeoutError:
+            self._say_goodbye(again(421, "4.4.2", f"{server.offer.name} waited too long"))
+        except asyncio.CancelledError:
+            self._say_goodbye(again(421, "4.3.2", f"{server.offer.name} is shutting down"))
+            raise
+        finally:
+            self._forget_message()
+
+    def _deadline(self) -> float:
+        now = self._loop.time()
+        if self._body_began:
+            # A client that sends an octet now and then would else hold its session for ever.
+            due = self._body_began + self._rules.idle + self._body_size / self._rules.least_rate
+            return min(now + self._rules.idle, due)
+        return now + self._rules.idle
+
+    def _say_goodbye(self, failure: Failure) -> None:
+        self._server.end(failure)
+        self._note("session ended", failure)
+        try:
+            self._stream.write_nowait(self._server.take_output())
+        except ConnectionError:
+            pass  # nobody is there to hear it
+
+    async def _handle(self, event: Event) -> bool:
+        """What follows from one event; True at the end."""
+        match event:
+            case BodyChunk():
+                await self._body_chunk(event)
+            case Rcpt():
+                self._recipient(event)
+            case Mail():
+                self._sender(event)
+            case BodyStart():
+                self._body_start()
+            case BodyEnd():
+                await self._body_end(event)
+            case Hello():
+                self._forget_message()
+            case Reset():
+                self._forget_message()
+            case StartTls():
+                await self._start_tls(event)
+            case Auth():
+                await self._authenticate(event)
+            case Xclient():
+                self._xclient(event)
+            case Malformed():
+                self._note("refused", event.failure, line=event.line.decode("ascii", "backslashreplace"))
+            case End():
+                if event.failure is not None:
+                    self._note("session ended", event.failure)
+                return True
+        return False
+
+    # ---- who is there
+
+    async def _start_tls(self, event: StartTls) -> None:
+        assert self._parts.tls is not None
+        if event.discarded:
+            self._trace("injection before TLS", discarded=event.discarded)
+        self._server.accept()
+        await self._stream.write(self._server.take_output())
+        try:
+            await self._stream.start_tls(self._parts.tls, server_side=True)
+        except TimeoutError:
+            raise ConnectionError("no TLS handshake in time") from None  # a 421 now would be no TLS
+        self._server.tls_started()
+        self._account = None
+
+    async def _authenticate(self, event: Auth) -> None:
+        if self._parts.authenticator is None:
+            self._server.refuse(again(454, "4.7.0", "authentication is not available"))
+            return
+        self._stream.deadline = None
+        try:
+            self._account = await self._parts.authenticator.check(
+                event.credentials, (self._client, self._port), self._stream.local)
+        except Failed as failed:
+            self._server.refuse(failed.failure)
+            return
+        self._server.accept()
+
+    def _xclient(self, event: Xclient) -> None:
+        attributes = event.attributes
+        address = attributes.get("ADDR", "")
+        self._client = address.removeprefix("IPv6:").removeprefix("IPV6:") or self._client
+        port = attributes.get("PORT", "")
+        self._port = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else self._port
+        self._hello = attributes.get("HELO", "")
+        self._server.accept()
+
+    # ---- envelope
+
+    def _sender(self, event: Mail) -> None:
+        failure = self._check_sender(event)
+        if failure is not None:
+            self._note("refused", failure, sender=str(event.sender or ""))
+            self._server.refuse(failure)
+            return
+        self._forget_message()
+        login = self._account.address if self._account is not None else ""
+        self._message = Message(self._parts, self._rules, event, client=self._client, login=login)
+        self._server.accept()
+
+    def _check_sender(self, event: Mail) -> Failure | None:
+        if not self._rules.submission:
+            return None
+        if self._account is None:
+            return refuse(530, "5.7.0", "authentication required")
+        if event.sender is None or self._rules.any_sender:
+            return None
+        return check_sender(self._parts.directory, self._account.address, event.sender)
+
+    def _recipient(self, event: Rcpt) -> None:
+        message = self._message
+        assert message is not None
+        address = event.address
+        if not address.domain:
+            address = Address(address.local, self._rules.domain)
+        view = self._parts.directory
+        found = resolve(
+            view, address, original=event.orcpt, allow_outside=self._account is not None, limit=self._rules.expansion)
+        if isinstance(found, Refuse):
+            failure: Failure | None = found.failure
+        else:
+            failure = message.recipients.add(view, self._parts.board, found, str(address), event.notify)
+        if failure is None:
+            self._server.accept()
+            return
+        self._parts.count.add("smtp_recipients_refused_total", listener=self._rules.name, code=str(failure.code))
+        self._note("refused", failure, sender=message.sender, recipient=str(address))
+        self._server.refuse(failure)
+
+    # ---- body
+
+    def _body_start(self) -> None:
+        message = self._message
+        assert message is not None
+        self._failed = None
+        try:
+            message.begin(self._hop(message))
+        except Failed as failed:
+            self._note("refused", failed.failure, sender=message.sender)
+            self._server.refuse(failed.failure)
+            return
+        self._body_began = self._loop.time()
+        self._body_size = 0
+        self._server.accept()
+
+    def _hop(self, message: Message) -> Hop:
+        tls = self._stream.tls
+        return Hop(
+            hello=self._hello or self._server.hello.name,
+            client=self._client,
+            edge=self._rules.offer.name,
+            extended=self._server.hello.verb is not Verb.HELO,
+            tls=f"{tls.version} with cipher {tls.cipher}" if tls is not None else "",
+            login=self._account is not None,
+            smtputf8=message.mail.smtputf8)
+
+    async def _body_chunk(self, event: BodyChunk) -> None:
+        self._body_size += len(event.data)
+        if self._failed is not None or self._message is None:
+            return
+        try:
+            await self._message.write(event.data)
+        except Failed as failed:
+            self._failed = failed.failure
+            self._message.abort()
+            self._server.fail_body(failed.failure)
+
+    async def _body_end(self, event: BodyEnd) -> None:
+        message = self._message
+        assert message is not None
+        self._body_began = 0.0
+        failure = event.failure or self._failed
+        if failure is None:
+            failure = await self._commit(message, event.size)
+        if failure is not None:
+            message.abort()
+            self._parts.count.add("smtp_messages_refused_total", listener=self._rules.name, code=str(failure.code))
+            if failure.enhanced == LOOP:
+                self._parts.count.add("smtp_loops_total", listener=self._rules.name)
+            self._note("refused", failure, queue_id=message.id, sender=message.sender, message_id=message.message_id,
+                       recipients=_shown(message))
+            if event.failure is None:
+                self._server.refuse(failure)
+        self._message = None
+
+    async def _commit(self, message: Message, size: int) -> Failure | None:
+        began = self._parts.clock.monotonic()
+        try:
+            await message.commit()
+        except Failed as failed:
+            return failed.failure
+        # From here on the message is ours, whatever happens to this session (promise 1).
+        self._parts.count.add("smtp_messages_total", listener=self._rules.name)
+        self._trace(
+            "received", queue_id=message.id, message_id=message.message_id, sender=message.sender,
+            recipients=_shown(message), login=message.login, size=size,
+            seconds=round(self._parts.clock.monotonic() - began, 3))
+        self._server.accept(f"queued as {message.id}{await self._reach_level(message)}")
+        return None
+
+    async def _reach_level(self, message: Message) -> str:
+        """What the 250 says of it. After the body there is no way back: a level out of reach is told and counted."""
+        recipients = message.recipients
+        reached = recipients.waits and await self._parts.levels.wait_level(message.id, self._rules.level)
+        if reached and not recipients.missed:
+            return " and delivered"
+        if recipients.waits or recipients.missed:
+            self._parts.count.add("smtp_level_missed_total", listener=self._rules.name)
+            self._trace("level missed", queue_id=message.id)
+        return ""
+
+    def _forget_message(self) -> None:
+        if self._message is not None:
+            self._message.abort()
+            self._message = None
+        self._body_began = 0.0
+
+    # ---- telling
+
+    def _note(self, event: str, failure: Failure, **fields: object) -> None:
+        self._trace(event, reply=str(failure), reason=failure.reason, **fields)
+
+    def _trace(self, event: str, **fields: object) -> None:
+        self._parts.trace.note(event, listener=self._rules.name, client=self._client, **fields)
+
+
+def _shown(message: Message) -> dict[str, list[str]]:
+    """What the client named -> the accounts and addresses that it means."""
+    said = message.recipients.said
+    return said if len(said) <= SHOWN else dict(list(said.items())[:SHOWN])

@@ -1,0 +1,107 @@
+"""One message from MAIL to its 250: sender, recipients, and the body on its way into the spool.
+
+Knows what is put in front of a message and what is taken out, and cuts loops. Does not know the protocol it comes by:
+edge/smtp.py tells it, and answers the client.
+"""
+
+from __future__ import annotations
+
+from onedomain.decision.loop import find_loop
+from onedomain.decision.recipient_list import RecipientList
+from onedomain.edge.smtp_ports import DraftPort, SmtpParts, SmtpRules
+from onedomain.model.failure import Failed
+from onedomain.model.message import Envelope
+from onedomain.protocol.message.header import HeaderFilter
+from onedomain.protocol.message.stamp import (
+    Hop,
+    build_date,
+    build_delivery_id,
+    build_message_id,
+    build_received,
+    build_trace,
+)
+from onedomain.protocol.smtp.event import Mail
+
+
+class Message:
+    """`hop` is how it comes to us, `login` the account that submits it, or ""."""
+
+    def __init__(self, parts: SmtpParts, rules: SmtpRules, mail: Mail, *, client: str, login: str = "") -> None:
+        self._parts = parts
+        self._rules = rules
+        self.mail = mail
+        self.client = client
+        self.login = login
+        self.recipients = RecipientList(rules.targets)
+        self.message_id = ""
+        self._draft: DraftPort | None = None
+        self._header = HeaderFilter()
+        self._hop: Hop | None = None
+        self._eight_bit = mail.eight_bit
+
+    @property
+    def sender(self) -> str:
+        return str(self.mail.sender) if self.mail.sender is not None else ""
+
+    @property
+    def id(self) -> str:
+        """The queue id, or "" before the body."""
+        return self._draft.id if self._draft is not None else ""
+
+    def begin(self, hop: Hop) -> None:
+        """The body begins. Raises Failed when the spool takes nothing."""
+        self._draft = self._parts.spool.draft()
+        self._header = HeaderFilter()
+        self._hop = hop
+
+    async def write(self, chunk: bytes) -> None:
+        """Some of the body. Raises Failed (a loop, an endless header section, a full disk); then only abort is left."""
+        assert self._draft is not None
+        if not self._eight_bit and not chunk.isascii():
+            self._eight_bit = True
+        waiting = self._header.facts is None
+        data = self._header.feed(chunk)
+        if waiting and self._header.facts is not None:
+            data = self._stamp() + data
+        if data:
+            await self._draft.write(data)
+
+    async def commit(self) -> None:
+        """The body is complete: returns once it is durable. Raises Failed."""
+        assert self._draft is not None
+        if self._header.facts is None:
+            rest = self._header.end()
+            await self._draft.write(self._stamp() + rest)
+        envelope = Envelope(
+            sender=self.sender, targets=self.recipients.targets, smtputf8=self.mail.smtputf8, eight_bit=self._eight_bit,
+            ret=self.mail.ret, envid=self.mail.envid, client=self.client, login=self.login)
+        await self._draft.commit(envelope, message_id=self.message_id)
+
+    def abort(self) -> None:
+        """Forgets what was not committed."""
+        if self._draft is not None:
+            self._draft.abort()
+
+    def _stamp(self) -> bytes:
+        """What goes in front, once the header section is known. Raises Failed for a loop."""
+        facts, hop, rules = self._header.facts, self._hop, self._rules
+        assert facts is not None and hop is not None
+        self.message_id = facts.message_id
+        failure = find_loop(
+            facts.received, facts.hops, rules.cluster, max_received=rules.max_received, max_own=rules.max_own)
+        if failure is not None:
+            raise Failed(failure)
+        now, id = self._parts.clock.time(), self.id
+        names = list(self.recipients.said)
+        stamps = [
+            build_received(hop, id, now, recipient=names[0] if len(names) == 1 else ""),
+            build_trace(rules.cluster, hop.edge, id),
+            build_delivery_id(id)]
+        if rules.submission:
+            # RFC 6409 sections 8.2 and 8.3: what a mail program forgot
+            if not facts.has_date:
+                stamps.append(build_date(now))
+            if not facts.message_id:
+                self.message_id = f"<{id}@{hop.edge}>"
+                stamps.append(build_message_id(id, hop.edge))
+        return b"".join(stamps)

@@ -1,0 +1,101 @@
+"""What an SMTP session needs of others, and the rules that a listener gives it.
+
+Knows shapes. app/ connects them to the spool, the dispatcher and the log-in.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from onedomain.decision.loop import MAX_OWN, MAX_RECEIVED
+from onedomain.model.account import Account, DirectoryView
+from onedomain.model.health import BoardView
+from onedomain.model.message import Envelope
+from onedomain.model.ports import Clock, Count, Trace
+from onedomain.protocol.sasl import Credentials
+from onedomain.protocol.smtp.offer import Offer
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class DraftPort(Protocol):
+    """A message on its way into the spool; `id` is its queue id and delivery id. All raise Failed but abort."""
+
+    @property
+    def id(self) -> str: ...
+    async def write(self, data: bytes) -> None: ...
+    async def commit(self, envelope: Envelope, *, message_id: str = "") -> Any: ...
+    def abort(self) -> None: ...
+
+
+class SpoolPort(Protocol):
+    def draft(self) -> DraftPort:
+        """Raises Failed (452 4.3.1) when nothing can be kept."""
+        ...
+
+
+class LevelReached(Protocol):
+    """The dispatcher, as a session that promises more than the spool sees it."""
+
+    async def wait_level(self, id: str, timeout: float) -> bool:
+        """Whether every target of the message reached its primary within `timeout` seconds."""
+        ...
+
+
+class Authenticator(Protocol):
+    async def check(self, credentials: Credentials, client: tuple[str, int], local: tuple[str, int]) -> Account:
+        """Whose credentials these are. Raises Failed; takes its time where passwords were wrong."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpParts:
+    """One per worker and listener. `tls` None: STARTTLS is not offered, whatever the rules say."""
+
+    directory: DirectoryView
+    board: BoardView
+    spool: SpoolPort
+    levels: LevelReached
+    clock: Clock
+    trace: Trace
+    count: Count
+    tls: ssl.SSLContext | None = None
+    authenticator: Authenticator | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpRules:
+    """`cluster` names all our edges together in trace fields; `domain` is where `<Postmaster>` alone goes.
+
+    `submission`: people log in, write to anyone, and as nobody but themselves unless `any_sender`. `expansion` and
+    `targets` are the most that one recipient and one message may come to. Times in seconds: `idle` between commands and
+    chunks; `level` how long 250 waits for the primary. `least_rate` in octets per second holds a body to some pace.
+    """
+
+    offer: Offer
+    cluster: str
+    domain: str
+    submission: bool = False
+    any_sender: bool = False
+    xclient_trusted: tuple[Network, ...] = ()
+    max_received: int = MAX_RECEIVED
+    max_own: int = MAX_OWN
+    expansion: int = 1000
+    targets: int = 10_000
+    idle: float = 300.0
+    level: float = 20.0
+    least_rate: float = 500.0
+    name: str = field(default="smtp")
+
+    def trusts(self, address: str) -> bool:
+        """Whether the peer may say XCLIENT."""
+        if not self.xclient_trusted:
+            return False
+        try:
+            host = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        return any(host in network for network in self.xclient_trusted)

@@ -1,0 +1,211 @@
+"""An SMTP edge on a loopback port, with a spool in memory that the test looks into."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from onedomain.directory.book import Book
+from onedomain.edge.smtp import SmtpSession
+from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, Failure, refuse
+from onedomain.model.message import Envelope
+from onedomain.net.listen import Limits as ListenLimits
+from onedomain.net.listen import Listener, Network, bind
+from onedomain.net.stream import Stream
+from onedomain.net.tls import ServerContexts
+from onedomain.protocol.sasl import Credentials
+from onedomain.protocol.smtp.offer import Offer
+from tests.directory.views import book
+from tests.edge.parts import Board, Notes, RealClock
+
+
+@dataclass
+class Kept:
+    id: str
+    envelope: Envelope
+    data: bytes
+    message_id: str
+
+
+class FakeDraft:
+    def __init__(self, spool: FakeSpool, id: str) -> None:
+        self.id = id
+        self._spool = spool
+        self._parts: list[bytes] = []
+        self.aborted = False
+
+    async def write(self, data: bytes) -> None:
+        if self._spool.full_at is not None and sum(map(len, self._parts)) + len(data) > self._spool.full_at:
+            raise Failed(self._spool.trouble)
+        if self._spool.keeps:
+            self._parts.append(data)
+
+    async def commit(self, envelope: Envelope, *, message_id: str = "") -> Any:
+        if self._spool.hang is not None:
+            await self._spool.hang.wait()
+        if self._spool.refuses_commit:
+            raise Failed(self._spool.trouble)
+        self._spool.messages.append(Kept(self.id, envelope, b"".join(self._parts), message_id))
+        self._spool.open -= 1
+        self._parts = []
+        self.aborted = True
+
+    def abort(self) -> None:
+        if not self.aborted:
+            self._spool.open -= 1
+        self.aborted = True
+        self._parts = []
+
+
+class FakeSpool:
+    """`open` counts drafts that were neither committed nor aborted."""
+
+    def __init__(self) -> None:
+        self.messages: list[Kept] = []
+        self.open = 0
+        self.made = 0
+        self.keeps = True
+        self.full_at: int | None = None
+        self.refuses_draft = False
+        self.refuses_commit = False
+        self.hang: asyncio.Event | None = None
+        self.trouble: Failure = Failure(kind=refuse(1, "", "").kind, code=452, enhanced="4.3.1", text="disk full")
+
+    def draft(self) -> FakeDraft:
+        if self.refuses_draft:
+            raise Failed(self.trouble)
+        self.made += 1
+        self.open += 1
+        return FakeDraft(self, f"q{self.made:016d}")
+
+
+class FakeLevels:
+    def __init__(self) -> None:
+        self.reached = True
+        self.asked: list[str] = []
+
+    async def wait_level(self, id: str, timeout: float) -> bool:
+        self.asked.append(id)
+        return self.reached
+
+
+class FakeAuthenticator:
+    """The password is "right"; the login is the account's key."""
+
+    def __init__(self, view: Book) -> None:
+        self._view = view
+
+    async def check(self, credentials: Credentials, client: tuple[str, int], local: tuple[str, int]) -> Account:
+        account = self._view.account(credentials.login)
+        if account is None or credentials.password != "right":
+            raise Failed(refuse(535, "5.7.8", "authentication failed"))
+        return account
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def add(self, name: str, amount: float = 1, **labels: str) -> None:
+        self.values[name] = self.values.get(name, 0) + amount
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        self.values[name] = value
+
+
+OFFER = Offer("mx.example.com")
+RULES = SmtpRules(OFFER, cluster="example.com", domain="example.com")
+SUBMISSION = SmtpRules(
+    replace(OFFER, auth=("PLAIN", "LOGIN"), auth_in_clear=True), cluster="example.com", domain="example.com",
+    submission=True, name="submission")
+
+
+@dataclass
+class Edge:
+    book: Book
+    rules: SmtpRules
+    spool: FakeSpool = field(default_factory=FakeSpool)
+    board: Board = field(default_factory=Board)
+    levels: FakeLevels = field(default_factory=FakeLevels)
+    notes: Notes = field(default_factory=Notes)
+    counts: Counts = field(default_factory=Counts)
+    port: int = 0
+    listener: Listener | None = None
+
+    async def connect(self) -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        client = Client(reader, writer)
+        assert (await client.reply()).startswith("220 ")
+        return client
+
+    async def ready(self) -> Client:
+        client = await self.connect()
+        await client.ask("EHLO client.example.org")
+        return client
+
+
+@dataclass
+class Client:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def reply(self) -> str:
+        """One reply, the lines of several joined by a bar; "" at the end."""
+        lines = []
+        while True:
+            line = (await asyncio.wait_for(self.reader.readline(), 10)).decode("ascii").rstrip("\r\n")
+            lines.append(line)
+            if line[3:4] != "-":
+                return "|".join(lines)
+
+    async def replies(self, count: int) -> list[str]:
+        return [await self.reply() for _ in range(count)]
+
+    async def codes(self, count: int) -> list[int]:
+        return [int(reply[:3]) for reply in await self.replies(count)]
+
+    async def ask(self, line: str | bytes) -> str:
+        self.send((line if isinstance(line, bytes) else line.encode()) + b"\r\n")
+        return await self.reply()
+
+    async def ended(self) -> bool:
+        return await asyncio.wait_for(self.reader.read(1), 10) == b""
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+@asynccontextmanager
+async def edge(
+    *, view: Book | None = None, rules: SmtpRules = RULES, tls: ServerContexts | None = None, implicit: bool = False,
+    proxy_from: tuple[Network, ...] = (), sessions: int = 100,
+) -> AsyncIterator[Edge]:
+    made = Edge(view if view is not None else book(), rules)
+    parts = SmtpParts(
+        directory=made.book, board=made.board, spool=made.spool, levels=made.levels, clock=RealClock(),
+        trace=made.notes, count=made.counts, tls=tls.context if tls is not None and not implicit else None,
+        authenticator=FakeAuthenticator(made.book) if rules.submission else None)
+
+    async def handler(stream: Stream) -> None:
+        await SmtpSession(stream, parts, made.rules).run()
+
+    made.listener = Listener(
+        bind("127.0.0.1", 0), handler, trace=made.notes, proxy_from=proxy_from,
+        tls=tls.context if tls is not None and implicit else None,
+        limits=ListenLimits(sessions=sessions, farewell=b"421 4.3.2 too many connections\r\n"))
+    made.listener.start()
+    made.port = made.listener.address[1]
+    try:
+        yield made
+    finally:
+        await made.listener.drain(0)
+        assert not made.notes.named("session failed"), made.notes.named("session failed")
+        assert made.spool.open == 0, "a draft was neither committed nor given up"
