@@ -1,0 +1,52 @@
+"""One delivery to one server: everybody it was for gets an outcome, whatever the backend does.
+
+Knows that the attempt is on record before the final dot, and that silence afterwards is doubt. Does not know what
+follows from an outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onedomain.backend.base import Backend
+from onedomain.model.failure import Failed, again
+from onedomain.model.message import Delivery, Outcome, State
+from onedomain.model.ports import Trace
+from onedomain.queue import crash
+from onedomain.queue.entry import Entry
+from onedomain.queue.spool import Spool
+
+NO_ANSWER = again(451, "4.4.2", "No outcome", "the delivery ended without an answer for this recipient")
+
+
+async def attempt_delivery(
+    spool: Spool,
+    backend: Backend,
+    entry: Entry,
+    recipients: Sequence[tuple[int, str]],
+    trace: Trace,
+    crash_points: crash.CrashPoints,
+) -> dict[int, Outcome]:
+    """`recipients` are (index of target, RCPT) -> an outcome for each. Raises what only a defect or a cancellation
+    does; then the attempt on record, if there is one, leaves the targets in doubt.
+    """
+    server = backend.server.name
+    indexes = tuple(index for index, _ in recipients)
+    begun = False
+
+    async def begin() -> None:
+        nonlocal begun
+        await spool.attempt(entry, indexes, server)
+        begun = True
+        trace.note("attempt", queue_id=entry.id, server=server, recipients=[rcpt for _, rcpt in recipients])
+
+    delivery = Delivery(entry.id, entry.envelope, tuple(recipients), spool.body(entry))
+    try:
+        outcomes = await backend.deliver(delivery, begin)
+    except Failed as error:
+        state = State.IN_DOUBT if begun else State.AGAIN
+        return dict.fromkeys(indexes, Outcome(state, server, failure=error.failure))
+    if any(outcome.state is State.DONE for outcome in outcomes.values()):
+        crash_points.reach(crash.AFTER_FAR_250)
+    missing = Outcome(State.IN_DOUBT if begun else State.AGAIN, server, failure=NO_ANSWER)
+    return {index: outcomes.get(index, missing) for index in indexes}

@@ -1,0 +1,177 @@
+"""Tells the sender what failed for good (RFC 3464), once.
+
+The bounce is committed to the spool under an id that follows from the message and the targets it reports on, and its
+record carries their outcomes: a crash at any moment leaves either no bounce and a failure to be found again, or both.
+
+Knows who is told and who isn't. Does not know when somebody should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from onedomain.decision.recipient import Accept, resolve
+from onedomain.model.account import DirectoryView
+from onedomain.model.address import AddressError, parse_address
+from onedomain.model.failure import Failed
+from onedomain.model.message import Envelope, Outcome, State, Target
+from onedomain.model.ports import Clock, Nonce, Trace
+from onedomain.protocol.message.dsn import Action, Dsn, Reported, build_dsn
+from onedomain.protocol.message.stamp import build_delivery_id
+from onedomain.queue import crash
+from onedomain.queue.entry import Entry
+from onedomain.queue.ids import derived_id
+from onedomain.queue.spool import Spool
+
+MAX_HEADER = 64 << 10
+MAX_RETURNED = 1 << 20  # of a message that is to come back whole
+READ_SIZE = 256 << 10
+
+
+class Bouncer:
+    """`edge` is our name in reports."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        view: DirectoryView,
+        *,
+        edge: str,
+        clock: Clock,
+        nonce: Nonce,
+        trace: Trace,
+        crash_points: crash.CrashPoints,
+    ) -> None:
+        self._spool = spool
+        self._view = view
+        self._edge = edge
+        self._clock = clock
+        self._nonce = nonce
+        self._trace = trace
+        self._crash = crash_points
+
+    async def failed(self, entry: Entry, outcomes: Mapping[int, Outcome]) -> None:
+        """Commits the report on targets that are given up; their outcomes may be noted when this returns.
+
+        Raises Failed if it can't be committed: then they must not be.
+        """
+        envelope = entry.envelope
+        told = [index for index in sorted(outcomes) if envelope.targets[index].notify.upper() != "NEVER"]
+        if told:
+            verdicts = tuple(sorted(outcomes.items()))
+            await self._tell(entry, envelope, Action.FAILED, {index: outcomes[index] for index in told}, verdicts)
+            self._crash.reach(crash.AFTER_BOUNCE)
+
+    async def delayed(self, entry: Entry, until: float) -> None:
+        """Tells the sender that targets are still waiting, and until when they will be tried. Raises Failed."""
+        envelope = entry.envelope
+        waiting = {
+            index: entry.of(index).outcome or Outcome(State.AGAIN)
+            for index in entry.indexes(State.AGAIN, State.IN_DOUBT)
+            if _wants_delay(envelope.targets[index])
+        }
+        if waiting:
+            await self._tell(entry, envelope, Action.DELAYED, waiting, (), until=until)
+
+    async def _tell(
+        self,
+        entry: Entry,
+        envelope: Envelope,
+        action: Action,
+        outcomes: Mapping[int, Outcome],
+        verdicts: tuple[tuple[int, Outcome], ...],
+        *,
+        until: float = 0.0,
+    ) -> None:
+        targets = self._sender(entry, envelope, action)
+        if not targets:
+            return
+        purpose = f"{action.value} {','.join(map(str, sorted(outcomes)))}"
+        id = derived_id(entry.id, purpose)
+        if id in self._spool.entries:
+            return
+        returned, full = await self._returned(entry, envelope, action)
+        report = self._report(entry, envelope, action, outcomes, id, until, full=full, eight_bit=not returned.isascii())
+        draft = self._spool.draft_named(id)
+        try:
+            await draft.write(build_delivery_id(id) + report.head)
+            await draft.write(returned)
+            await draft.write(report.tail)
+            bounce = Envelope("", targets, smtputf8=report.smtputf8, eight_bit=not returned.isascii())
+            await draft.commit(bounce, message_id=f"<{id}@{self._edge}>", bounce_of=entry.id, verdicts=verdicts)
+        finally:
+            draft.abort()
+        self._trace.note(
+            "bounce", queue_id=entry.id, bounce_id=id, recipient=envelope.sender, action=action.value,
+            about=[envelope.targets[index].original or envelope.targets[index].address for index in sorted(outcomes)],
+        )
+
+    def _sender(self, entry: Entry, envelope: Envelope, action: Action) -> tuple[Target, ...]:
+        """Where a report to the sender goes; nowhere for what has no sender: a bounce is never bounced."""
+        if not envelope.sender:
+            if action is Action.FAILED:
+                self._trace.note("double bounce", queue_id=entry.id, bounce_of=entry.head.bounce_of)
+            return ()
+        reason = ""
+        try:
+            answer = resolve(self._view, parse_address(envelope.sender), allow_outside=True)
+            if isinstance(answer, Accept):
+                # A report on a report interests nobody (RFC 3461 section 6.1 asks for NOTIFY=NEVER).
+                return tuple(replace(target, notify="NEVER") for target in answer.targets)
+            reason = str(answer.failure)
+        except AddressError as error:
+            reason = str(error)
+        self._trace.note("bounce impossible", queue_id=entry.id, sender=envelope.sender, reason=reason)
+        return ()
+
+    async def _returned(self, entry: Entry, envelope: Envelope, action: Action) -> tuple[bytes, bool]:
+        """What comes back of the message -> bytes, whether that is all of it."""
+        body = self._spool.body(entry)
+        full = envelope.ret.upper() == "FULL" and action is Action.FAILED and entry.size <= MAX_RETURNED
+        wanted = entry.size if full else min(entry.size, MAX_HEADER)
+        data = bytearray()
+        try:
+            while len(data) < wanted and (part := await body.read(len(data), min(READ_SIZE, wanted - len(data)))):
+                data += part
+        except Failed as error:
+            return f"[{error.failure.text}]\r\n".encode(), False
+        if full:
+            return bytes(data), True
+        return bytes(data).partition(b"\r\n\r\n")[0] + b"\r\n", False
+
+    def _report(
+        self,
+        entry: Entry,
+        envelope: Envelope,
+        action: Action,
+        outcomes: Mapping[int, Outcome],
+        id: str,
+        until: float,
+        *,
+        full: bool,
+        eight_bit: bool,
+    ) -> Dsn:
+        now = self._clock.time()
+        reported = []
+        for index, outcome in sorted(outcomes.items()):
+            target = envelope.targets[index]
+            reported.append(Reported(
+                recipient=target.address,
+                action=action,
+                failure=outcome.failure,
+                original=target.original,
+                server=outcome.server,
+                reply=outcome.reply,
+                at=now if outcome.server else 0.0,
+                retry_until=until,
+            ))
+        return build_dsn(
+            reported, to=envelope.sender, edge=self._edge, id=id, boundary=self._nonce.token(16).hex(), now=now,
+            arrived=entry.received, queue_id=entry.id, envid=envelope.envid, full=full, eight_bit=eight_bit,
+        )
+
+
+def _wants_delay(target: Target) -> bool:
+    """RFC 3461 section 4.1: with no NOTIFY at all a delay may be told; with one it must name DELAY."""
+    return not target.notify or "DELAY" in target.notify.upper()

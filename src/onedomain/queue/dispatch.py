@@ -1,0 +1,405 @@
+"""Gets every message out of the spool: to the right server, at the right pace, once.
+
+A message waits in the lane of each server that one of its targets lives on. Where a target lives is asked at every try.
+Knows whose turn it is. Does not know protocols; what an outcome means is settle.py's, what a lost answer means
+doubt.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine
+from functools import partial
+from typing import Any, NamedTuple
+
+from onedomain.backend.base import Backend
+from onedomain.decision import retry
+from onedomain.model.account import DirectoryView
+from onedomain.model.failure import Failure, again, give_up
+from onedomain.model.health import BoardView
+from onedomain.model.message import Outcome, State
+from onedomain.model.ports import Changes, Clock, Count, Nonce, Trace
+from onedomain.queue import crash
+from onedomain.queue.attempt import attempt_delivery
+from onedomain.queue.bounce import Bouncer
+from onedomain.queue.doubt import CONFIRM_AFTER, Answer, Inquiry, outcome_of
+from onedomain.queue.entry import Entry
+from onedomain.queue.lane import Job, Lane
+from onedomain.queue.quiet import NoChanges, NoCount
+from onedomain.queue.route import NO_ACCOUNT, SMARTHOST, rcpt, route
+from onedomain.queue.settle import Settler
+from onedomain.queue.spool import Spool
+from onedomain.queue.timers import Timers
+
+NOWHERE = ""            # the lane of targets that no server keeps now
+LOOK_EVERY = 30.0       # at lanes whose server is not usable, should nobody have said that it is again
+SWEEP_EVERY = 600.0     # over all messages, for those whose time has run out
+MISSING_TRIES = 10      # about an hour and a half of looking for an account that is gone
+
+GONE = give_up(550, "5.1.1", "Mailbox does not exist any more", "the account has left the directory")
+UNKNOWN_SERVER = again(451, "4.3.5", "No way to the recipient's server", "no such server is configured")
+
+
+class Wait(NamedTuple):
+    """`parked`: the server failed, so its return ends the wait, too."""
+
+    seconds: float
+    parked: bool
+
+
+AFTER_DEFECT = Wait(60.0, parked=False)
+
+
+class Dispatcher:
+    """`backends` gives the backend of a server by name, LookupError if there is none; "smarthost" is for mail out."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        view: DirectoryView,
+        board: BoardView,
+        backends: Callable[[str], Backend],
+        *,
+        edge: str,
+        clock: Clock,
+        nonce: Nonce,
+        trace: Trace,
+        patience: retry.Patience | None = None,
+        changes: Changes | None = None,
+        count: Count | None = None,
+        crash_points: crash.CrashPoints | None = None,
+    ) -> None:
+        self.spool = spool
+        self.lanes: dict[str, Lane] = {}
+        self._view = view
+        self._board = board
+        self._backends = backends
+        self._clock = clock
+        self._nonce = nonce
+        self._trace = trace
+        self._patience = patience or retry.Patience()
+        self._crash = crash_points or crash.NoCrash()
+        bouncer = Bouncer(
+            spool, view, edge=edge, clock=clock, nonce=nonce, trace=trace, crash_points=self._crash
+        )
+        self._settler = Settler(
+            spool, bouncer, self._patience, clock=clock, trace=trace, changes=changes or NoChanges(),
+            count=count or NoCount(),
+        )
+        self._inquiry = Inquiry(view, clock, trace)
+        self._timers = Timers()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[str, set[int]] = {}
+        self._waiters: dict[str, list[asyncio.Future[bool]]] = {}
+        self._stopping = False
+
+    # -- life
+
+    def start(self) -> None:
+        """Begins with what is in the spool; new messages follow as they come."""
+        self.spool.arrived = self.enqueue
+        self._spawn(self._enqueue_all())
+        self._timers.call_in(LOOK_EVERY, self._look)
+        self._timers.call_in(SWEEP_EVERY, self._sweep_soon)
+
+    async def stop(self, patience: float = 10.0) -> None:
+        """Begins nothing new, gives what is under way some seconds, then cuts it off; that is in doubt afterwards."""
+        self._stopping = True
+        self._timers.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=patience)
+        cut = list(self._tasks)
+        for task in cut:
+            task.cancel()
+        if cut:
+            await asyncio.wait(cut)
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(False)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._trace.note("dispatch defect", reason=repr(error))
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "dispatch task failed", "exception": error, "task": task}
+            )
+
+    # -- the lanes
+
+    def lane(self, server: str) -> Lane:
+        lane = self.lanes.get(server)
+        if lane is None:
+            lane = self.lanes[server] = Lane(server, self._patience.server)
+        return lane
+
+    def usable(self, server: str) -> bool:
+        """Nobody probes the smarthost: its own failures pace it."""
+        return server in (NOWHERE, SMARTHOST) or self._board.verdict(server).usable
+
+    async def _enqueue_all(self) -> None:
+        for number, entry in enumerate(list(self.spool.entries.values())):
+            self.enqueue(entry)
+            if number % 200 == 199:
+                await asyncio.sleep(0)
+
+    def enqueue(self, entry: Entry) -> None:
+        """Puts the message in line wherever it has something to do."""
+        if entry.held or self._stopping:
+            return
+        for lane, job in self.jobs(entry):
+            lane.add(job)
+            self._pump(lane)
+
+    def jobs(self, entry: Entry) -> list[tuple[Lane, Job]]:
+        """What there is to do for a message, as things are now, by nobody who is at it already."""
+        taken = self._in_flight.get(entry.id, ())
+        found = {
+            (server, Job(entry.id, doubt)): None
+            for index, server, doubt in self.whereabouts(entry)
+            if index not in taken
+        }
+        return [(self.lane(server), job) for server, job in found]
+
+    def whereabouts(self, entry: Entry) -> list[tuple[int, str, bool]]:
+        """(index, server, in doubt) of each target that is not final. Doubt belongs to the server that may have it."""
+        found = []
+        for index, target in enumerate(entry.envelope.targets):
+            progress = entry.of(index)
+            if progress.final:
+                continue
+            doubt = progress.state is State.IN_DOUBT
+            server = progress.server if doubt else ""
+            if not server:
+                where = route(self._view, target)
+                server = NOWHERE if isinstance(where, Failure) else where
+            found.append((index, server, doubt))
+        return found
+
+    def retry_now(self, entry: Entry) -> None:
+        """Whatever pause the message or its servers are in."""
+        for lane, job in self.jobs(entry):
+            lane.wake(job)
+            lane.paused_until = 0.0
+            self._pump(lane)
+
+    def reroute(self) -> None:
+        """Homes have changed: messages look for their lanes anew."""
+        self._spawn(self._enqueue_all())
+
+    def kick(self, server: str) -> None:
+        """The server has been seen to work again: its mail goes now."""
+        lane = self.lanes.get(server)
+        if lane is not None:
+            lane.kick()
+            self._pump(lane)
+
+    def _pump(self, lane: Lane) -> None:
+        if self._stopping or not lane.has_ready or not self.usable(lane.server):
+            return
+        limit = self._limit(lane.server)
+        now = asyncio.get_running_loop().time()
+        while (job := lane.next(now, limit)) is not None:
+            lane.active += 1
+            self._spawn(self._work(lane, job))
+
+    def _limit(self, server: str) -> int:
+        backend = self._backend(server)
+        return backend.server.max_deliveries if backend is not None else 10
+
+    def _backend(self, server: str) -> Backend | None:
+        try:
+            return self._backends(server) if server else None
+        except LookupError:
+            return None
+
+    # -- one job
+
+    async def _work(self, lane: Lane, job: Job) -> None:
+        entry = self.spool.entries.get(job.id)
+        if entry is None or entry.held:
+            self._over(lane, job, entry, None)
+            return
+        mine = self._claim(lane, job, entry)
+        wait: Wait | None = AFTER_DEFECT  # unless it ends as it should
+        try:
+            if not mine:
+                wait = None
+            elif job.doubt:
+                wait = await self._look_up(lane, job, entry, mine)
+            else:
+                wait = await self._deliver(lane, job, entry, mine)
+        finally:
+            self._release(entry, mine)
+            self._over(lane, job, entry, wait)
+
+    def _claim(self, lane: Lane, job: Job, entry: Entry) -> tuple[int, ...]:
+        """Targets of this lane that nobody else is busy with. What belongs elsewhere finds its lane afterwards."""
+        taken = self._in_flight.setdefault(entry.id, set())
+        mine = tuple(
+            index
+            for index, server, doubt in self.whereabouts(entry)
+            if doubt == job.doubt and server == lane.server and index not in taken
+        )
+        taken.update(mine)
+        return mine
+
+    def _release(self, entry: Entry, mine: tuple[int, ...]) -> None:
+        taken = self._in_flight[entry.id]
+        taken.difference_update(mine)
+        if not taken:
+            del self._in_flight[entry.id]
+
+    def _over(self, lane: Lane, job: Job, entry: Entry | None, wait: Wait | None) -> None:
+        lane.active -= 1
+        if not self._stopping:
+            if entry is None or entry.id not in self.spool.entries or wait is None:
+                lane.forget(job)
+            else:
+                until = asyncio.get_running_loop().time() + wait.seconds
+                lane.defer(job, until, parked=wait.parked)
+                self._timers.call_in(wait.seconds, partial(self._due, lane, job, until))
+            if entry is not None and entry.id in self.spool.entries:
+                self.enqueue(entry)
+            elif entry is not None:
+                self._inquiry.forget(entry)
+            self._pump(lane)
+        if entry is not None:
+            self._tell(entry)
+
+    def _due(self, lane: Lane, job: Job, until: float) -> None:
+        if lane.due(job, until):
+            self._pump(lane)
+
+    async def _deliver(self, lane: Lane, job: Job, entry: Entry, mine: tuple[int, ...]) -> Wait | None:
+        backend = self._backend(lane.server)
+        if backend is None:
+            return await self._strand(lane, job, entry, mine)
+        targets = entry.envelope.targets
+        recipients = [(index, rcpt(self._view, backend.server, targets[index])) for index in mine]
+        outcomes = await attempt_delivery(self.spool, backend, entry, recipients, self._trace, self._crash)
+        trouble = _is_trouble(outcomes.values())
+        if trouble:
+            self._pause(lane)
+        else:
+            lane.worked()
+        await self._settler.settle(entry, outcomes)
+        if all(entry.of(index).state is not State.AGAIN for index in mine):
+            return None
+        pauses = self._patience.server if trouble else self._patience.recipient
+        return Wait(pauses.after(lane.tried(job), self._nonce.random()), parked=trouble)
+
+    def _pause(self, lane: Lane) -> None:
+        now = asyncio.get_running_loop().time()
+        if lane.failed(now, self._nonce.random()):
+            self._timers.call_in(lane.paused_until - now, partial(self._pump, lane))
+
+    async def _strand(self, lane: Lane, job: Job, entry: Entry, mine: tuple[int, ...]) -> Wait:
+        """No server to go to. An account that stays away is given up in the end, but not for an empty directory."""
+        tries = lane.tried(job)
+        outcome = Outcome(State.AGAIN, failure=UNKNOWN_SERVER)
+        if lane.server == NOWHERE:
+            outcome = Outcome(State.AGAIN, failure=NO_ACCOUNT)
+            if tries >= MISSING_TRIES and self._view.servers():
+                outcome = Outcome(State.FAILED, failure=GONE)
+        await self._settler.settle(entry, dict.fromkeys(mine, outcome))
+        return Wait(self._patience.recipient.after(tries, self._nonce.random()), parked=False)
+
+    async def _look_up(self, lane: Lane, job: Job, entry: Entry, mine: tuple[int, ...]) -> Wait | None:
+        backend = self._backend(lane.server)
+        answers = await self._inquiry.ask(backend, entry, mine) if backend else dict.fromkeys(mine, Answer.LATER)
+        settled = {index: outcome for index, answer in answers.items() if (outcome := outcome_of(answer, lane.server))}
+        if settled:
+            await self._settler.settle(entry, settled)
+        if Answer.LATER in answers.values():
+            return Wait(self._patience.doubt.after(lane.tried(job), self._nonce.random()), parked=True)
+        if Answer.ASK_AGAIN in answers.values():
+            return Wait(CONFIRM_AFTER, parked=False)
+        return None
+
+    # -- now and then
+
+    def _look(self) -> None:
+        for lane in list(self.lanes.values()):
+            self._pump(lane)
+        self._timers.call_in(LOOK_EVERY, self._look)
+
+    def _sweep_soon(self) -> None:
+        self._spawn(self._sweep())
+        self._timers.call_in(SWEEP_EVERY, self._sweep_soon)
+
+    async def _sweep(self) -> None:
+        """Whatever its lanes do: a message whose time has run out is given up, a late one reported."""
+        for number, entry in enumerate(list(self.spool.entries.values())):
+            now = self._clock.time()
+            if entry.held or entry.id not in self.spool.entries:
+                continue
+            if retry.expired(entry.received, now, self._patience):
+                idle = self._claim_idle(entry)
+                try:
+                    await self._settler.overdue(entry, idle)
+                finally:
+                    self._release(entry, idle)
+                self._tell(entry)
+            elif retry.late(entry.received, now, self._patience) and not entry.warned:
+                await self._settler.warn(entry)
+            self.enqueue(entry)
+            if number % 200 == 199:
+                await asyncio.sleep(0)
+
+    def _claim_idle(self, entry: Entry) -> tuple[int, ...]:
+        taken = self._in_flight.setdefault(entry.id, set())
+        idle = tuple(index for index in entry.indexes(State.AGAIN, State.IN_DOUBT) if index not in taken)
+        taken.update(idle)
+        return idle
+
+    # -- who waits for a message
+
+    async def wait_level(self, id: str, timeout: float) -> bool:
+        """True once all targets of the message have it at their servers; False as soon as that is not to be expected
+        soon, or after `timeout` seconds. To be called right after `Draft.commit`, before anything else is awaited.
+        """
+        entry = self.spool.entries.get(id)
+        if entry is None or not all(self.usable(lane.server) for lane, _ in self.jobs(entry)):
+            return False
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(id, []).append(waiter)
+        try:
+            async with asyncio.timeout(timeout):
+                return await waiter
+        except TimeoutError:
+            return False
+        finally:
+            waiters = self._waiters.get(id, [])
+            if waiter in waiters:
+                waiters.remove(waiter)
+            if not waiters:
+                self._waiters.pop(id, None)
+
+    def _tell(self, entry: Entry) -> None:
+        waiters = self._waiters.get(entry.id)
+        if not waiters:
+            return
+        progress = list(entry.progress.values())
+        if entry.finished:
+            reached = all(one.state is State.DONE for one in progress)
+        elif entry.id in self._in_flight or len(progress) < entry.targets:
+            return
+        else:
+            reached = False
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(reached)
+
+
+def _is_trouble(outcomes: Collection[Outcome]) -> bool:
+    """Whether the server as a whole failed: it said so, or fell silent, and took the message for nobody."""
+    failures = [outcome.failure for outcome in outcomes if outcome.state in (State.AGAIN, State.IN_DOUBT)]
+    worked = any(outcome.state is State.DONE for outcome in outcomes)
+    return not worked and any(failure is not None and retry.is_of_server(failure) for failure in failures)

@@ -1,0 +1,95 @@
+"""Deliveries whose answer never came: looked up at the server by their delivery id before anything else.
+
+A "no" counts once it has been said twice, some seconds apart: a server that was frozen when the connection broke may
+file the message after it has answered the first look-up. Where nobody can be asked, that is put into the trace, and
+the message is sent again: a second copy is then explained.
+
+Knows what an answer means. Does not know when to ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from onedomain.backend.base import Backend, Found
+from onedomain.model.account import DirectoryView
+from onedomain.model.failure import Kind
+from onedomain.model.message import Outcome, State
+from onedomain.model.ports import Clock, Trace
+from onedomain.queue.entry import Entry
+
+CONFIRM_AFTER = 3.0
+
+
+class Answer(Enum):
+    """For one target. ASK_AGAIN: a first no; LATER: it could not be said."""
+
+    THERE = "there"
+    NOT_THERE = "not there"
+    ASK_AGAIN = "ask again"
+    LATER = "later"
+
+
+class Inquiry:
+    def __init__(self, view: DirectoryView, clock: Clock, trace: Trace) -> None:
+        self._view = view
+        self._clock = clock
+        self._trace = trace
+        self._denied: dict[tuple[str, int], float] = {}  # when the server first said no
+
+    async def ask(self, backend: Backend, entry: Entry, indexes: Iterable[int]) -> dict[int, Answer]:
+        targets = entry.envelope.targets
+        answers = {}
+        for index in indexes:
+            account = self._view.account(targets[index].account) if targets[index].is_local else None
+            if not targets[index].is_local or not backend.can_find:
+                answers[index] = self._lost(backend, entry, index, "the server can't be asked for a delivery id")
+                continue
+            if account is None:
+                answers[index] = Answer.LATER
+                continue
+            lookup = await backend.find(account, entry.id, since=entry.received)
+            if lookup.found is Found.YES:
+                self._denied.pop((entry.id, index), None)
+                answers[index] = Answer.THERE
+            elif lookup.found is Found.NO:
+                answers[index] = self._no(entry.id, index)
+            elif lookup.failure is not None and lookup.failure.kind is not Kind.AGAIN:
+                answers[index] = self._lost(backend, entry, index, lookup.failure.reason or lookup.failure.text)
+            else:
+                answers[index] = Answer.LATER
+            self._trace.note(
+                "looked up", queue_id=entry.id, server=backend.server.name, account=account.address,
+                found=lookup.found.value, folder=lookup.folder, reason=str(lookup.failure or ""),
+            )
+        return answers
+
+    def _no(self, id: str, index: int) -> Answer:
+        now = self._clock.monotonic()
+        first = self._denied.setdefault((id, index), now)
+        if now - first < CONFIRM_AFTER:
+            return Answer.ASK_AGAIN
+        del self._denied[id, index]
+        return Answer.NOT_THERE
+
+    def _lost(self, backend: Backend, entry: Entry, index: int, reason: str) -> Answer:
+        target = entry.envelope.targets[index]
+        self._trace.note(
+            "lost answer", queue_id=entry.id, server=backend.server.name, recipient=target.address,
+            account=target.account, reason=f"duplicate possible: {reason}",
+        )
+        return Answer.NOT_THERE
+
+    def forget(self, entry: Entry) -> None:
+        for index in range(entry.targets):
+            self._denied.pop((entry.id, index), None)
+
+
+def outcome_of(answer: Answer, server: str) -> Outcome | None:
+    """What an answer settles, or None if it settles nothing."""
+    if answer is Answer.THERE:
+        return Outcome(State.DONE, server, "found by its delivery id")
+    if answer is Answer.NOT_THERE:
+        return Outcome(State.AGAIN, server, "not found by its delivery id")
+    return None

@@ -1,0 +1,211 @@
+"""What an operator sees of the queue, and may do to it.
+
+Knows the verbs. Does not know who asks, nor how the answer is shown: items are frozen values, `dataclasses.asdict` of
+them is JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from onedomain.model.message import State
+from onedomain.model.ports import Clock, Trace
+from onedomain.queue.dispatch import Dispatcher
+from onedomain.queue.entry import Entry
+from onedomain.queue.lane import Job
+
+
+@dataclass(frozen=True, slots=True)
+class TargetItem:
+    """`next_in` in seconds: 0 is now, None is the server's return, or nothing. `reason`: the last failure."""
+
+    address: str
+    account: str
+    server: str
+    state: str
+    attempts: int
+    next_in: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueItem:
+    """A message that is waiting. `age` in seconds, `size` in bytes, `received` in seconds since 1970."""
+
+    id: str
+    message_id: str
+    received: float
+    age: float
+    size: int
+    sender: str
+    client: str
+    login: str
+    held: bool
+    bounce_of: str
+    targets: tuple[TargetItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFigures:
+    """`waiting` and `active` are jobs; `pause` the seconds until the server is tried again by itself."""
+
+    server: str
+    waiting: int
+    active: int
+    failures: int
+    pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """`oldest` is the age of the oldest message in seconds; `trouble` why no mail is accepted, or ""."""
+
+    messages: int
+    bytes: int
+    oldest: float
+    in_doubt: int
+    trouble: str
+    lanes: tuple[LaneFigures, ...]
+
+
+class Operator:
+    def __init__(self, dispatcher: Dispatcher, *, clock: Clock, trace: Trace) -> None:
+        self._dispatcher = dispatcher
+        self._spool = dispatcher.spool
+        self._clock = clock
+        self._trace = trace
+
+    # -- seeing
+
+    def waiting(self, *, limit: int = 100, address: str = "", server: str = "", state: str = "") -> list[QueueItem]:
+        """The oldest first. `address` is part of a sender's or recipient's; `state` a TargetItem's, or "held"."""
+        wanted = address.lower()
+        found = []
+        for entry in sorted(self._spool.entries.values(), key=lambda entry: entry.received):
+            if wanted and not any(wanted in one.lower() for one in _addresses(entry)):
+                continue
+            item = self._item(entry)
+            if server and all(target.server != server for target in item.targets):
+                continue
+            if state and not (item.held if state == "held" else any(one.state == state for one in item.targets)):
+                continue
+            found.append(item)
+            if len(found) >= limit:
+                break
+        return found
+
+    def show(self, id: str) -> QueueItem | None:
+        entry = self._spool.entries.get(id)
+        return self._item(entry) if entry is not None else None
+
+    def _item(self, entry: Entry) -> QueueItem:
+        head = entry.head
+        places = {index: (server, doubt) for index, server, doubt in self._dispatcher.whereabouts(entry)}
+        return QueueItem(
+            id=entry.id,
+            message_id=head.message_id,
+            received=entry.received,
+            age=round(self._clock.time() - entry.received, 3),
+            size=entry.size,
+            sender=head.envelope.sender,
+            client=head.envelope.client,
+            login=head.envelope.login,
+            held=entry.held,
+            bounce_of=head.bounce_of,
+            targets=tuple(
+                self._target(entry, index, target.address, target.account, places.get(index))
+                for index, target in enumerate(head.envelope.targets)
+            ),
+        )
+
+    def _target(
+        self, entry: Entry, index: int, address: str, account: str, place: tuple[str, bool] | None
+    ) -> TargetItem:
+        progress = entry.of(index)
+        outcome = progress.outcome
+        failure = outcome.failure if outcome else None
+        return TargetItem(
+            address=address,
+            account=account,
+            server=place[0] if place else progress.server,
+            state=progress.state.value,
+            attempts=progress.attempts,
+            next_in=None if place is None or entry.held else self._next_in(entry.id, *place),
+            reason=(outcome.reply or str(failure or "")) if outcome and progress.state is not State.DONE else "",
+        )
+
+    def _next_in(self, id: str, server: str, doubt: bool) -> float | None:
+        if not self._dispatcher.usable(server):
+            return None
+        lane = self._dispatcher.lane(server)
+        until = max(lane.until(Job(id, doubt)) or 0.0, lane.paused_until)
+        return round(max(0.0, until - asyncio.get_running_loop().time()), 1)
+
+    def figures(self) -> Figures:
+        now = asyncio.get_running_loop().time()
+        oldest = self._spool.oldest
+        trouble = self._spool.trouble
+        return Figures(
+            messages=len(self._spool.entries),
+            bytes=self._spool.size,
+            oldest=self._clock.time() - oldest if oldest is not None else 0.0,
+            in_doubt=sum(lane.doubts for lane in self._dispatcher.lanes.values()),
+            trouble=trouble.reason if trouble else "",
+            lanes=tuple(
+                LaneFigures(lane.server, len(lane), lane.active, lane.failures, max(0.0, lane.paused_until - now))
+                for lane in self._dispatcher.lanes.values()
+            ),
+        )
+
+    # -- doing; `ids` None is every message; each returns the ids that it was done to
+
+    def retry(self, ids: Iterable[str] | None = None) -> list[str]:
+        """Now, whatever pause they are in; not what is held. What is in doubt is looked up first, as ever."""
+        return self._each(ids, "retry", self._retry)
+
+    def _retry(self, entry: Entry) -> bool:
+        if entry.held:
+            return False
+        self._dispatcher.retry_now(entry)
+        return True
+
+    def hold(self, ids: Iterable[str] | None = None) -> list[str]:
+        return self._each(ids, "hold", lambda entry: self._hold(entry, True))
+
+    def release(self, ids: Iterable[str] | None = None) -> list[str]:
+        return self._each(ids, "release", lambda entry: self._hold(entry, False))
+
+    def _hold(self, entry: Entry, held: bool) -> bool:
+        if entry.held == held:
+            return False
+        self._spool.hold(entry, held)
+        self._dispatcher.enqueue(entry)
+        return True
+
+    def delete(self, ids: Iterable[str] | None = None) -> list[str]:
+        """Nobody is told. What is being delivered at this moment may still arrive."""
+        return self._each(ids, "delete", self._delete)
+
+    def _delete(self, entry: Entry) -> bool:
+        self._spool.remove(entry)
+        return True
+
+    def _each(self, ids: Iterable[str] | None, verb: str, act: Callable[[Entry], bool]) -> list[str]:
+        done = []
+        for id in list(self._spool.entries) if ids is None else ids:
+            entry = self._spool.entries.get(id)
+            if entry is not None and act(entry):
+                self._trace.note("operator", queue_id=id, action=verb)
+                done.append(id)
+        return done
+
+
+def _addresses(entry: Entry) -> Iterator[str]:
+    envelope = entry.envelope
+    yield envelope.sender
+    for target in envelope.targets:
+        yield target.address
+        yield target.account
+        yield target.original
