@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from onedomain.ledger.clients import Client, work
+from onedomain.ledger.corpus import Corpus
+from onedomain.ledger.ledger import ACKED, UNKNOWN, Ledger, read
+from onedomain.ledger.verify import Mailbox, verify
 from tests.lab.cyrus import Cyrus
 from tests.lab.dovecot import Dovecot
 from tests.lab.relay import Relay
-from tests.ledger.clients import Client, work
-from tests.ledger.corpus import Corpus
-from tests.ledger.ledger import ACKED, UNKNOWN, Ledger, read
-from tests.ledger.verify import Mailbox, verify
 
 pytestmark = pytest.mark.real
 

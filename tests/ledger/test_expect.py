@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.expect import expectations
-from tests.ledger.ledger import ACKED, REFUSED, UNKNOWN, Act, Ledger, Sent, read
-from tests.ledger.verify import Found, Report, compare, judge
+from onedomain.ledger.expect import expectations
+from onedomain.ledger.ledger import ACKED, REFUSED, UNKNOWN, Act, Ledger, Sent, read
+from onedomain.ledger.verify import Found, Report, compare, judge
 
 A = Act(op="deliver", account="a", token="t", state=ACKED)
 APPEND = replace(A, op="append", folder="Work", added=("\\Seen",))

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from onedomain.ledger.corpus import DEFAULT_KINDS
+from onedomain.ledger.ledger import read
+from onedomain.ledger.load import Plan, run
+from onedomain.ledger.verify import Mailbox, Report, verify
 from tests.lab.cyrus import Cyrus
 from tests.lab.dovecot import Dovecot
 from tests.lab.postfix import Postfix
 from tests.lab.process import wait_until
-from tests.ledger.corpus import DEFAULT_KINDS
-from tests.ledger.ledger import read
-from tests.ledger.load import Plan, run
-from tests.ledger.verify import Mailbox, Report, verify
 
 pytestmark = pytest.mark.real
 
@@ -147,7 +147,7 @@ def test_postfix_passes_every_kind_of_message_unaltered(
 
 def test_both_work_as_programs(dovecot: Dovecot, book: Path) -> None:
     def program(name: str, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"tests.ledger.{name}", "--ledger", str(book), "--json", *words]
+        command = [sys.executable, "-m", f"onedomain.ledger.{name}", "--ledger", str(book), "--json", *words]
         return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
 
     sent = program(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.corpus import (
+from onedomain.ledger.corpus import (
     DEFAULT_KINDS,
     HALF_WIDTH,
     KINDS,
@@ -21,9 +21,9 @@ from tests.ledger.corpus import (
     cp50221,
     senders,
 )
-from tests.ledger.ledger import ACKED, REFUSED, UNKNOWN, read
-from tests.ledger.load import Outcome, Plan, run
-from tests.ledger.wire import stuffed
+from onedomain.ledger.ledger import ACKED, REFUSED, UNKNOWN, read
+from onedomain.ledger.load import Outcome, Plan, run
+from onedomain.ledger.wire import stuffed
 
 TO = "a@example.com"
 Answer = Callable[[str, int], bytes | None]

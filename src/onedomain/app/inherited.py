@@ -20,16 +20,21 @@ from onedomain.net.shared import SharedTable
 from onedomain.net.tls import CertificateFiles, ServerContexts
 
 ANY = ("0.0.0.0", "::")
+KNOWN_HALF_LIFE = 3 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """`sockets[slot]` is a list of (listener, socket). `contexts` is None where no certificate is configured."""
+    """`sockets[slot]` is a list of (listener, socket). `contexts` is None where no certificate is configured.
+
+    `failures` (of log-ins) fade in minutes; `known` remembers for days where accounts have logged in from.
+    """
 
     sockets: list[list[tuple[ListenerValues, socket.socket]]]
     contexts: ServerContexts | None
     connections: SharedTable
-    penalties: SharedTable
+    failures: SharedTable
+    known: SharedTable
     beats: Beats
 
     @property
@@ -50,7 +55,9 @@ def inherit(config: Config) -> Inherited:
     count = worker_count(config)
     contexts = server_contexts(config)
     sockets = [[(listener, sock) for listener in config.listeners for sock in _open(listener)] for _ in range(count)]
-    return Inherited(sockets, contexts, SharedTable(workers=count), SharedTable(workers=count), Beats(count + 1))
+    return Inherited(
+        sockets, contexts, connections=SharedTable(workers=count), failures=SharedTable(workers=count),
+        known=SharedTable(workers=count, half_life=KNOWN_HALF_LIFE), beats=Beats(count + 1))
 
 
 def server_contexts(config: Config) -> ServerContexts | None:
@@ -68,5 +75,6 @@ def _open(listener: ListenerValues) -> list[socket.socket]:
         except OSError as error:
             if not listener.address and host == "::" and opened:
                 continue
-            raise Failed(give_up(421, "4.3.5", "cannot listen", f"{listener.name}: {error.strerror or error}")) from error
+            why = f"{listener.name}: {error.strerror or error}"
+            raise Failed(give_up(421, "4.3.5", "cannot listen", why)) from error
     return opened

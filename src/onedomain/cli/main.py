@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from onedomain import __version__
-from onedomain.cli import queue
+from onedomain.cli import node, queue
+from onedomain.cli.demo import demo
 from onedomain.cli.init import init
+from onedomain.cli.run import run
 from onedomain.cli.status import reload, status
 from onedomain.cli.texts import say
 from onedomain.cli.trace import trace
@@ -15,10 +17,13 @@ app = typer.Typer(name="onedomain", help=say("help"), no_args_is_help=True, add_
                   pretty_exceptions_enable=False)
 
 app.command(help=say("init_help"))(init)
+app.command(help=say("run_help"))(run)
 app.command(help=say("status_help"))(status)
 app.command(help=say("trace_help"))(trace)
 app.command(help=say("reload_help"))(reload)
+app.command(help=say("demo_help"))(demo)
 app.add_typer(queue.app, name="queue")
+app.add_typer(node.app, name="node")
 
 
 @app.command(help=say("version_help"))

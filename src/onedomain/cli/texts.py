@@ -29,6 +29,18 @@ TEXTS: Table = {
     ),
     "server_help": ("The mail servers behind the edges.", "エッジの後ろのメールサーバー。"),
     "server_list_help": ("List servers with their verdicts.", "サーバーと判定の一覧。"),
+    "demo_help": (
+        "Two edges, three nodes, two kills and a ledger, on this machine.",
+        "このマシン上で、エッジ二つ・ノード三つ・二度の強制停止・台帳による検証を実演します。",
+    ),
+    "demo_exit_help": (
+        "End when everything is counted, with status 0 only if the ledger is clean.",
+        "集計が済んだら終了します。台帳に食い違いがない場合のみ終了コードは 0 です。",
+    ),
+    "demo_folder_help": ("Where to put everything; it must be empty.", "ファイルの置き場所 (空のフォルダ)。"),
+    "demo_not_empty": (
+        "{path} is not empty; name another folder", "{path} は空ではありません。別のフォルダを指定してください",
+    ),
     "version_help": ("Print the version.", "バージョンを表示します。"),
     "not_running": (
         "no edge answers at {path} ({why}); start one with `onedomain run --config {config}`",

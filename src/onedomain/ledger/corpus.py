@@ -135,7 +135,8 @@ def _jis(first: int, second: int) -> tuple[int, int]:
 
 def _lines(rng: random.Random, size: int, make: Callable[[], bytes]) -> bytes:
     """Lines from `make` until about `size` octets are reached; at least one."""
-    lines, total = [], 0
+    lines: list[bytes] = []
+    total = 0
     while total < size or not lines:
         line = make()
         lines.append(line)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tests.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE, REFUSED, STORE, UNKNOWN, Act, Sent
+from onedomain.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE, REFUSED, STORE, UNKNOWN, Act, Sent
 
 
 @dataclass

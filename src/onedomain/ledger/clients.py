@@ -13,9 +13,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from tests.ledger.corpus import TOKEN_HEADER, Corpus
-from tests.ledger.ledger import ACKED, APPEND, COPY, EXPUNGE, MOVE, REFUSED, STORE, UNKNOWN, Ledger, Sent
-from tests.ledger.verify import Mailbox
+from onedomain.ledger.corpus import TOKEN_HEADER, Corpus
+from onedomain.ledger.ledger import ACKED, APPEND, COPY, EXPUNGE, MOVE, REFUSED, STORE, UNKNOWN, Ledger, Sent
+from onedomain.ledger.verify import Mailbox
 
 FLAGS = (r"\Seen", r"\Flagged", r"\Answered", "$Forwarded")
 
@@ -77,7 +77,7 @@ class Client:
 
     def _append(self, folder: str, flags: Sequence[str], message: bytes) -> tuple[str, list[Any]]:
         # imaplib turns bare CR and LF into CRLF, which the corpus has none of.
-        return self._session.append(folder, f"({' '.join(flags)})", None, message)  # type: ignore[arg-type]
+        return self._session.append(folder, f"({' '.join(flags)})", None, message)
 
     def _on(self, op: str, token: str, folder: str, words: Sequence[str], **details: Any) -> str:
         uid = self._find(token, folder)
@@ -165,7 +165,7 @@ def _change(client: Client, rng: random.Random, token: str, here: str, there: st
             places.discard(here)
     elif what == STORE or there is None:
         flags = rng.sample(FLAGS, 1)
-        state = client.store(token, here, **{rng.choice(("added", "removed")): flags})  # type: ignore[arg-type]
+        state = client.store(token, here, **{rng.choice(("added", "removed")): flags})
     elif what == COPY:
         state = client.copy(token, here, there)
         if state == ACKED:

@@ -1,7 +1,7 @@
 """Sends mail as many hosts do at once, and keeps the ledger of it.
 
-Also a program: `python -m tests.ledger.load --help`. Knows what a sender is to know: who got what, and which answers
-never came.
+Also a program: `python -m onedomain.ledger.load --help`. Knows what a sender is to know: who got what, and which
+answers never came.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.ledger.corpus import Corpus, Message, senders
-from tests.ledger.ledger import ACKED, DELIVER, REFUSED, UNKNOWN, Ledger, Sent
-from tests.ledger.wire import Lost, Reply, Wire
+from onedomain.ledger.corpus import Corpus, Message, senders
+from onedomain.ledger.ledger import ACKED, DELIVER, REFUSED, UNKNOWN, Ledger, Sent
+from onedomain.ledger.wire import Lost, Reply, Wire
 
 FOREVER = float("inf")
 RETRY_PAUSE = 0.1
@@ -305,7 +305,7 @@ async def run(plan: Plan, ledger: Ledger | Path | str) -> Outcome:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.ledger.load", description="Send mail and keep the ledger of it."
+        prog="python -m onedomain.ledger.load", description="Send mail and keep the ledger of it."
     )
     parser.add_argument("targets", nargs="+", metavar="HOST:PORT")
     parser.add_argument("--ledger", required=True, type=Path)
@@ -321,6 +321,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=60)
     parser.add_argument("--patience", type=float, default=60)
+    parser.add_argument("--login", metavar="USER:PASSWORD", help="log in first, as for submission")
+    parser.add_argument("--sender", help="the one sender of all messages, instead of many odd ones")
     for switch in ("lmtp", "chunked", "persistent", "repeat-unknown", "json"):
         parser.add_argument(f"--{switch}", action="store_true")
     return parser
@@ -333,6 +335,11 @@ def main() -> int:
     pairs = [word.partition("=") for word in given.pop("to")]
     targets = [(host, int(port)) for host, _, port in (word.rpartition(":") for word in given.pop("targets"))]
     accounts = {address: account for address, _, account in pairs if account}
+    user, _, password = (given.pop("login") or "").partition(":")
+    if sender := given.pop("sender"):
+        given |= {"sender": sender, "odd_senders": False}
+    if user:
+        given["login"] = (user, password)
     plan = Plan(targets=targets, recipients=[address for address, _, _ in pairs], accounts=accounts, **given)
     outcome = asyncio.run(run(plan, ledger))
     summary = outcome.summary()

@@ -1,6 +1,6 @@
 """Reads every folder of every account straight from the servers and holds it against the ledger.
 
-Also a program: `python -m tests.ledger.verify --help`. Logs in to the servers themselves, never through an edge.
+Also a program: `python -m onedomain.ledger.verify --help`. Logs in to the servers themselves, never through an edge.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.ledger.corpus import TOKEN_HEADER
-from tests.ledger.expect import Expected, canonical, expectations
-from tests.ledger.ledger import Act, Sent, body_of, read
+from onedomain.ledger.corpus import TOKEN_HEADER
+from onedomain.ledger.expect import Expected, canonical, expectations
+from onedomain.ledger.ledger import Act, Sent, body_of, read
 
 TOKEN = re.compile(rb"^" + TOKEN_HEADER.encode() + rb":[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 AT_ONCE = 100
@@ -334,7 +334,8 @@ def compare(stored: bytes, sent: Sent, normalise: bool = False) -> str:
 
 def main() -> int:
     """Exit status 0 if clean, 1 if not. The mailboxes file is a JSON list of objects with the fields of Mailbox."""
-    parser = argparse.ArgumentParser(prog="python -m tests.ledger.verify", description="Hold servers against a ledger.")
+    parser = argparse.ArgumentParser(
+        prog="python -m onedomain.ledger.verify", description="Hold servers against a ledger.")
     parser.add_argument("--ledger", required=True, type=Path)
     parser.add_argument("--mailboxes", required=True, type=Path)
     parser.add_argument("--normalise", action="store_true")

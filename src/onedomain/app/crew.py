@@ -1,0 +1,95 @@
+"""The workers as the keeper sees them: who is there, what they are told, what they answer.
+
+Knows links. Does not know what a delta or a snapshot means to a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from onedomain.control.link import Link, LinkError
+from onedomain.directory.book import Book
+from onedomain.directory.delta import Delta, parts
+from onedomain.health.board import Board
+from onedomain.model.ports import Trace
+
+ANSWER_SECONDS = 5.0
+
+
+class _Member:
+    """`backlog` holds deltas that came while the whole directory was being sent; None once the worker is up to date."""
+
+    def __init__(self, link: Link, slot: int, pid: int) -> None:
+        self.link = link
+        self.slot = slot
+        self.pid = pid
+        self.backlog: list[Delta] | None = []
+
+
+class Crew:
+    def __init__(self, book: Book, board: Board, trace: Trace) -> None:
+        self._book = book
+        self._board = board
+        self._trace = trace
+        self._members: dict[int, _Member] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def hello(self, link: Link, slot: int, pid: int) -> None:
+        """A worker is there: it gets board and directory, and all changes from now on."""
+        member = self._members[slot] = _Member(link, slot, pid)
+        link.attached["slot"] = slot
+        link.tell("board", snapshot=self._board.snapshot(str(slot)))
+        task = asyncio.create_task(self._send_directory(member))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        self._trace.note("worker joined", slot=slot, pid=pid)
+
+    def left(self, link: Link) -> None:
+        slot = link.attached.get("slot")
+        if slot is not None and self._members.get(slot) is not None and self._members[slot].link is link:
+            del self._members[slot]
+            self._board.forget_worker(str(slot))
+
+    async def report(self, link: Link, report: dict[str, Any]) -> None:
+        """News of a worker: what its traffic saw of the servers."""
+        if "slot" in link.attached:
+            self._board.take_report(str(link.attached["slot"]), report)
+
+    async def _send_directory(self, member: _Member) -> None:
+        for delta in parts(self._book.whole()):
+            _tell(member, delta)
+            await asyncio.sleep(0)
+        backlog, member.backlog = member.backlog or [], None
+        for delta in backlog:
+            _tell(member, delta)
+
+    def publish(self, delta: Delta) -> None:
+        for member in self._members.values():
+            if member.backlog is None:
+                _tell(member, delta)
+            else:
+                member.backlog.append(delta)
+
+    def tell_board(self) -> None:
+        for slot, member in self._members.items():
+            member.link.tell("board", snapshot=self._board.snapshot(str(slot)))
+
+    async def figures(self) -> dict[int, dict[str, Any]]:
+        """By slot, of the workers that answer."""
+        members = list(self._members.values())
+        answers = await asyncio.gather(*(m.link.call("figures", timeout=ANSWER_SECONDS) for m in members),
+                                       return_exceptions=True)
+        return {m.slot: answer for m, answer in zip(members, answers, strict=True) if isinstance(answer, dict)}
+
+    async def ask(self, verb: str, **arguments: Any) -> list[Any]:
+        """Every worker's answer. Raises LinkError if one does not give any: half a queue must not look like a whole."""
+        members = list(self._members.values())
+        if not members:
+            raise LinkError("no worker is up")
+        return list(await asyncio.gather(
+            *(m.link.call(verb, timeout=ANSWER_SECONDS, **arguments) for m in members)))
+
+
+def _tell(member: _Member, delta: Delta) -> None:
+    member.link.tell("directory", delta=delta.encode().decode())

@@ -1,0 +1,48 @@
+"""An edge from the outside: checks, opens, forks. The one place that knows which processes an edge has."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from onedomain.app import keeper, worker
+from onedomain.app.inherited import inherit
+from onedomain.app.real import RealClock
+from onedomain.app.supervisor import Child, Supervisor
+from onedomain.config import Config, ConfigErrors, load
+from onedomain.trace.recorder import Recorder
+
+
+def run(config: Config) -> int:
+    """Until SIGTERM or SIGINT; the exit status. Raises Failed, CertificateError, OSError before anything starts."""
+    prepare(config.state)
+    inherited = inherit(config)
+    trace = Recorder(config.state / "log", "supervisor", edge=config.name, clock=RealClock())
+    children = [Child(f"worker-{slot}", partial(worker.main, config.path, inherited, slot))
+                for slot in range(inherited.workers)]
+    # The keeper comes last: its beat has the index behind the workers'.
+    children.append(Child("keeper", partial(keeper.main, config.path, inherited)))
+    trace.note("starting", workers=inherited.workers, listeners=[listener.name for listener in config.listeners])
+    return Supervisor(children, inherited.beats, trace, partial(_is_good, config.path, trace)).run()
+
+
+def prepare(state: Path) -> None:
+    """The folders that everything else expects, for nobody else's eyes."""
+    for folder in (state, state / "spool", state / "log"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(state, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_good(path: Path, trace: Recorder) -> bool:
+    """Whether the file on disk may be taken over; a wrong one changes nothing."""
+    try:
+        load(path)
+    except ConfigErrors as problems:
+        trace.note("configuration refused", reason=str(problems))
+        return False
+    return True

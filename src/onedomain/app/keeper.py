@@ -1,0 +1,204 @@
+"""The keeper: one process per edge that knows what all workers need: directory, board, peers; and that answers people.
+
+Knows how these parts are put together. Does not know mail: no message passes through it, and while it is being replaced
+the workers go on with what they know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from onedomain.app import metrics
+from onedomain.app.backends import Backends
+from onedomain.app.crew import Crew
+from onedomain.app.desk import Desk
+from onedomain.app.inherited import Inherited
+from onedomain.app.peers import Peers
+from onedomain.app.real import RealClock, RealNonce
+from onedomain.app.reloading import needs_restart
+from onedomain.backend.mailserver import Tools
+from onedomain.config import Config, ConfigErrors, load
+from onedomain.control.link import MAX_LINE, Link, LinkError
+from onedomain.control.peer import identity
+from onedomain.decision.health import Patience
+from onedomain.directory.book import Book
+from onedomain.directory.delta import Delta
+from onedomain.directory.feed import Feed
+from onedomain.directory.snapshot import Snapshot
+from onedomain.health.board import Board
+from onedomain.health.prober import Prober, Rhythm
+from onedomain.health.view import Change
+from onedomain.net.tls import ClientContexts
+from onedomain.store.sql import Database
+from onedomain.trace.counters import Counters, Dump, total
+from onedomain.trace.recorder import Recorder
+
+TICK = 0.5
+"""Seconds between two boards sent to the workers; a change goes at once."""
+
+
+class Keeper:
+    def __init__(self, config: Config, inherited: Inherited) -> None:
+        self._config = config
+        self._inherited = inherited
+        self._clock = RealClock()
+        nonce = RealNonce()
+        self.trace = Recorder(config.state / "log", "keeper", edge=config.name, clock=self._clock)
+        self._counters = Counters()
+        self._numbers: Dump = []
+        self._book = Book(config.domains, config.units, config.servers)
+        self._board = Board(config.servers, self._clock, Patience())
+        self._backends = Backends(Tools(ClientContexts(), self._board, nonce, config.name))
+        self._prober = Prober(self._board, self._backends, nonce.random, rhythm(config))
+        self._crew = Crew(self._book, self._board, self.trace)
+        self._feed = Feed(self._open_database, self._book, Snapshot(config.snapshot), self._publish,
+                          clock=self._clock, nonce=nonce, trace=self.trace, poll=config.file.directory.poll)
+        self._desk = Desk(config.name, config.state / "log", crew=self._crew, book=self._book, board=self._board,
+                          feed=self._feed, clock=self._clock, reload=self._reload_all)
+        me = identity(config.state, config.name, self._clock.time())
+        self._peers = self._desk.peers = Peers(
+            me, config.file.edge.peer_listen, config.file.edge.peer_address, self._open_database, self._desk.peer(),
+            clock=self._clock, trace=self.trace)
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        self.trace.bind(loop)
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._board.on_change.append(self._changed)
+        self._backends.configure(self._book.servers())
+        self._prober.configure(self._book.servers())
+        self._serve_metrics()
+        control = await self._open_control()
+        parts = [self._part("directory", self._feed.run), self._part("peers", self._peers.run),
+                 self._part("prober", self._prober.run), self._part("board", self._tick)]
+        tasks = [asyncio.create_task(part) for part in parts]
+        await ended.wait()
+        control.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._backends.close()
+        self.trace.close()
+
+    async def _part(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A part that fails ends the process: the supervisor starts a whole one, which beats half of one."""
+        try:
+            await run()
+        except Exception as error:  # noqa: BLE001  told below, and the process ends
+            self.trace.note("part failed", part=name, reason=repr(error))
+            self.trace.flush()
+            asyncio.get_running_loop().call_exception_handler({"message": f"{name} failed", "exception": error})
+            os._exit(70)
+
+    async def _tick(self) -> None:
+        while True:
+            self._inherited.beats.beat(self._inherited.keeper_beat)
+            self._crew.tell_board()
+            await self._count()
+            await asyncio.sleep(TICK)
+
+    # -- what the parts tell each other
+
+    def _publish(self, delta: Delta, ended: tuple[str, ...]) -> None:
+        self._crew.publish(delta)
+        if delta.draining is not None:
+            self._board.configure(self._book.servers())
+
+    def _changed(self, change: Change) -> None:
+        self.trace.note("verdict", server=change.server, face=change.face or "server", before=change.before.value,
+                        verdict=change.after.value, reason=change.reason)
+        self._crew.tell_board()
+
+    async def _open_database(self) -> Database:
+        return await Database.open(self._config.database_url)
+
+    # -- the control socket
+
+    async def _open_control(self) -> asyncio.Server:
+        path = self._config.control
+        path.unlink(missing_ok=True)
+        # Between bind and chmod nobody else may connect.
+        before = os.umask(0o177)
+        try:
+            return await asyncio.start_unix_server(self._accept, str(path), limit=MAX_LINE)
+        finally:
+            os.umask(before)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers = {**self._desk.operator(), "hello": self._hello, "report": self._crew.report}
+        link = Link(reader, writer, handlers)
+        try:
+            await link.serve()
+        finally:
+            self._crew.left(link)
+
+    async def _hello(self, link: Link, slot: int, pid: int) -> None:
+        await self._feed.loaded()
+        await self._crew.hello(link, slot, pid)
+
+    # -- reload
+
+    def _reload_all(self) -> list[str]:
+        """For the operator: checks the file, then lets the supervisor tell everybody. Raises LinkError."""
+        try:
+            new = load(self._config.path)
+        except ConfigErrors as problems:
+            raise LinkError(str(problems)) from None
+        os.kill(os.getppid(), signal.SIGHUP)
+        return needs_restart(self._config, new)
+
+    def _reload(self) -> None:
+        try:
+            new = load(self._config.path)
+        except ConfigErrors as problems:
+            self.trace.note("configuration refused", reason=str(problems))
+            return
+        restart = needs_restart(self._config, new)
+        self._config = new
+        self._book.configure(new.domains, new.units, new.servers)
+        self._board.configure(self._book.servers())
+        self._backends.configure(self._book.servers())
+        self._prober.configure(self._book.servers())
+        self.trace.note("configuration read", restart_needed=restart)
+
+    # -- metrics
+
+    def _serve_metrics(self) -> None:
+        table = self._config.file.metrics
+        if table is None:
+            return
+        try:
+            metrics.serve(table.address, table.port, lambda: self._numbers)
+        except OSError as error:
+            self.trace.note("no metrics", reason=f"{table.address}:{table.port}: {error.strerror}")
+
+    async def _count(self) -> None:
+        figures = await self._crew.figures()
+        for name in self._board.servers:
+            self._counters.set("server_usable", float(self._board.verdict(name).usable), server=name)
+            self._counters.set("server_seconds", self._board.load(name).seconds, server=name)
+        self._counters.set("accounts", len(self._book))
+        self._counters.set("directory_age_seconds", self._feed.age or 0.0)
+        self._numbers = total([self._counters.dump(), *(one["counters"] for one in figures.values())])
+
+
+def rhythm(config: Config) -> Rhythm:
+    health = config.health
+    return Rhythm(interval=health.interval, message=health.message_interval)
+
+
+def main(path: Path, inherited: Inherited) -> int:
+    """In the fork. Raises ConfigErrors if the file has become wrong since the supervisor read it."""
+    uvloop.run(Keeper(load(path), inherited).run())
+    return 0

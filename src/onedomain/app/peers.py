@@ -1,0 +1,116 @@
+"""The other edges of the domain: says in the database that this one is there, answers them, asks them.
+
+Knows addresses and certificates. Does not know what the answers mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from onedomain.control import peer
+from onedomain.control.link import MAX_LINE, Handler, Link, LinkError
+from onedomain.directory.repository import Edge, Repository
+from onedomain.model.ports import Clock, Trace
+from onedomain.store.sql import AWAY, Database, DatabaseError
+
+SAY_EVERY = 20.0
+GONE_AFTER = 7 * 86400.0  # an edge that has not said so for a week is not asked any more
+ASK_SECONDS = 5.0
+
+
+class Peers:
+    """`listen` and `address` are "host:port": where we accept, and where the others find us; None: no peers."""
+
+    def __init__(self, me: peer.Identity, listen: str | None, address: str | None,
+                 open_database: Callable[[], Awaitable[Database]], handlers: Mapping[str, Handler], *,
+                 clock: Clock, trace: Trace) -> None:
+        self._me = me
+        self._listen = listen
+        self._address = address or listen
+        self._open = open_database
+        self._handlers = handlers
+        self._clock = clock
+        self._trace = trace
+        self._others: dict[str, Edge] = {}
+        self._server: asyncio.Server | None = None
+        self._served: set[Link] = set()
+
+    async def run(self) -> None:
+        """Until cancelled. A database that is away leaves us with the peers we know."""
+        if self._listen is None:
+            return
+        try:
+            while True:
+                try:
+                    await self._exchange()
+                except (DatabaseError, *AWAY) as error:
+                    self._trace.note("peers unknown", reason=f"{type(error).__name__}: {error}".split("\n")[0])
+                await asyncio.sleep(SAY_EVERY)
+        finally:
+            if self._server is not None:
+                self._server.close()
+            for link in self._served:
+                link.close()
+
+    async def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """Every other edge's answer, or the LinkError or OSError that came instead, by name."""
+        names = list(self._others)
+        answers = await asyncio.gather(*(self._ask_one(self._others[name], verb, arguments) for name in names),
+                                       return_exceptions=True)
+        return dict(zip(names, answers, strict=True))
+
+    async def _ask_one(self, edge: Edge, verb: str, arguments: dict[str, Any]) -> Any:
+        try:
+            link, task = await peer.dial(self._me, *_split(edge.address), edge.certificate)
+        except TimeoutError:
+            raise LinkError(f"{edge.address} does not answer") from None
+        except OSError as error:
+            raise LinkError(f"{edge.address}: {error.strerror or error}") from None
+        try:
+            return await link.call(verb, timeout=ASK_SECONDS, **arguments)
+        finally:
+            link.close()
+            task.cancel()
+
+    async def _exchange(self) -> None:
+        assert self._address is not None
+        database = await self._open()
+        try:
+            repository = Repository(database, self._clock)
+            now = self._clock.time()
+            await repository.put_edge(Edge(self._me.name, self._address, self._me.certificate, now))
+            found = {edge.name: edge for edge in await repository.edges()
+                     if edge.name != self._me.name and now - edge.seen < GONE_AFTER}
+        finally:
+            with suppress(*AWAY):
+                await database.close()
+        trusted = {edge.certificate for edge in found.values()}
+        if self._server is None or trusted != {edge.certificate for edge in self._others.values()}:
+            self._others = found
+            await self._serve(trusted)
+        self._others = found
+
+    async def _serve(self, trusted: set[str]) -> None:
+        """Listens with exactly these certificates trusted; an edge that was removed is out at once."""
+        assert self._listen is not None
+        if self._server is not None:
+            self._server.close()
+        context = peer.context(self._me, trusted, server=True)
+        self._server = await asyncio.start_server(self._accept, *_split(self._listen), ssl=context, limit=MAX_LINE,
+                                                  reuse_port=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = Link(reader, writer, self._handlers)
+        self._served.add(link)
+        try:
+            await link.serve()
+        finally:
+            self._served.discard(link)
+
+
+def _split(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,17 @@
+"""What of a configuration can change while sessions go on, and what needs a restart. Pure."""
+
+from __future__ import annotations
+
+from onedomain.config import Config
+
+
+def needs_restart(old: Config, new: Config) -> list[str]:
+    """Names of the parts that differ and were settled before the fork, or at a process's start."""
+    found = []
+    if old.listeners != new.listeners:
+        found.append("listener")
+    # New contents of the same certificate files need none.
+    for part in ("tls", "edge", "directory", "metrics", "log", "limits", "retry", "health"):
+        if getattr(old.file, part) != getattr(new.file, part):
+            found.append(part)
+    return found

@@ -1,0 +1,257 @@
+"""A worker: sessions, spool and deliveries of one core.
+
+Knows how its parts are put together and in what order they start and end. Does not know protocols or policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from onedomain.app.backends import Backends
+from onedomain.app.hashes import Hashes
+from onedomain.app.inherited import Inherited
+from onedomain.app.line import Line
+from onedomain.app.listening import Conversations, listener
+from onedomain.app.real import RealClock, RealNonce
+from onedomain.app.reloading import needs_restart
+from onedomain.app.smarthost import outside
+from onedomain.backend.base import Backend
+from onedomain.backend.mailserver import Tools
+from onedomain.config import Config, ConfigErrors, load
+from onedomain.control.link import Handler, Link
+from onedomain.decision.retry import Patience, Pauses
+from onedomain.directory.book import Book
+from onedomain.directory.delta import Delta
+from onedomain.edge.home import Homes
+from onedomain.edge.imap import MailboxParts
+from onedomain.edge.login import LoginParts, LoginRules, LogIns
+from onedomain.edge.relays import Relays
+from onedomain.edge.smtp_ports import SmtpParts
+from onedomain.edge.submission import SubmissionLogIn
+from onedomain.health.mirror import Mirror
+from onedomain.health.view import Change
+from onedomain.net.listen import Listener
+from onedomain.net.tls import CertificateError, ClientContexts
+from onedomain.queue.crash import crash_points
+from onedomain.queue.dispatch import Dispatcher
+from onedomain.queue.operator import Operator
+from onedomain.queue.quiet import NoChanges
+from onedomain.queue.route import SMARTHOST
+from onedomain.queue.spool import Spool, SpoolLimits
+from onedomain.store.disk import RealDisk
+from onedomain.trace.counters import Counters
+from onedomain.trace.recorder import Recorder
+
+LOCK_SECONDS = 20.0
+"""How long a predecessor may take to let go of the spool: the supervisor's own patience, and some."""
+DRAIN_SECONDS = 5.0
+BEAT = 1.0
+
+
+class Worker:
+    def __init__(self, config: Config, inherited: Inherited, slot: int) -> None:
+        self._config = config
+        self._inherited = inherited
+        self._slot = slot
+        self._clock, self._nonce = RealClock(), RealNonce()
+        self.trace = Recorder(config.state / "log", f"worker-{slot}", edge=config.name, clock=self._clock)
+        self._counters = Counters()
+        self._book = Book(config.domains, config.units, config.servers)
+        self._book_whole = asyncio.Event()
+        self._listeners: list[Listener] = []
+        for table in (inherited.connections, inherited.failures, inherited.known):
+            table.start(slot)
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Ports are opened when spool and directory are there."""
+        loop = asyncio.get_running_loop()
+        self.trace.bind(loop)
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        beating = asyncio.create_task(self._beat())
+        spool = await self._open_spool()
+        self._put_together(spool)
+        line = asyncio.create_task(self._line.run())
+        starting = asyncio.create_task(self._start(spool))
+        await ended.wait()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await self._stop(spool)
+        for task in (line, beating):
+            task.cancel()
+        self.trace.close()
+
+    # -- the parts
+
+    async def _open_spool(self) -> Spool:
+        limits = self._config.limits
+        until = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                return await Spool.open(
+                    str(self._spool_of(self._slot)), disk=RealDisk(), clock=self._clock, nonce=self._nonce,
+                    trace=self.trace, limits=SpoolLimits(room=limits.spool_free),
+                    crash_points=crash_points(os.environ))
+            except BlockingIOError:
+                # The process that had this slot is still ending.
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.05)
+
+    def _spool_of(self, slot: int) -> Path:
+        return self._config.state / "spool" / str(slot)
+
+    def _put_together(self, spool: Spool) -> None:
+        config, clock, nonce, trace = self._config, self._clock, self._nonce, self.trace
+        handlers: dict[str, Handler] = {
+            "directory": self._take_directory, "board": self._take_board, "figures": self._figures,
+            "queue_list": self._queue_list, "queue_show": self._queue_show, "queue_act": self._queue_act}
+        mirror = self._mirror = Mirror(lambda name: self._backends.in_flight(name), lambda: self._line.urgent())
+        self._line = Line(config.control, self._slot, handlers, mirror.report)
+        contexts = ClientContexts()
+        self._backends = Backends(Tools(contexts, mirror, nonce, config.name))
+        self._backends.configure(self._book.servers())
+        self._smarthost = outside(config, contexts, mirror, nonce)
+        points = crash_points(os.environ)
+        self._dispatcher = Dispatcher(
+            spool, self._book, mirror.facing("delivery"), self._backend, edge=config.name, clock=clock, nonce=nonce,
+            trace=trace, patience=patience(config), count=self._counters, crash_points=points)
+        self._operator = Operator(self._dispatcher, clock=clock, trace=trace)
+        mirror.on_change.append(self._verdict_changed)
+        self._relays = Relays(self._inherited.connections)
+        inherited = self._inherited
+        log_ins = LogIns(
+            LoginParts(self._book, Hashes(trace), inherited.failures, inherited.known, clock, nonce, trace),
+            LoginRules(config.file.domain[0].name))
+        tls = inherited.contexts.context if inherited.contexts else None
+        homes = Homes(self._book, mirror.facing("imap"), self._backends)
+        self._conversations = Conversations(
+            SmtpParts(self._book, mirror.facing("delivery"), spool, self._dispatcher, clock, trace, self._counters,
+                      tls, SubmissionLogIn(log_ins, self._backends)),
+            MailboxParts(log_ins, homes, self._relays, trace, NoChanges(), nonce, tls),
+            trace, inherited.connections, tls)
+
+    def _backend(self, name: str) -> Backend:
+        if name == SMARTHOST and self._smarthost is not None:
+            return self._smarthost
+        return self._backends(name)
+
+    # -- life
+
+    async def _start(self, spool: Spool) -> None:
+        await self._book_whole.wait()
+        if self._slot == 0:
+            await self._adopt_orphans(spool)
+        self._dispatcher.start()
+        for values, sock in self._inherited.sockets[self._slot]:
+            opened = listener(self._config, values, sock, self._conversations)
+            opened.start()
+            self._listeners.append(opened)
+        self.trace.note("worker ready", slot=self._slot, pid=os.getpid(), queue=len(spool.entries))
+
+    async def _adopt_orphans(self, spool: Spool) -> None:
+        """Spools of slots that are no more, since there are fewer workers now."""
+        for path in sorted((self._config.state / "spool").iterdir()):
+            if path.is_dir() and path.name.isdigit() and int(path.name) >= self._inherited.workers:
+                await spool.adopt(str(path))
+
+    async def _stop(self, spool: Spool) -> None:
+        for opened in self._listeners:
+            opened.stop()
+        self._relays.cut_all("The server is shutting down.")
+        await asyncio.gather(*(opened.drain(DRAIN_SECONDS) for opened in self._listeners))
+        await self._dispatcher.stop(DRAIN_SECONDS)
+        await spool.close()
+        await self._backends.close()
+
+    async def _beat(self) -> None:
+        while True:
+            self._inherited.beats.beat(self._slot)
+            await asyncio.sleep(BEAT)
+
+    def _reload(self) -> None:
+        try:
+            new = load(self._config.path)
+            if self._inherited.contexts is not None:
+                self._inherited.contexts.reload()
+        except (ConfigErrors, CertificateError) as problems:
+            self.trace.note("configuration refused", reason=str(problems))
+            return
+        restart = needs_restart(self._config, new)
+        self._config = new
+        self._book.configure(new.domains, new.units, new.servers)
+        self._servers_changed()
+        self.trace.note("configuration read", restart_needed=restart)
+
+    def _servers_changed(self) -> None:
+        self._backends.configure(self._book.servers())
+        self._dispatcher.reroute()
+
+    # -- what the keeper says
+
+    async def _take_directory(self, link: Link, delta: str) -> None:
+        change = Delta.decode(delta.encode())
+        for address in self._book.apply(change):
+            self._relays.account_changed(address, self._book.account(address))
+        if change.draining is not None:
+            self._servers_changed()
+        if not change.more:
+            self._book_whole.set()
+
+    async def _take_board(self, link: Link, snapshot: dict[str, Any]) -> None:
+        self._mirror.apply(snapshot)
+
+    def _verdict_changed(self, change: Change) -> None:
+        if change.face == "delivery" and change.after.usable and not change.before.usable:
+            self._dispatcher.kick(change.server)
+
+    # -- what the keeper asks
+
+    async def _figures(self, link: Link) -> dict[str, Any]:
+        sessions: dict[str, int] = {}
+        for opened in self._listeners:
+            protocol = opened.name.partition(" ")[0]
+            sessions[protocol] = sessions.get(protocol, 0) + opened.sessions
+        queue = self._operator.figures()
+        waiting = {lane.server or "-": lane.waiting + lane.active for lane in queue.lanes}
+        for protocol, count in sessions.items():
+            self._counters.set("sessions", count, protocol=protocol)
+        self._counters.set("queue_messages", queue.messages)
+        self._counters.set("queue_in_doubt", queue.in_doubt)
+        self._counters.set("queue_oldest_seconds", queue.oldest)
+        return {"pid": os.getpid(), "sessions": sessions, "queue": {**asdict(queue), "waiting": waiting},
+                "counters": self._counters.dump()}
+
+    async def _queue_list(self, link: Link, **wanted: Any) -> list[dict[str, Any]]:
+        return [asdict(item) for item in self._operator.waiting(**wanted)]
+
+    async def _queue_show(self, link: Link, id: str) -> dict[str, Any] | None:
+        item = self._operator.show(id)
+        return asdict(item) if item is not None else None
+
+    async def _queue_act(self, link: Link, action: str, ids: list[str] | None) -> list[str]:
+        acts = {"retry": self._operator.retry, "hold": self._operator.hold, "release": self._operator.release,
+                "delete": self._operator.delete}
+        return acts[action](ids)
+
+
+def patience(config: Config) -> Patience:
+    retry = config.retry
+    return Patience(recipient=Pauses(retry.first, retry.longest), warn_after=retry.warn_after,
+                    give_up_after=retry.give_up_after)
+
+
+def main(path: Path, inherited: Inherited, slot: int) -> int:
+    """In the fork. Raises ConfigErrors if the file has become wrong since the supervisor read it."""
+    uvloop.run(Worker(load(path), inherited, slot).run())
+    return 0

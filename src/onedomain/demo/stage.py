@@ -1,0 +1,270 @@
+"""Folders, files and processes of the demonstration: three nodes, two edges, accounts in three units.
+
+Knows the command line and the configuration file, from outside. Does not know what is played on the stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import ipaddress
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+DOMAIN = "example.com"
+PASSWORD = "demo"  # everybody's; nothing but loopback listens
+UNITS = {
+    "head-office": ("hanako", "ichiro", "keiko", "makoto"),
+    "branch": ("anna", "bob", "chloe", "david"),
+    "sales": ("sakura", "takeshi", "yumi", "ken"),
+}
+PORTS = {"smtp": 2525, "submission": 2587, "submissions": 2465, "imap": 2143, "imaps": 2993, "pop3": 2110,
+         "pop3s": 2995}
+LMTP, IMAP = 2024, 2143
+READY_SECONDS = 60.0
+
+
+class StageError(Exception):
+    """Something did not start; the text says what and shows the end of its log."""
+
+
+@dataclass
+class Actor:
+    """One process tree: a node or an edge. `ports` are those that answer when it is ready, with a greeting or not."""
+
+    name: str
+    address: str
+    command: list[str]
+    log: Path
+    ports: tuple[int, ...]
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                            start_new_session=True)
+
+    def ready(self) -> bool:
+        return all(_answers(self.address, port) for port in self.ports)
+
+    def kill(self) -> None:
+        """SIGKILL for the whole tree at once: all of it is one session's process group."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            pass
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+            self.process.wait()
+
+
+@dataclass(frozen=True)
+class Person:
+    address: str
+    unit: str
+    node: str
+
+
+class Stage:
+    """Everything below `folder`. `nodes` and `edges` are by name, in order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.network = _free_network()
+        self.secret = secrets.token_urlsafe(16)
+        self.certificate, self.key = _certificate(folder, [self.network + "11", self.network + "12"])
+        (folder / "node-secret").write_text(self.secret)
+        self.nodes = {f"node-{unit}": self._node(f"node-{unit}", 21 + n) for n, unit in enumerate(UNITS)}
+        self.edges = {name: self._edge(name, 11 + n) for n, name in enumerate(("edge-1", "edge-2"))}
+        self.people = [Person(f"{local}@{DOMAIN}", unit, f"node-{unit}")
+                       for unit, locals_ in UNITS.items() for local in locals_]
+
+    def config(self, edge: str) -> Path:
+        return self.folder / edge / "onedomain.toml"
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """Nodes, accounts, edges; returns when all of them answer. Raises StageError."""
+        for node in self.nodes.values():
+            node.start()
+        self._make_accounts()
+        for edge in self.edges.values():
+            edge.start()
+        for actor in (*self.nodes.values(), *self.edges.values()):
+            self.await_ready(actor)
+            say(actor.name)
+
+    def await_ready(self, actor: Actor) -> None:
+        until = time.monotonic() + READY_SECONDS
+        while not actor.ready():
+            if not actor.alive or time.monotonic() > until:
+                raise StageError(f"{actor.name} does not answer\n{_tail(actor.log)}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        for actor in (*self.edges.values(), *self.nodes.values()):
+            actor.stop()
+
+    def _node(self, name: str, number: int) -> Actor:
+        home = self.folder / name
+        home.mkdir()
+        address = f"{self.network}{number}"
+        file = home / "node.toml"
+        file.write_text(f'''\
+data = "{home / 'data'}"
+name = "{name}.{DOMAIN}"
+lmtp = ["{address}:{LMTP}"]
+imap = ["{address}:{IMAP}"]
+proxy_user = "edge"
+proxy_password_file = "{self.folder / 'node-secret'}"
+autocreate = true
+domains = ["{DOMAIN}"]
+''')
+        return Actor(name, address, _command("node", "run", "--config", file), home / "log", (LMTP, IMAP))
+
+    def _edge(self, name: str, number: int) -> Actor:
+        home = self.folder / name
+        home.mkdir()
+        address = f"{self.network}{number}"
+        self.config(name).write_text(self._edge_file(name, address, home))
+        ports = tuple(port for protocol, port in PORTS.items() if not protocol.endswith("s"))
+        return Actor(name, address, _command("run", "--config", self.config(name)), home / "log", ports)
+
+    def _edge_file(self, name: str, address: str, home: Path) -> str:
+        parts = [f'''\
+[edge]
+name = "{name}.{DOMAIN}"
+state = "{home / 'state'}"
+workers = 2
+peer_listen = "{address}:7465"
+peer_address = "{address}:7465"
+
+[[domain]]
+name = "{DOMAIN}"
+postmaster = "hanako@{DOMAIN}"
+
+[directory]
+url = "sqlite:///{self.folder / 'directory.db'}"
+
+[metrics]
+address = "{address}"
+port = 9464
+
+[[tls.certificate]]
+certificate = "{self.certificate}"
+key = "{self.key}"
+''']
+        parts += [f'''
+[[server]]
+name = "{node.name}"
+kind = "node"
+imap = {{ host = "{node.address}", port = {IMAP} }}
+delivery = {{ host = "{node.address}", port = {LMTP} }}
+login = {{ way = "authzid", user = "edge", password_file = "{self.folder / 'node-secret'}" }}
+
+[[unit]]
+name = "{node.name.removeprefix('node-')}"
+servers = ["{node.name}"]
+''' for node in self.nodes.values()]
+        for protocol, port in PORTS.items():
+            parts.append(f'\n[[listener]]\nprotocol = "{protocol}"\naddress = "{address}"\nport = {port}\n')
+            if protocol in ("imap", "pop3", "submission"):
+                # So that a mail program can be tried on loopback without trusting the demonstration's certificate.
+                parts.append("plaintext_passwords = true\n")
+            parts.append("max_sessions_per_address = 1000\n")
+        return "".join(parts)
+
+    def _make_accounts(self) -> None:
+        file = self.folder / "people.csv"
+        with file.open("w", newline="") as out:
+            writer = csv.writer(out)
+            writer.writerow(["address", "unit", "primary", "password"])
+            writer.writerows([person.address, person.unit, person.node, "{PLAIN}" + PASSWORD] for person in self.people)
+        command = _command("account", "import", file, "--config", self.config("edge-1"))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise StageError(f"the accounts could not be made\n{done.stdout}{done.stderr}")
+
+
+def _command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "onedomain.cli.main", *map(str, words)]
+
+
+def _answers(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=5) as connection:
+            return bool(connection.recv(512))
+    except OSError:
+        return False
+
+
+def _free_network() -> str:
+    """A loopback /24 in which nobody uses the demonstration's ports: two demonstrations can run side by side."""
+    for third in range(0, 200):
+        network = f"127.0.{third}."
+        try:
+            for last in (11, 12, 21, 22, 23):
+                for port in {*PORTS.values(), LMTP}:
+                    with socket.socket() as trial:
+                        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        trial.bind((f"{network}{last}", port))
+        except OSError:
+            continue
+        return network
+    raise StageError("no free addresses on loopback")
+
+
+def _certificate(folder: Path, addresses: list[str]) -> tuple[Path, Path]:
+    """Self-signed, for the edges' addresses."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"mail.{DOMAIN}")])
+    now = datetime.datetime.now(datetime.UTC)
+    also: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(f"mail.{DOMAIN}"), *also]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "mail.crt", folder / "mail.key"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].touch(mode=0o600)
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                                           serialization.NoEncryption()))
+    return paths
+
+
+def _tail(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")[-2000:]
+    except OSError as error:
+        return str(error)
