@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onedomain.cli.common import AsJson, ConfigPath, ask_edge, console, print_json, table
+from onedomain.cli.common import AsJson, ConfigPath, ask_edge, console, print_json
 from onedomain.cli.texts import say
 
 HIDDEN = {"time", "edge", "process", "event", "queue_id", "server"}
@@ -33,11 +33,11 @@ def _show(answer: dict[str, Any], needle: str) -> None:
     if not answer["events"]:
         console.print(say("nothing_known", needle=needle, edges=", ".join(answer["edges"])), markup=False)
         return
-    console.print(table(
-        ["time", "edge", "id", "event", "server", "details"],
-        ([_time(event["time"]), event["edge"], event.get("queue_id", ""), event["event"], event.get("server", ""),
-          _details(event)] for event in answer["events"]),
-    ))
+    for event in answer["events"]:
+        # One line each, however long: people grep it and paste it into mails.
+        words = (_time(event["time"]), event["edge"], event.get("queue_id", "-"), event["event"].replace(" ", "-"),
+                 event.get("server", "-"), _details(event))
+        console.print(*words, markup=False, soft_wrap=True)
     if answer["cut"]:
         console.print(say("cut", count=len(answer["events"])))
 
