@@ -68,7 +68,8 @@ class ServerContexts:
         if name is None:
             return
         name = name.lower()
-        sock.server_hostname = name  # type: ignore[misc]  # None on the server side otherwise; TlsInfo takes it from here
+        if isinstance(sock, ssl.SSLSocket):
+            sock.server_hostname = name  # None on the server side otherwise; TlsInfo takes it from here
         context = self._names.get(name) or self._names.get("*." + name.partition(".")[2])
         if context is not None:
             sock.context = context
