@@ -59,7 +59,7 @@ class Case:
     eyes: Eyes = field(default_factory=Eyes)
 
     def backend(self, **changes: Any) -> MailServer:
-        tools = Tools(ClientContexts(), self.eyes, Chance(), "edge.example", settle=0.05)
+        tools = Tools(ClientContexts(), self.eyes, Chance(), "edge.example")
         return make_backend(replace(self.server, **changes), tools)
 
 
@@ -147,19 +147,6 @@ class Contract:
         assert (await backend.find(account(), nowhere)).found is Found.NO
         assert (await backend.find(account(), nowhere, since=time.time())).found is Found.NO
         assert (await backend.find(account("taro@example.com"), here)).found is Found.NO
-        await backend.close()
-
-    async def test_finds_what_comes_while_it_looks(self, case: Case) -> None:
-        """The server may still be filing the message when it is first asked."""
-        backend = case.backend()
-        session = case.lab.imap("hanako@example.com")  # makes the account
-        session.logout()
-        id = os.urandom(16).hex()
-        backend._tools = replace(backend._tools, settle=1.0)
-        looking = asyncio.create_task(backend.find(account(), id))
-        await asyncio.sleep(0.5)
-        await deliver(backend, message(backend, id=id))
-        assert (await looking).found is Found.YES
         await backend.close()
 
     async def test_cannot_find_without_a_log_in(self, case: Case) -> None:

@@ -90,7 +90,11 @@ class Backend(Protocol):
         ...
 
     async def find(self, account: Account, delivery_id: str, *, since: float | None = None) -> Lookup:
-        """Whether the account has a message of that id in any folder; `since` (seconds since 1970) makes it quick."""
+        """Whether the account has a message of that id in any folder; `since` (seconds since 1970) makes it quick.
+
+        NO is how it is now. A server that was stopped or cut off may still be filing what it was given: ask again some
+        seconds later before anything is sent twice.
+        """
         ...
 
     async def log_in(self, account: Account, password: str | None, client: ClientInfo) -> Session:

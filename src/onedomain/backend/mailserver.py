@@ -14,13 +14,13 @@ from typing import ClassVar
 
 from onedomain.backend.base import DELIVERY, IMAP, Attempt, ClientInfo, Found, Lookup, Session
 from onedomain.backend.delivery import Deliverer
-from onedomain.backend.finding import Finder
+from onedomain.backend.finding import find_delivery
 from onedomain.backend.imap_session import Answer, ImapDoor, ImapSession, ImapTimes
 from onedomain.backend.login import log_in, login_of, no_way
 from onedomain.backend.pool import PoolLimits
 from onedomain.backend.probing import Probes, watch_delivery, watch_imap
 from onedomain.backend.smtp_session import Door, SmtpTimes
-from onedomain.backend.trouble import Trouble
+from onedomain.backend.trouble import Trouble, troubles
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed
 from onedomain.model.health import Seen, Sighting, Watch
@@ -35,8 +35,8 @@ MAX_LOOKUPS = 4
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What every backend is given. `hello` is what we call ourselves; `settle`: see finding.Finder. The number of
-    connections is each server's own (max_deliveries), the rest of `limits` is for all.
+    """What every backend is given. `hello` is what we call ourselves. The number of connections is each server's own
+    (max_deliveries), the rest of `limits` is for all.
     """
 
     contexts: ClientContexts
@@ -46,7 +46,6 @@ class Tools:
     smtp_times: SmtpTimes = field(default_factory=SmtpTimes)
     imap_times: ImapTimes = field(default_factory=ImapTimes)
     limits: PoolLimits = field(default_factory=PoolLimits)
-    settle: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,8 @@ class MailServer:
                 try:
                     session, _ = await self._open_for(account, None, None)
                     try:
-                        return await Finder(session, delivery_id, self._tools.settle, since).find()
+                        with troubles(f"look-up at {self.server.name}"):
+                            return await find_delivery(session, delivery_id, since)
                     finally:
                         await session.leave()
                 except Failed as error:

@@ -106,7 +106,8 @@ class Pool(Generic[C]):
             raise Failed(again(451, "4.3.2", "too much mail for this server at once", f"{self._name}: queue full"))
         self._waiting += 1
         try:
-            await asyncio.wait_for(self._places.acquire(), self._limits.wait)
+            async with asyncio.timeout(self._limits.wait):
+                await self._places.acquire()
         except TimeoutError:
             raise Failed(again(451, "4.3.2", "the mail server is busy", f"{self._name}: no free connection")) from None
         finally:

@@ -55,10 +55,10 @@ class Probes:
         self._nonce = nonce
 
     async def delivery(self) -> Sighting:
-        return await self._timed(DELIVERY, self._ask_delivery)
+        return await probe_delivery(self._server.name, self._delivery)
 
     async def imap(self) -> Sighting:
-        return await self._timed(IMAP, self._ask_imap)
+        return await _timed(self._server.name, IMAP, self._ask_imap)
 
     async def message(self, server: Deliver, account: str) -> Sighting:
         """A message delivered to the probe account `account`, read back over IMAP and removed again."""
@@ -66,29 +66,7 @@ class Probes:
         async def whole() -> str:
             return await self._send_and_fetch(server, account)
 
-        return await self._timed(DELIVERY, whole)
-
-    async def _timed(self, face: str, question: Callable[[], Awaitable[str]]) -> Sighting:
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        try:
-            reason = await question()
-        except Trouble as trouble:
-            return Sighting(self._server.name, face, trouble.seen, clock() - began, trouble.failure.reason)
-        except Failed as error:
-            return Sighting(self._server.name, face, Seen.REFUSED, clock() - began, error.failure.reason)
-        return Sighting(self._server.name, face, Seen.OK, clock() - began, reason)
-
-    async def _ask_delivery(self) -> str:
-        session = await SmtpSession.open(self._delivery)
-        try:
-            reply = await session.ask(session.client.noop())
-            if not reply.is_done:
-                raise Trouble(again(451, "4.3.2", "the mail server is not available", str(reply)), Seen.REFUSED)
-            await session.leave()
-        finally:
-            session.close()
-        return ""
+        return await _timed(self._server.name, DELIVERY, whole)
 
     async def _ask_imap(self) -> str:
         session = await ImapSession.open(self._imap)
@@ -168,6 +146,35 @@ class Probes:
             # Not pipelined: Dovecot then skips messages now and then.
             await session.ask("UID STORE", numbers, "+FLAGS.SILENT", ["\\Deleted"])
             await session.ask("UID EXPUNGE", numbers)
+
+
+async def probe_delivery(server: str, door: Door) -> Sighting:
+    """Greeting, hello and NOOP over a connection of its own."""
+
+    async def ask() -> str:
+        session = await SmtpSession.open(door)
+        try:
+            reply = await session.ask(session.client.noop())
+            if not reply.is_done:
+                raise Trouble(again(451, "4.3.2", "the mail server is not available", str(reply)), Seen.REFUSED)
+            await session.leave()
+        finally:
+            session.close()
+        return ""
+
+    return await _timed(server, DELIVERY, ask)
+
+
+async def _timed(server: str, face: str, question: Callable[[], Awaitable[str]]) -> Sighting:
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    try:
+        reason = await question()
+    except Trouble as trouble:
+        return Sighting(server, face, trouble.seen, clock() - began, trouble.failure.reason)
+    except Failed as error:
+        return Sighting(server, face, Seen.REFUSED, clock() - began, error.failure.reason)
+    return Sighting(server, face, Seen.OK, clock() - began, reason)
 
 
 async def watch_delivery(door: Door) -> None:
