@@ -7,8 +7,9 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from onedomain.backend.base import ClientInfo, Session
+from onedomain.backend.base import Backend, ClientInfo, Session
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
 from onedomain.edge.home import Homes
@@ -28,6 +29,7 @@ from tests.edge.parts import Board, CountingNonce, FakePasswords, Notes, RealClo
 JOE = Account("joe@example.com", "head", Home("s1"), password="{X}right")
 ANN = Account("ann@example.com", "head", Home("s1"))
 
+Handler = Callable[[MailboxParts], Callable[[Stream], Awaitable[None]]]
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -70,15 +72,13 @@ class FakeHome:
 
 @dataclass
 class Edge:
-    home: FakeHome
     parts: MailboxParts
     board: Board
     notes: Notes
     book: Book
     failures: SharedTable
-    port: int = 0
-    listener: Listener | None = None
-    rules: LoginRules = field(default_factory=lambda: LoginRules("example.com"))
+    port: int
+    home: FakeHome = field(init=False)
 
     def change(self, *accounts: Account, seq: int = 2) -> None:
         self.book.apply(Delta(seq, accounts=accounts))
@@ -115,37 +115,50 @@ class Client:
 
 @asynccontextmanager
 async def edge(
-    script: Script,
-    handler: Callable[[MailboxParts], Callable[[Stream], Awaitable[None]]],
+    script: Script, handler: Handler, *, uidl_format: str = "%08Xu%08Xv", **options: Any
+) -> AsyncIterator[Edge]:
+    """In front of a scripted home; `options` are those of `edge_before`."""
+    home = FakeHome(script)
+    directory = Book((EXAMPLE,), [Unit("head")], [server("s1", uidl_format=uidl_format), server("s2")])
+    directory.apply(Delta(1, accounts=(JOE, ANN)))
+    async with edge_before(lambda name: home, directory, handler, **options) as running:  # type: ignore[arg-type, return-value]
+        running.home = home
+        try:
+            yield running
+        finally:
+            for task in home.connections:
+                task.cancel()
+            await asyncio.gather(*home.connections, return_exceptions=True)
+
+
+@asynccontextmanager
+async def edge_before(
+    backend: Callable[[str], Backend],
+    directory: Book,
+    handler: Handler,
     *,
     tls: ServerContexts | None = None,
     implicit: bool = False,
     refusal: float = 0.0,
     sessions: int = 0,
-    uidl_format: str = "%08Xu%08Xv",
 ) -> AsyncIterator[Edge]:
     failures, known, counts = SharedTable(), SharedTable(), SharedTable()
     for table in (failures, known, counts):
         table.start(0)
-    notes, board, home = Notes(), Board(), FakeHome(script)
-    directory = Book((EXAMPLE,), [Unit("head")], [server("s1", uidl_format=uidl_format), server("s2")])
-    directory.apply(Delta(1, accounts=(JOE, ANN)))
+    notes, board = Notes(), Board()
     rules = LoginRules("example.com", refusal=refusal)
     log_ins = LogIns(
         LoginParts(directory, FakePasswords(), failures, known, RealClock(), CountingNonce(), notes), rules
     )
-    homes = Homes(directory, board, lambda name: home)  # type: ignore[arg-type, return-value]
+    homes = Homes(directory, board, backend)
     context = tls.context if tls else None
     parts = MailboxParts(log_ins, homes, Relays(counts, limit=sessions), notes, notes, CountingNonce(), context)
     listener = Listener(bind("127.0.0.1", 0), handler(parts), trace=notes, tls=context if implicit else None)
     listener.start()
     try:
-        yield Edge(home, parts, board, notes, directory, failures, listener.address[1], listener, rules)
+        yield Edge(parts, board, notes, directory, failures, listener.address[1])
     finally:
         await listener.drain(0)
-        for task in home.connections:
-            task.cancel()
-        await asyncio.gather(*home.connections, return_exceptions=True)
 
 
 def down() -> Failed:

@@ -14,7 +14,7 @@ from onedomain.model.failure import Failed, Kind, again, refuse
 from onedomain.model.server import Endpoint, LoginWay, Server
 from onedomain.net.shared import SharedTable
 from onedomain.protocol.sasl import Credentials
-from tests.directory.views import book
+from tests.directory.views import EXAMPLE, book, server
 from tests.edge.parts import CountingNonce, FakePasswords, Notes, StoppedClock
 
 JOE = Account("joe@example.com", "head", Home("s1"), password="{X}right")
@@ -33,8 +33,9 @@ class Door:
         for table in (self.failures, self.known):
             table.start(0)
         self.entered: list[Admission] = []
+        self.book = book(JOE, ANN, OFF)
         parts = LoginParts(
-            book(JOE, ANN, OFF), self.passwords, self.failures, self.known, self.clock, CountingNonce(), self.notes
+            self.book, self.passwords, self.failures, self.known, self.clock, CountingNonce(), self.notes
         )
         self.log_ins = LogIns(parts, LoginRules("example.com"))
 
@@ -83,6 +84,13 @@ async def test_without_a_hash_the_home_decides(door: Door) -> None:
     assert door.entered == [Admission(ANN, "home's own", False)]
     failure, _ = await door.try_("ann", "guess")
     assert failure.enhanced == "5.7.8"
+
+
+async def test_nobody_gets_in_where_nobody_would_look_at_the_password(door: Door) -> None:
+    door.book.configure([EXAMPLE], [], [server("s1", login_way=LoginWay.MASTER)])
+    failure, _ = await door.try_("ann", "home's own")
+    assert failure.kind is Kind.AGAIN
+    assert door.entered == []
 
 
 async def test_every_refusal_looks_the_same(door: Door) -> None:

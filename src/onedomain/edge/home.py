@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from onedomain.backend.base import Backend, ClientInfo, Session
 from onedomain.edge.login import Admission
+from onedomain.edge.relays import may_stay
 from onedomain.model.account import Account, DirectoryView
 from onedomain.model.failure import Failed, Failure, again
 from onedomain.model.health import BoardView
@@ -40,7 +41,7 @@ class Homes:
         backend = self._backend(account)
         password = admission.password_for(backend.server)
         session = await self._while_up(backend.log_in(account, password, client), account)
-        if self._moved(account):
+        if not may_stay(account, self.directory.account(account.address)):
             session.stream.close()
             raise Failed(unavailable(f"the home of {account.address} changed during the log-in"))
         return session
@@ -77,10 +78,6 @@ class Homes:
         verdict = self.board.verdict(name)
         if not verdict.usable:
             raise Failed(unavailable(f"server {name} is {verdict.value}"))
-
-    def _moved(self, account: Account) -> bool:
-        now = self.directory.account(account.address)
-        return now is None or not now.enabled or now.home.epoch != account.home.epoch
 
 
 def unavailable(reason: str) -> Failure:

@@ -28,11 +28,22 @@ class TooMany(Failed):
 
 
 class _Live:
-    __slots__ = ("cut", "epoch")
+    __slots__ = ("account", "cut")
 
-    def __init__(self, cut: Cut, epoch: int) -> None:
+    def __init__(self, account: Account, cut: Cut) -> None:
+        self.account = account
         self.cut = cut
-        self.epoch = epoch
+
+
+def may_stay(account: Account, now: Account | None) -> bool:
+    """Whether a session that began for `account` as it was then is still right for it as it is now."""
+    return (
+        now is not None
+        and now.enabled
+        and now.home.epoch == account.home.epoch
+        and now.home.primary == account.home.primary
+        and now.mailbox_name == account.mailbox_name
+    )
 
 
 class Relays:
@@ -62,7 +73,7 @@ class Relays:
     @contextmanager
     def joined(self, account: Account, cut: Cut) -> Iterator[None]:
         """The session is live while this lasts."""
-        live = _Live(cut, account.home.epoch)
+        live = _Live(account, cut)
         self._live.setdefault(account.address, set()).add(live)
         try:
             yield
@@ -73,13 +84,13 @@ class Relays:
                 del self._live[account.address]
 
     def account_changed(self, address: str, now: Account | None) -> int:
-        """The directory says so: ends what began under an older epoch, all if the account may not log in any more."""
-        if now is None or not now.enabled:
-            return self.cut(address, "This account may not log in any more.")
-        return self._cut(
-            [live for live in self._live.get(address, ()) if live.epoch < now.home.epoch],
-            "Your mailbox has moved to another server, please log in again.",
+        """The directory says so: ends the sessions that may not stay; how many those were."""
+        reason = (
+            "Your mailbox has moved to another server, please log in again."
+            if now is not None and now.enabled
+            else "This account may not log in any more."
         )
+        return self._cut([live for live in self._live.get(address, ()) if not may_stay(live.account, now)], reason)
 
     def cut(self, address: str, reason: str) -> int:
         """How many sessions that ended."""

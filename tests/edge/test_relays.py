@@ -1,0 +1,78 @@
+"""Which sessions a change ends, and the places an account has."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+
+from onedomain.edge.relays import Relays, TooMany, may_stay
+from onedomain.model.account import Account, Home
+from onedomain.net.shared import SharedTable
+
+JOE = Account("joe@example.com", "head", Home("s1", epoch=3))
+ANN = Account("ann@example.com", "head", Home("s1"))
+
+
+def table() -> SharedTable:
+    made = SharedTable()
+    made.start(0)
+    return made
+
+
+@pytest.mark.parametrize(
+    "now, stays",
+    [
+        (JOE, True),
+        (replace(JOE, unit="branch", password="x", forward_to=("a@b",)), True),
+        (replace(JOE, home=Home("s1", ("s2",), 3)), True),
+        (replace(JOE, home=Home("s2", epoch=4)), False),
+        (replace(JOE, home=Home("s1", epoch=4)), False),
+        (replace(JOE, home=Home("s2", epoch=3)), False),
+        (replace(JOE, mailbox="joseph"), False),
+        (replace(JOE, enabled=False), False),
+        (None, False),
+    ],
+)
+def test_what_a_change_ends(now: Account | None, stays: bool) -> None:
+    relays, ended = Relays(table()), []
+    with relays.joined(JOE, ended.append), relays.joined(JOE, ended.append), relays.joined(ANN, ended.append):
+        assert relays.account_changed("joe@example.com", now) == (0 if stays else 2)
+        assert len(ended) == (0 if stays else 2)
+    assert may_stay(JOE, now) == stays
+    assert len(relays) == 0
+
+
+def test_a_session_of_the_new_home_is_left_alone() -> None:
+    relays, ended = Relays(table()), []
+    now = replace(JOE, home=Home("s2", epoch=4))
+    with relays.joined(now, ended.append):
+        assert relays.account_changed(now.address, now) == 0
+        assert relays.cut("nobody@example.com", "x") == 0
+        assert relays.cut(now.address, "x") == relays.cut_all("y") == 1
+    assert ended == ["x", "y"]
+
+
+def test_ending_one_may_end_others_of_its_own_accord() -> None:
+    relays, ended = Relays(table()), []
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(relays.joined(JOE, lambda reason: (ended.append(reason), stack.close())[0]))
+        relays.cut_all("x")
+    assert len(ended) == 3
+
+
+def test_places() -> None:
+    counts = table()
+    relays = Relays(counts, limit=2)
+    with relays.held(JOE), relays.held(JOE), relays.held(ANN):
+        with pytest.raises(TooMany), relays.held(JOE):
+            pass
+    with relays.held(JOE), relays.held(JOE):
+        pass
+    assert counts.total("sessions of joe@example.com") == 0
+    unlimited = Relays(counts)
+    with ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(unlimited.held(JOE))
