@@ -71,6 +71,18 @@ class SmtpSession:
         try:
             while True:
                 event = server.next_event()
+                if isinstance(event, Rcpt):
+                    self._recipient(event)
+                    continue
+                if isinstance(event, BodyChunk):
+                    await self._body_chunk(event)
+                    continue
+                if isinstance(event, Mail):
+                    self._sender(event)
+                    continue
+                if isinstance(event, BodyStart):
+                    self._body_start()
+                    continue
                 if event is not None:
                     if await self._handle(event):
                         await stream.write(server.take_output())
@@ -108,21 +120,11 @@ class SmtpSession:
             pass  # nobody is there to hear it
 
     async def _handle(self, event: Event) -> bool:
-        """What follows from one event; True at the end."""
+        """What follows from one event that is not among the usual ones of `run`; True at the end."""
         match event:
-            case BodyChunk():
-                await self._body_chunk(event)
-            case Rcpt():
-                self._recipient(event)
-            case Mail():
-                self._sender(event)
-            case BodyStart():
-                self._body_start()
             case BodyEnd():
                 await self._body_end(event)
-            case Hello():
-                self._forget_message()
-            case Reset():
+            case Hello() | Reset():
                 self._forget_message()
             case StartTls():
                 await self._start_tls(event)

@@ -48,7 +48,8 @@ def test_headers_returned() -> None:
     assert first["Original-Recipient"] == "rfc822; alias@example.com"
     assert first["Final-Recipient"] == "rfc822; a@example.com"
     assert (first["Action"], first["Status"], first["Remote-MTA"]) == ("failed", "5.1.1", "dns; s1.example.com")
-    assert first["Diagnostic-Code"].startswith("smtp; 550 5.1.1") and first["Diagnostic-Code"].endswith("some more words")
+    assert first["Diagnostic-Code"].startswith("smtp; 550 5.1.1")
+    assert first["Diagnostic-Code"].endswith("some more words")
     assert second["Diagnostic-Code"] == "smtp; 550 5.1.1 no such user" and second["Original-Recipient"] is None
     assert original.get_content_type() == "text/rfc822-headers"
     assert "Message-ID: <1@x>" in original.get_payload()

@@ -47,9 +47,14 @@ def test_whatever_the_client_called_itself(hello: str, client: str, start: bytes
 
 
 @pytest.mark.parametrize(("hop", "protocol"), [
-    (Hop("a", "b", "c", extended=False), "SMTP"), (Hop("a", "b", "c"), "ESMTP"),
-    (Hop("a", "b", "c", tls="x"), "ESMTPS"), (Hop("a", "b", "c", login=True), "ESMTPA"), (Hop("a", "b", "c", tls="x", login=True), "ESMTPSA"),
-    (Hop("a", "b", "c", smtputf8=True, tls="x"), "UTF8SMTPS"), (Hop("a", "b", "c", lmtp=True), "LMTP")])
+    (Hop("a", "b", "c", extended=False), "SMTP"),
+    (Hop("a", "b", "c"), "ESMTP"),
+    (Hop("a", "b", "c", tls="x"), "ESMTPS"),
+    (Hop("a", "b", "c", login=True), "ESMTPA"),
+    (Hop("a", "b", "c", tls="x", login=True), "ESMTPSA"),
+    (Hop("a", "b", "c", smtputf8=True, tls="x"), "UTF8SMTPS"),
+    (Hop("a", "b", "c", lmtp=True), "LMTP"),
+])
 def test_protocol_names(hop: Hop, protocol: str) -> None:
     assert hop.protocol == protocol
 

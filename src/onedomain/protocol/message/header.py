@@ -27,9 +27,9 @@ def _field(name: str) -> re.Pattern[bytes]:
 _DELIVERY = _field(DELIVERY_ID_HEADER)
 _TRACE = _field(TRACE_HEADER)
 _MESSAGE_ID = _field("Message-ID")
-_RECEIVED = re.compile(rb"(?im)^Received[ \t]*:")
 _DATE = re.compile(rb"(?im)^Date[ \t]*:")
-_OURS = re.compile(rb"(?im)^X-OneDomain-")
+# Looked for in lower case first: an expression that starts with ^ is tried at every octet.
+_OURS = b"\nx-onedomain-"
 _HOP = re.compile(r"cluster=([^;\s]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -78,20 +78,22 @@ class HeaderFilter:
         held, self._held = bytes(self._held), bytearray()
         section = held[:size]
         self.facts = read_facts(section)
-        if not _OURS.search(section):
+        if _OURS not in b"\n" + section.lower():
             return held
         return _DELIVERY.sub(b"", section) + held[size:]
 
 
 def read_facts(section: bytes) -> Facts:
     """Of a header section without the blank line after it."""
-    found = _MESSAGE_ID.search(section)
+    low = b"\n" + section.lower()
+    found = _MESSAGE_ID.search(section, max(low.find(b"\nmessage-id"), 0)) if b"\nmessage-id" in low else None
     hops = tuple(
-        name[1].lower() for field in _TRACE.finditer(section) if (name := _HOP.search(_text(field[1]))) is not None)
+        name[1].lower() for field in _TRACE.finditer(section) if (name := _HOP.search(_text(field[1]))) is not None
+    ) if _OURS in low else ()
     return Facts(
         message_id=_text(found[1])[:MAX_MESSAGE_ID] if found else "",
-        has_date=_DATE.search(section) is not None,
-        received=sum(1 for _ in _RECEIVED.finditer(section)),
+        has_date=b"\ndate" in low and _DATE.search(section) is not None,
+        received=sum(low.count(b"\nreceived" + after) for after in (b":", b" ", b"\t")),
         hops=hops)
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from onedomain.model.failure import Failure, again, refuse
 from onedomain.protocol.smtp.body import Manners
 from onedomain.protocol.smtp.event import ASKING, BodyEnd, End, Event, Malformed
-from onedomain.protocol.smtp.lines import Fault, Input, Line
+from onedomain.protocol.smtp.lines import BadLine, Fault, Input
 from onedomain.protocol.smtp.offer import Offer, refusal
 from onedomain.protocol.smtp.table import State
 
@@ -67,16 +67,16 @@ class Conversation:
 
     # ---- lines
 
-    def _is_bad(self, line: Line, limit: int) -> bool:
-        """Whether the line could not be taken as one; then it has been answered."""
+    def _mended(self, line: BadLine, limit: int) -> bytes | None:
+        """The line as it is taken all the same; None when it is not, and has been answered."""
         if line.fault is Fault.TOO_LONG:
             self._refuse_line(refuse(500, "5.5.6", f"line longer than {limit} octets"), line.text)
-            return True
-        if line.fault is Fault.BARE_LF and self.offer.policy.bare is Manners.REFUSE:
+            return None
+        if self.offer.policy.bare is Manners.REFUSE:
             # Postfix ends as well: what follows may be meant for somebody else's session
             self._refuse_and_end(refuse(521, "5.5.2", "bare LF received, lines must end in CRLF"), line.text)
-            return True
-        return False
+            return None
+        return line.text
 
     def _refuse_line(self, failure: Failure, line: bytes) -> None:
         self._out.append(refusal(failure))

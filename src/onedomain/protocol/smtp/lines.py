@@ -12,17 +12,16 @@ _CR = 13
 
 
 class Fault(Enum):
-    NONE = "none"
     TOO_LONG = "too long"  # `text` is its beginning; the rest is dropped as it comes
     BARE_LF = "bare LF"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BadLine:
     """Without its line end."""
 
     text: bytes
-    fault: Fault = Fault.NONE
+    fault: Fault
 
 
 class Input:
@@ -40,8 +39,8 @@ class Input:
         self._buffer = self._buffer[self._position:] + data
         self._position = 0
 
-    def line(self, limit: int) -> Line | None:
-        """The next line, its end counted in `limit`; None when more octets are needed."""
+    def line(self, limit: int) -> bytes | BadLine | None:
+        """The next line without its end, which counts in `limit`; None when more octets are needed."""
         end = self._buffer.find(b"\n", self._position)
         if self._dropping:
             self._position = end + 1 if end >= 0 else len(self._buffer)
@@ -52,13 +51,13 @@ class Input:
         start = self._position
         if (end + 1 if end >= 0 else len(self._buffer)) - start > limit:
             self._dropping = True
-            return Line(self._buffer[start:start + 80], Fault.TOO_LONG)
+            return BadLine(self._buffer[start:start + 80], Fault.TOO_LONG)
         if end < 0:
             return None
         self._position = end + 1
         if end > start and self._buffer[end - 1] == _CR:
-            return Line(self._buffer[start:end - 1])
-        return Line(self._buffer[start:end], Fault.BARE_LF)
+            return self._buffer[start:end - 1]
+        return BadLine(self._buffer[start:end], Fault.BARE_LF)
 
     def take(self, most: int) -> bytes:
         """Up to `most` octets."""

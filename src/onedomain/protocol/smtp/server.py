@@ -33,6 +33,7 @@ from onedomain.protocol.smtp.event import (
     Xclient,
 )
 from onedomain.protocol.smtp.intake import ChunkIntake, DataIntake, Intake
+from onedomain.protocol.smtp.lines import BadLine
 from onedomain.protocol.smtp.offer import Offer, hello_reply, refusal, reply
 from onedomain.protocol.smtp.table import OUT_OF_SEQUENCE, TABLE, State
 
@@ -158,25 +159,27 @@ class SmtpServer(Conversation):
         return _STEPS[self.state](self)
 
     def _step_command(self) -> bool:
-        line = self._input.line(self.offer.limits.line)
+        limit = self.offer.limits.line
+        line = self._input.line(limit)
+        if isinstance(line, BadLine):
+            line = self._mended(line, limit)
+            if line is None:
+                return True
         if line is None:
             return False
-        if self._is_bad(line, self.offer.limits.line):
-            return True
-        found = line.text
-        word, _, rest = found.partition(b" ")
+        word, _, rest = line.partition(b" ")
         verb = _VERBS.get(word.upper())
         if verb is None:
-            self._unknown(word.upper(), found)
-        elif _CONTROL.search(found):
-            self._refuse_line(refuse(500, "5.5.2", "control character in command"), found)
+            self._unknown(word.upper(), line)
+        elif _CONTROL.search(line):
+            self._refuse_line(refuse(500, "5.5.2", "control character in command"), line)
         elif verb not in TABLE[self.state] and verb is not Verb.BDAT:
-            self._refuse_line(refuse(503, "5.5.1", self._out_of_sequence(verb)), found)
+            self._refuse_line(refuse(503, "5.5.1", self._out_of_sequence(verb)), line)
         else:
             try:
-                _COMMANDS[verb](self, found, rest.strip())
+                _COMMANDS[verb](self, line, rest.strip())
             except Failed as failed:
-                self._refuse_line(failed.failure, found)
+                self._refuse_line(failed.failure, line)
         return True
 
     def _out_of_sequence(self, verb: Verb) -> str:
@@ -240,11 +243,13 @@ class SmtpServer(Conversation):
         self._out.append(b"334 " + sasl.encode(mechanism.challenge()) + b"\r\n")
 
     def _step_auth(self) -> bool:
-        line = self._input.line(self.offer.limits.auth_line)
+        limit = self.offer.limits.auth_line
+        line = self._input.line(limit)
         if line is None:
             return False
-        if not self._is_bad(line, self.offer.limits.auth_line):
-            self._auth_answer(line.text)
+        answer = self._mended(line, limit) if isinstance(line, BadLine) else line
+        if answer is not None:
+            self._auth_answer(answer)
         elif self.state is State.AUTH:
             self.state = State.READY
         return True
