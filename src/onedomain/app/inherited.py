@@ -54,7 +54,8 @@ def inherit(config: Config) -> Inherited:
     """Opens every port for every worker. Raises Failed with the listener's name, CertificateError."""
     count = worker_count(config)
     contexts = server_contexts(config)
-    sockets = [[(listener, sock) for listener in config.listeners for sock in _open(listener)] for _ in range(count)]
+    sockets = [[(listener, sock) for listener in config.listeners for sock in open_listener(listener)]
+               for _ in range(count)]
     return Inherited(
         sockets, contexts, connections=SharedTable(workers=count), failures=SharedTable(workers=count),
         known=SharedTable(workers=count, half_life=KNOWN_HALF_LIFE), beats=Beats(count + 1))
@@ -66,12 +67,15 @@ def server_contexts(config: Config) -> ServerContexts | None:
     return ServerContexts(files) if files else None
 
 
-def _open(listener: ListenerValues) -> list[socket.socket]:
-    """One socket, or one per family where the address is open. No IPv6 on the machine is no error then."""
+def open_listener(listener: ListenerValues, *, shared: bool = True) -> list[socket.socket]:
+    """One socket, or one per family where the address is open. No IPv6 on the machine is no error then.
+
+    `shared`: with the other workers. Raises Failed.
+    """
     opened = []
     for host in [listener.address] if listener.address else ANY:
         try:
-            opened.append(bind(host, listener.port))
+            opened.append(bind(host, listener.port, reuse_port=shared))
         except OSError as error:
             if not listener.address and host == "::" and opened:
                 continue
