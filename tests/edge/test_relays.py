@@ -36,7 +36,8 @@ def table() -> SharedTable:
     ],
 )
 def test_what_a_change_ends(now: Account | None, stays: bool) -> None:
-    relays, ended = Relays(table()), []
+    relays = Relays(table())
+    ended: list[str] = []
     with relays.joined(JOE, ended.append), relays.joined(JOE, ended.append), relays.joined(ANN, ended.append):
         assert relays.account_changed("joe@example.com", now) == (0 if stays else 2)
         assert len(ended) == (0 if stays else 2)
@@ -45,7 +46,8 @@ def test_what_a_change_ends(now: Account | None, stays: bool) -> None:
 
 
 def test_a_session_of_the_new_home_is_left_alone() -> None:
-    relays, ended = Relays(table()), []
+    relays = Relays(table())
+    ended: list[str] = []
     now = replace(JOE, home=Home("s2", epoch=4))
     with relays.joined(now, ended.append):
         assert relays.account_changed(now.address, now) == 0
@@ -55,10 +57,16 @@ def test_a_session_of_the_new_home_is_left_alone() -> None:
 
 
 def test_ending_one_may_end_others_of_its_own_accord() -> None:
-    relays, ended = Relays(table()), []
+    relays = Relays(table())
+    ended: list[str] = []
     with ExitStack() as stack:
+
+        def cut(reason: str) -> None:
+            ended.append(reason)
+            stack.close()
+
         for _ in range(3):
-            stack.enter_context(relays.joined(JOE, lambda reason: (ended.append(reason), stack.close())[0]))
+            stack.enter_context(relays.joined(JOE, cut))
         relays.cut_all("x")
     assert len(ended) == 3
 

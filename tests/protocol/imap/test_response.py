@@ -19,7 +19,9 @@ from onedomain.protocol.imap.response import (
     ResponseParser,
     Tagged,
     Untagged,
+    _simple_values,
     fetched,
+    parse_values,
 )
 
 
@@ -161,6 +163,22 @@ def test_no_quadratic_or_exponential_input() -> None:
     with pytest.raises(ResponseError):
         run([b'* X "' + b"\\\\" * 100_000 + b"\r\n"])
     assert run([b"* OK [" + b'"' * 100_001 + b"\r\n"])[0].code is None
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from(["a", *"() *\té0", "12", "007", "nil", "\\Seen", "9" * 21])).map("".join))
+def test_simple_lines_are_read_as_all_others(line: str) -> None:
+    """The short cut for lines without strings against the way for all lines."""
+
+    def outcome(parse: Any) -> Any:
+        try:
+            return parse()
+        except ResponseError as error:
+            return type(error)
+
+    data = line.encode()
+    simple = outcome(lambda: _simple_values(b"* " + data + b"\r\n", 3))
+    assert simple == outcome(lambda: parse_values([data + b"\r\n"], [], 3))
 
 
 def test_fetched() -> None:
