@@ -350,7 +350,7 @@ async def test_a_folder_that_went_away_is_no_obstacle() -> None:
 
 SCRAPS = b"""* |OK |LIST |(|)|"/" |[CAPABILITY |]|* SEARCH |NIL |"|\\Noselect|a1 |a2 OK x
 |a3 NO y
-|+ 
+|+ x
 |* LIST () NIL INBOX
 |* NAMESPACE NIL 3 (x)
 |\xff\x00""".replace(b"\n", b"\r\n").split(b"|")

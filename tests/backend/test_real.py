@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from onedomain.model.server import LoginWay, Server
 from tests.backend.contract import Case, Contract, local
+from tests.backend.node_lab import Node, make_account
 
 ACL = "  acl_user = %u\n"
 """Without it a master user sees nothing of a user's folders where the acl plugin is on."""
@@ -54,3 +57,25 @@ class TestGeneric(Contract):
             probe_accounts=PROBE, probe_password="secret",
         )  # fmt: skip
         return Case(lab, server)
+
+
+@pytest.fixture(scope="session")
+def node_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a node keeps, with one account in it."""
+    data = tmp_path_factory.mktemp("node") / "data"
+    make_account(data, "hanako@example.com")
+    return data
+
+
+class TestNode(Contract):
+    @pytest.fixture
+    def case(self, lab_folder: Path, node_data: Path) -> Iterator[Case]:
+        shutil.copytree(node_data, lab_folder / "data")
+        lab = Node(lab_folder)
+        lab.start()
+        server = Server(
+            "mail1", "node", local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.AUTHZID,
+            master_user=lab.proxy, master_password=lab.proxy_password, probe_accounts=PROBE,
+        )  # fmt: skip
+        yield Case(lab, server)
+        lab.kill()

@@ -1,0 +1,49 @@
+"""Our own node as a server of the lab: a process of its own, with one account that has a password."""
+
+from __future__ import annotations
+
+import imaplib
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.lab.ports import free_port
+from tests.lab.process import Server, Tree, answers
+
+PASSWORD = "secret"
+COMMAND = [str(Path(sys.executable).with_name("onedomain")), "node"]
+
+
+def make_account(data: Path, address: str) -> None:
+    add = [*COMMAND, "account", "add", "--data", str(data), "--password-stdin", address]
+    subprocess.run(add, input=f"{PASSWORD}\n", text=True, check=True, capture_output=True)
+
+
+class Node(Server):
+    """Everybody of example.com gets a mailbox at the first delivery; "proxy" may log in as anybody."""
+
+    kind = "node"
+    proxy, proxy_password = "proxy", "proxysecret"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.imap_port, self.lmtp_port = free_port(), free_port()
+
+    def _launch(self) -> Tree:
+        command = [
+            *COMMAND, "run", "--data", self.folder / "data", "--lmtp", f"{self.host}:{self.lmtp_port}",
+            "--imap", f"{self.host}:{self.imap_port}", "--proxy-user", self.proxy,
+            "--autocreate", "--domain", "example.com",
+        ]  # fmt: skip
+        tree = Tree(command, self.folder / "node.log")
+        tree.start({"ONEDOMAIN_NODE_PROXY_PASSWORD": self.proxy_password})
+        return tree
+
+    def _is_ready(self) -> bool:
+        return answers(self.host, self.imap_port) and answers(self.host, self.lmtp_port)
+
+    def imap(self, user: str) -> imaplib.IMAP4:
+        """A session of imaplib, logged in as the proxy user."""
+        session = imaplib.IMAP4(self.host, self.imap_port, timeout=30)
+        session.authenticate("PLAIN", lambda _: f"{user}\0{self.proxy}\0{self.proxy_password}".encode())
+        return session
