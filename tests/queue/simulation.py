@@ -61,10 +61,11 @@ def run(work: Coroutine[Any, Any, Any], now: float = 0.0) -> tuple[Any, float]:
         return loop.run_until_complete(work), loop.now
     finally:
         loop.set_exception_handler(lambda loop, context: None)
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.call_soon(loop.stop)
-        loop.run_forever()
+        while tasks := asyncio.all_tasks(loop):  # some begin others when they end
+            for task in tasks:
+                task.cancel()
+            loop.call_soon(loop.stop)
+            loop.run_forever()
         asyncio.set_event_loop(None)
         loop.close()
 

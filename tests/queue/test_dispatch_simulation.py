@@ -74,7 +74,7 @@ class World:
         """What is missing, and what is there more often than lost answers explain."""
         lost = Counter((event["account"], event["queue_id"]) for event in self.trace.named("lost answer"))
         copies = self.copies()
-        # What was cut off before its 250 may arrive, for its sender doesn't know; but not twice, and not out of nothing.
+        # What was cut off before its 250 may arrive, for its sender doesn't know; but neither twice nor out of nothing.
         wrong = [f"{key} came from nowhere" for key in copies if key[1] not in self.begun]
         wrong += [f"{key} is there {count} times" for key, count in copies.items() if count > 1 + lost[key]]
         for id, (body, targets) in self.acknowledged.items():

@@ -57,6 +57,9 @@ class Bouncer:
         Raises Failed if it can't be committed: then they must not be.
         """
         envelope = entry.envelope
+        if not envelope.sender:
+            self._trace.note("double bounce", queue_id=entry.id, bounce_of=entry.head.bounce_of)
+            return
         told = [index for index in sorted(outcomes) if envelope.targets[index].notify.upper() != "NEVER"]
         if told:
             verdicts = tuple(sorted(outcomes.items()))
@@ -84,7 +87,7 @@ class Bouncer:
         *,
         until: float = 0.0,
     ) -> None:
-        targets = self._sender(entry, envelope, action)
+        targets = self._sender(entry, envelope)
         if not targets:
             return
         purpose = f"{action.value} {','.join(map(str, sorted(outcomes)))}"
@@ -107,11 +110,9 @@ class Bouncer:
             about=[envelope.targets[index].original or envelope.targets[index].address for index in sorted(outcomes)],
         )
 
-    def _sender(self, entry: Entry, envelope: Envelope, action: Action) -> tuple[Target, ...]:
-        """Where a report to the sender goes; nowhere for what has no sender: a bounce is never bounced."""
+    def _sender(self, entry: Entry, envelope: Envelope) -> tuple[Target, ...]:
+        """Where a report to the sender goes; nowhere for what has no sender, or one that nobody is."""
         if not envelope.sender:
-            if action is Action.FAILED:
-                self._trace.note("double bounce", queue_id=entry.id, bounce_of=entry.head.bounce_of)
             return ()
         reason = ""
         try:

@@ -18,6 +18,7 @@ class Timers:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._alarm: asyncio.TimerHandle | None = None
+        self._ringing = False
         self._closed = False
 
     def call_in(self, seconds: float, action: Callable[[], None]) -> None:
@@ -26,7 +27,7 @@ class Timers:
             return
         moment = asyncio.get_running_loop().time() + seconds
         heapq.heappush(self._heap, (moment, next(self._order), action))
-        if self._heap[0][0] == moment:
+        if self._heap[0][0] == moment and not self._ringing:
             self._set()
 
     def _set(self) -> None:
@@ -40,10 +41,13 @@ class Timers:
         self._alarm = None
         # The alarm that rang counts as reached, even where the loop's clock is coarser.
         now = max(asyncio.get_running_loop().time(), self._heap[0][0])
-        while self._heap and self._heap[0][0] <= now:
-            _, _, action = heapq.heappop(self._heap)
-            action()
-        if not self._closed:
+        self._ringing = True
+        try:
+            while self._heap and self._heap[0][0] <= now:
+                _, _, action = heapq.heappop(self._heap)
+                action()
+        finally:
+            self._ringing = False
             self._set()
 
     def __len__(self) -> int:
