@@ -14,7 +14,7 @@ from enum import Enum
 
 from onedomain.net.poller import BROKEN, RECEIVE_SIZE, Poller
 from onedomain.net.stream import Stream
-from onedomain.net.wire import RECORD, Bytes
+from onedomain.net.wire import BLOCKED, RECORD, Bytes
 
 Filter = Callable[[bytes], bytes | None]
 """Sees bytes before they are passed. None passes them as they are; bytes go instead of them, b"" keeps them back.
@@ -63,8 +63,8 @@ class Relay:
         self.client = client
         self.server = server
         self._poller = Poller.running()
-        self._up = _Flow(self, client, server, upstream)
-        self._down = _Flow(self, server, client, downstream)
+        self._up = _Flow(self, client, server, upstream, self._poller.buffer)
+        self._down = _Flow(self, server, client, downstream, self._poller.buffer)
         self._idle = idle
         self._last = self._poller.loop.time()
         self._last_call: float | None = None
@@ -86,7 +86,6 @@ class Relay:
             self._poller.unwatch(self)
             self.server.close()
             # A cancelled task still says goodbye to the client: aclose is bounded.
-            self.client.take_back()
             await self.client.aclose()
         return RelayResult(self._up.count, self._down.count, ended, reason)
 
@@ -125,16 +124,10 @@ class Relay:
     def failed(self, error: BaseException) -> None:
         if not self._done.done():
             self._done.set_exception(error)
-            self._stop()
 
     def _finish(self, ended: End, reason: str = "") -> None:
         if not self._done.done():
             self._done.set_result((ended, reason))
-            self._stop()
-
-    def _stop(self) -> None:
-        for stream in (self.client, self.server):
-            stream.want(0)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -157,10 +150,11 @@ class Relay:
 class _Flow:
     """One direction."""
 
-    __slots__ = ("_filter", "_relay", "_sink_gone", "count", "over", "reason", "sink", "source")
+    __slots__ = ("_buffer", "_filter", "_relay", "_sink_gone", "count", "over", "reason", "sink", "source")
 
-    def __init__(self, relay: Relay, source: Stream, sink: Stream, look: Filter | None) -> None:
+    def __init__(self, relay: Relay, source: Stream, sink: Stream, look: Filter | None, buffer: memoryview) -> None:
         self._relay = relay
+        self._buffer = buffer  # one for the whole process
         self._filter = look
         self._sink_gone = False
         self.source = source
@@ -185,8 +179,8 @@ class _Flow:
         source = self.source
         if self.over or self.sink.pending:
             return
-        buffer = self._relay._poller.buffer
-        filled = 0
+        buffer = self._buffer
+        filled = count = 0
         end = False
         try:
             while True:
@@ -207,7 +201,7 @@ class _Flow:
             self._pass(buffer[:filled])
         if end:
             self._end()
-        elif not self.over:
+        elif self.sink.pending or count == BLOCKED:
             self._ask()
 
     def flush(self) -> None:

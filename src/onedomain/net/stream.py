@@ -173,6 +173,9 @@ class Stream:
             return
         self._tell()
         if self._out:
+            self._poller.attach(self.fd, self._event)
+            self._poller.watch(self)
+            self.ask(reading=False)
             self.deadline = self._poller.loop.time() + CLOSE_SECONDS
             with suppress(OSError):
                 await self._drained()
@@ -292,22 +295,15 @@ class Stream:
         self.want((self.wire.reads_on if reading else 0) | (self.wire.sends_on if self._out else 0))
 
     def take_over(self, callback: Callback) -> None:
-        """From now on events go to `callback`, and no deadline is looked at."""
+        """From now on events go to `callback`, and no deadline is looked at; aclose() takes back what it needs."""
         if not self.closed:
             self._poller.attach(self.fd, callback)
             self._poller.unwatch(self)
 
-    def take_back(self) -> None:
-        """The opposite: coroutines may be used again."""
-        if not self.closed:
-            self._poller.attach(self.fd, self._event)
-            self._poller.watch(self)
-            self._busy = True
-            self.ask(reading=False)
-
     async def readable(self) -> None:
         """Until there may be something to read."""
-        self.want(self._mask | self.wire.reads_on)
+        if not self._mask & self.wire.reads_on:
+            self.want(self._mask | self.wire.reads_on)
         self._reader = self._wait()
         try:
             await self._reader
@@ -315,8 +311,8 @@ class Stream:
             self._reader = None
 
     async def writable(self) -> None:
-        """Until there may be room to send, or a connect has ended."""
-        self.want(self._mask | OUT)
+        """Until there may be room to send, or a connect has ended; reading comes next, and is asked for with it."""
+        self.want(IN | OUT)
         await self._write_wait()
 
     def sweep(self, now: float) -> None:
@@ -381,7 +377,7 @@ class Stream:
         elif mask & (IN | BROKEN) and not (self._out and self.wire.sends_on == IN):
             self._busy = True
             self.want(self._mask & ~IN)
-        if not self._out and (writer is None or writer.done()):
+        if self._mask & OUT and not self._out and (writer is None or writer.done()):
             self.want(self._mask & ~OUT)
 
     def _acknowledge(self) -> None:
@@ -406,12 +402,17 @@ class Stream:
             self.on_close = None
 
     def _linger(self) -> None:
+        self.want(IN)
+        self._mask = 0  # the descriptor stays in the epoll, for Linger
         self._end()
         Linger(self._poller, self.wire.sock)
 
 
 class Linger:
-    """A socket after our FIN: what still comes is read and thrown away until the peer's end, LINGER_SECONDS at most."""
+    """A socket after our FIN: what still comes is read and thrown away until the peer's end, LINGER_SECONDS at most.
+
+    Its descriptor is in the epoll already, for reading.
+    """
 
     __slots__ = ("_fd", "_poller", "_sock", "_until")
 
@@ -421,7 +422,6 @@ class Linger:
         self._fd = sock.fileno()
         self._until = poller.loop.time() + LINGER_SECONDS
         poller.attach(self._fd, self._event)
-        poller.interest(self._fd, 0, IN)
         poller.watch(self)
 
     def sweep(self, now: float) -> None:
