@@ -26,6 +26,7 @@ from onedomain.model.message import DELIVERY_ID_HEADER, Delivery, Envelope, Stat
 from onedomain.model.server import Endpoint, LoginWay, Server
 from onedomain.net.tls import ClientContexts
 from tests.backend.fake import Attempts, Bytes
+from tests.lab.relay import Relay
 
 COMMON = b"Date: Sat, 21 Nov 2026 22:00:00 +0900\r\nMessage-ID: <%d@outside.example>\r\n"
 """Cyrus adds them at the end of the header where they are missing."""
@@ -52,10 +53,11 @@ class Eyes:
 
 @dataclass
 class Case:
-    """`lab` is the running server; every user's password is "secret"."""
+    """`lab` is the running server; every user's password is "secret". `kept` stands in its answer to a message."""
 
     lab: Any
     server: Server
+    kept: bytes
     eyes: Eyes = field(default_factory=Eyes)
 
     def backend(self, **changes: Any) -> MailServer:
@@ -148,6 +150,24 @@ class Contract:
         assert (await backend.find(account(), nowhere, since=time.time())).found is Found.NO
         assert (await backend.find(account("taro@example.com"), here)).found is Found.NO
         await backend.close()
+
+    async def test_a_lost_answer_is_in_doubt_and_then_found(self, case: Case) -> None:
+        relay = Relay("127.0.0.1", case.server.delivery.port)
+        relay.start()
+        try:
+            backend = case.backend(delivery=local(relay.port))
+            await deliver(backend, message(backend))  # over the connection that then is reused
+            relay.lose(case.kept)
+            lost = message(backend)
+            attempt = Attempts()
+            outcomes = await backend.deliver(lost, attempt)
+            assert ([o.state for o in outcomes.values()], attempt.count) == ([State.IN_DOUBT], 1)
+            assert relay.still_to_lose == 0
+            assert (await backend.find(account(), lost.id)).found is Found.YES
+            assert len(bodies(case)) == 2
+            await backend.close()
+        finally:
+            relay.stop()
 
     async def test_cannot_find_without_a_log_in(self, case: Case) -> None:
         backend = case.backend(login_way=LoginWay.PASSWORD)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from onedomain.model.server import LoginWay, Server
-from tests.backend.contract import Case, Contract, local
+from tests.backend.contract import Case, Contract, bodies, deliver, local, message
 from tests.backend.node_lab import Node, make_account
 
 ACL = "  acl_user = %u\n"
@@ -29,7 +29,7 @@ class TestDovecot(Contract):
             "mail1", "dovecot", local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.MASTER,
             master_user=lab.master_user, master_password=lab.master_password, probe_accounts=PROBE,
         )  # fmt: skip
-        return Case(lab, server)
+        return Case(lab, server, b"Saved")
 
 
 @pytest.mark.real
@@ -41,7 +41,7 @@ class TestCyrus(Contract):
             "mail1", "cyrus", local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.AUTHZID,
             master_user=lab.proxy, master_password=lab.proxy_password, probe_accounts=PROBE,
         )  # fmt: skip
-        return Case(lab, server)
+        return Case(lab, server, b"SESSIONID")
 
 
 @pytest.mark.real
@@ -56,7 +56,7 @@ class TestGeneric(Contract):
             master_user=lab.master_user, master_password=lab.master_password,
             probe_accounts=PROBE, probe_password="secret",
         )  # fmt: skip
-        return Case(lab, server)
+        return Case(lab, server, b"Saved")
 
 
 @pytest.fixture(scope="session")
@@ -77,5 +77,13 @@ class TestNode(Contract):
             "mail1", "node", local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.AUTHZID,
             master_user=lab.proxy, master_password=lab.proxy_password, probe_accounts=PROBE,
         )  # fmt: skip
-        yield Case(lab, server)
+        yield Case(lab, server, b"stored")
         lab.kill()
+
+    async def test_an_id_it_has_is_taken_and_not_kept_again(self, case: Case) -> None:
+        backend = case.backend()
+        again = message(backend)
+        for _ in range(3):
+            await deliver(backend, again)
+        assert len(bodies(case)) == 1
+        await backend.close()
