@@ -6,6 +6,7 @@ the node runs or not.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import sys
@@ -17,9 +18,10 @@ import typer
 import uvloop
 
 from onedomain.app.real import RealClock
+from onedomain.directory import credentials
 from onedomain.model.address import AddressError, parse_address
 from onedomain.net.tls import CertificateError
-from onedomain.node.passwords import Argon2Passwords, hash_password
+from onedomain.node.passwords import HashedPasswords
 from onedomain.node.server import Node
 from onedomain.node.services import account_name
 from onedomain.node.settings import BadSettings, NodeSettings, load
@@ -28,6 +30,7 @@ from onedomain.node.store.schema import WrongVersion, open_for_writing
 from onedomain.node.store.store import InUse
 from onedomain.node.store.verify import verify
 from onedomain.node.store.writer import Transaction
+from onedomain.trace.recorder import Recorder
 
 app = typer.Typer(help="The built-in mail server.", no_args_is_help=True)
 account_app = typer.Typer(help="Accounts of a node.", no_args_is_help=True)
@@ -36,15 +39,6 @@ app.add_typer(account_app, name="account")
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with the node's settings.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Directory that the node keeps everything in.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
-
-
-class LineTrace:
-    """What happens, as JSON lines on standard error."""
-
-    def note(self, event: str, **fields: Any) -> None:
-        line = {"time": round(RealClock().time(), 3), "event": event}
-        line |= {name: value for name, value in fields.items() if value not in (None, "")}
-        print(json.dumps(line, ensure_ascii=False, default=str), file=sys.stderr, flush=True)
 
 
 @app.command()
@@ -68,8 +62,16 @@ def run(
     )  # fmt: skip
 
     async def serve() -> None:
-        node = await Node.start(settings, clock=RealClock(), trace=LineTrace(), passwords=Argon2Passwords())
-        await node.serve()
+        trace = Recorder(settings.data / "log", "node", edge=settings.name, clock=RealClock())
+        trace.bind(asyncio.get_running_loop())
+        try:
+            node = await Node.start(settings, clock=RealClock(), trace=trace, passwords=HashedPasswords())
+            for protocol, places in node.addresses.items():
+                for host, port in places:
+                    print(f"{protocol} {host}:{port}", flush=True)
+            await node.serve()
+        finally:
+            trace.close()
 
     try:
         uvloop.run(serve())
@@ -111,7 +113,7 @@ def add(
         name = account_name(str(parse_address(address)))
     except AddressError as error:
         _fail(f"{address}: {error}")
-    hashed = "" if no_password else hash_password(_ask_password(password_stdin))
+    hashed = "" if no_password else credentials.make(_ask_password(password_stdin))
 
     def work(tx: Transaction) -> None:
         account = accounts.create(tx, name, int(RealClock().time()), hashed)

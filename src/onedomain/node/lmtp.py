@@ -14,7 +14,7 @@ from onedomain.net.stream import Stream
 from onedomain.node.services import Services, account_name
 from onedomain.node.store.staging import Staging
 from onedomain.node.store.values import Account, Taken
-from onedomain.protocol.smtp.body import Bare, BodyPolicy
+from onedomain.protocol.smtp.body import BodyPolicy, Manners
 from onedomain.protocol.smtp.event import (
     BodyChunk,
     BodyEnd,
@@ -33,7 +33,6 @@ from onedomain.protocol.smtp.server import SmtpServer
 UNKNOWN = refuse(550, "5.1.1", "no such account here")
 GONE = refuse(550, "5.1.1", "account was removed meanwhile")
 TIMED_OUT = again(421, "4.4.2", "timeout, closing")
-INBOX = "INBOX"
 
 # A connection of an edge lives long and asks for many who are not there: what would tire an SMTP server is normal
 _LIMITS = {"errors": 100_000, "idle": 1_000_000}
@@ -43,7 +42,7 @@ _TEXTS = {Taken.STORED: "stored", Taken.ALREADY: "stored already"}
 
 
 def offer(settings_name: str, max_message: int, max_recipients: int, starttls: bool) -> Offer:
-    policy = BodyPolicy(bare=Bare.PASS, nul=True, max_size=max_message, overrun=max_message)
+    policy = BodyPolicy(bare=Manners.PASS, nul=True, max_size=max_message, overrun=max_message)
     limits = Limits(recipients=max_recipients, **_LIMITS)
     return Offer(settings_name, lmtp=True, starttls=starttls, dsn=False, xclient=False, policy=policy, limits=limits)
 
@@ -161,7 +160,7 @@ class LmtpSession:
             return
         try:
             outcomes = await self._services.store.deliver(
-                body, staged.delivery, [(account, INBOX) for account in self._recipients]
+                body, staged.delivery, self._recipients
             )
         except Failed as failed:
             self._services.trace.note("delivery failed", reason=failed.failure.reason, delivery=staged.delivery)

@@ -20,10 +20,6 @@ def find(db: sqlite3.Connection, name: str) -> Account | None:
     return None if row is None else Account(*row)
 
 
-def exists(db: sqlite3.Connection, account: int) -> bool:
-    return db.execute("SELECT 1 FROM account WHERE id = ?", (account,)).fetchone() is not None
-
-
 def everyone(db: sqlite3.Connection) -> list[Account]:
     return [Account(*row) for row in db.execute("SELECT id, name FROM account ORDER BY name")]
 

@@ -52,47 +52,61 @@ def add(tx: Transaction, folder: int, new: Sequence[New]) -> Added:
     added = tuple(
         Message(uid, modseq, item.date, item.flags, item.body, item.size) for uid, item in enumerate(new, first)
     )
-    tx.db.executemany(
-        "INSERT INTO message (folder, uid, modseq, date, flags, body) VALUES (?, ?, ?, ?, ?, ?)",
-        [(folder, m.uid, m.modseq, m.date, m.flags, m.body) for m in added],
-    )
+    for message in added:
+        _insert(tx, folder, message)
     change = Added(folder, added)
     tx.changes.append(change)
     return change
 
 
 def deliver(
-    tx: Transaction, place: Place, folders: Sequence[tuple[int, str]], delivery: str | None, now: int
+    tx: Transaction, place: Place, accounts: Sequence[int], delivery: str | None, now: int
 ) -> list[Taken]:
-    """One body for several (account id, folder name); an id that the account has taken already stores nothing again.
+    """One body into the INBOX of several accounts; an id that an account has taken already stores nothing again.
 
-    The folder is INBOX where the named one does not exist.
+    Four statements for the usual recipient: each costs the other threads a change of hands.
     """
     outcomes: list[Taken] = []
     body: int | None = None
-    for account, name in folders:
+    for account in accounts:
+        if delivery is not None and not _take(tx, account, delivery, now):
+            outcomes.append(Taken.ALREADY if _exists(tx.db, account) else Taken.NO_ACCOUNT)
+            continue
         row = tx.db.execute(
-            "SELECT id FROM folder WHERE account = ? AND name IN (?, 'INBOX') ORDER BY name = 'INBOX' LIMIT 1",
-            (account, name),
+            "UPDATE folder SET uidnext = uidnext + 1, highestmodseq = highestmodseq + 1"
+            " WHERE account = ? AND name = 'INBOX' RETURNING id, uidnext, highestmodseq",
+            (account,),
         ).fetchone()
         if row is None:
             outcomes.append(Taken.NO_ACCOUNT)
-        elif delivery is not None and not _take(tx, account, delivery, now):
-            outcomes.append(Taken.ALREADY)
-        else:
-            if body is None:
-                body = add_body(tx, place, delivery)
-            add(tx, row[0], [New(body, place.size, now)])
-            outcomes.append(Taken.STORED)
+            continue
+        if body is None:
+            body = add_body(tx, place, delivery)
+        message = Message(row[1] - 1, row[2], now, "", body, place.size)
+        _insert(tx, row[0], message)
+        tx.changes.append(Added(row[0], (message,)))
+        outcomes.append(Taken.STORED)
     return outcomes
 
 
 def _take(tx: Transaction, account: int, delivery: str, now: int) -> bool:
-    """Whether the id is new to the account; it is remembered from now on."""
+    """Whether the account is there and the id new to it; it is remembered from now on."""
     cursor = tx.db.execute(
-        "INSERT OR IGNORE INTO delivered (account, delivery, time) VALUES (?, ?, ?)", (account, delivery, now)
+        "INSERT OR IGNORE INTO delivered (account, delivery, time) SELECT id, ?, ? FROM account WHERE id = ?",
+        (delivery, now, account),
     )
     return cursor.rowcount == 1
+
+
+def _exists(db: sqlite3.Connection, account: int) -> bool:
+    return db.execute("SELECT 1 FROM account WHERE id = ?", (account,)).fetchone() is not None
+
+
+def _insert(tx: Transaction, folder: int, message: Message) -> None:
+    tx.db.execute(
+        "INSERT INTO message (folder, uid, modseq, date, flags, body) VALUES (?, ?, ?, ?, ?, ?)",
+        (folder, message.uid, message.modseq, message.date, message.flags, message.body),
+    )
 
 
 def forget_deliveries(tx: Transaction, before: int) -> None:

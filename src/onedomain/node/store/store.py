@@ -51,6 +51,8 @@ class Store:
         self._accounts: dict[str, Account] = {}
         self._maintenance: asyncio.Task[None] | None = None
         self._alarmed = False
+        self._room: Failure | None = None
+        self._room_known_until = 0.0
 
     @classmethod
     async def open(cls, directory: Path, clock: Clock, trace: Trace) -> Store:
@@ -88,9 +90,13 @@ class Store:
         return Staging(self._segments)
 
     def room(self) -> Failure | None:
-        """None, or why nothing can be taken now."""
-        disk = os.statvfs(self._directory)
-        return DISK_FULL if disk.f_bavail * disk.f_frsize < RESERVE else None
+        """None, or why nothing can be taken now; asked of the disk once a second at most."""
+        now = self._clock.monotonic()
+        if now >= self._room_known_until:
+            disk = os.statvfs(self._directory)
+            self._room = DISK_FULL if disk.f_bavail * disk.f_frsize < RESERVE else None
+            self._room_known_until = now + 1
+        return self._room
 
     async def account(self, name: str) -> Account | None:
         """From memory; asked of the database when it is not there, since the command line makes accounts too."""
@@ -109,14 +115,18 @@ class Store:
         self._accounts[name] = account
         return account
 
-    async def deliver(self, body: Body, delivery: str | None, to: Sequence[tuple[Account, str]]) -> list[Taken]:
-        """The body into a folder of each account, all in one commit. Raises Failed: then nothing was stored."""
+    async def deliver(self, body: Body, delivery: str | None, to: Sequence[Account]) -> list[Taken]:
+        """The body into the INBOX of each account, all in one commit. Raises Failed: then nothing was stored."""
         now = self.now()
-        wanted = [(account.id, folder) for account, folder in to]
-        outcomes = await self.write(lambda tx: messages.deliver(tx, tx.places[0], wanted, delivery, now), [body])
+        wanted = [account.id for account in to]
+
+        def work(tx: Transaction) -> list[Taken]:
+            return messages.deliver(tx, tx.places[0], wanted, delivery, now)
+
+        outcomes = await self._writer.run(work, [body], rejects=False)
         if isinstance(body, Place) and Taken.STORED not in outcomes:
             self._segments.remove(body.segment)
-        for (account, _), outcome in zip(to, outcomes, strict=True):
+        for account, outcome in zip(to, outcomes, strict=True):
             if outcome is Taken.NO_ACCOUNT:
                 self._accounts.pop(account.name, None)
         return outcomes

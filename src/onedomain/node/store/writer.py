@@ -66,6 +66,7 @@ class Transaction:
 class _Work:
     run: Callable[[Transaction], Any]
     bodies: Sequence[Body]
+    rejects: bool
     answer: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
@@ -101,17 +102,18 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    async def run(self, work: Callable[[Transaction], T], bodies: Sequence[Body] = ()) -> T:
+    async def run(self, work: Callable[[Transaction], T], bodies: Sequence[Body] = (), *, rejects: bool = True) -> T:
         """Run `work` in the writer's thread; its result once it is durable. Raises Failed, and whatever `work` raises.
 
-        A caller that is cancelled stops waiting; the work is done all the same.
+        A work that never raises on purpose says so by `rejects`, and is spared its savepoint. A caller that is
+        cancelled stops waiting; the work is done all the same.
         """
         if self._poison is not None:
             raise Failed(self._poison)
         if self._closed:
             raise Failed(again(421, "4.3.2", "shutting down", "store closed"))
         answer: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Work(work, bodies, answer))
+        self._queue.put(_Work(work, bodies, rejects, answer))
         return await answer
 
     async def close(self) -> None:
@@ -153,6 +155,8 @@ class Writer:
                 failure = self._poison = poisoned(f"bodies: {error}")
             except sqlite3.Error as error:
                 failure = self._judge(error)
+            except Exception as error:  # noqa: BLE001  a defect in a work: the thread has to live on
+                failure = again(451, "4.3.0", "internal error", f"work failed: {error!r}")
             self._roll_back()
         for work in batch:
             work.error = Failed(failure)
@@ -170,20 +174,27 @@ class Writer:
         db.execute("BEGIN IMMEDIATE")
         for work, places in ready:
             transaction = Transaction(db, places)
-            db.execute("SAVEPOINT work")
-            try:
-                work.result = work.run(transaction)
-            except Exception as error:
-                if isinstance(error, sqlite3.Error) and _code(error) not in _OF_THE_WORK:
-                    raise  # the disk's fault: SQLite may have undone the whole transaction
-                db.execute("ROLLBACK TO work")
-                work.error = error
+            if work.rejects:
+                self._try(work, transaction)
             else:
+                work.result = work.run(transaction)
+            if work.error is None:
                 work.changes = transaction.changes
                 left |= transaction.left
-            db.execute("RELEASE work")
         db.execute("COMMIT")
         self._remove_empty(left)
+
+    def _try(self, work: _Work, transaction: Transaction) -> None:
+        db = transaction.db
+        db.execute("SAVEPOINT work")
+        try:
+            work.result = work.run(transaction)
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and _code(error) not in _OF_THE_WORK:
+                raise  # the disk's fault: SQLite may have undone the whole transaction
+            db.execute("ROLLBACK TO work")
+            work.error = error
+        db.execute("RELEASE work")
 
     def _remove_empty(self, left: set[int]) -> None:
         """Nothing that is appended waits for its row here, so a segment without rows stays without."""
