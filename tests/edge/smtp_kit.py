@@ -118,6 +118,14 @@ class Counts:
         self.values[name] = value
 
 
+class Crashes:
+    def __init__(self) -> None:
+        self.reached: list[str] = []
+
+    def reach(self, point: str) -> None:
+        self.reached.append(point)
+
+
 OFFER = Offer("mx.example.com")
 RULES = SmtpRules(OFFER, cluster="example.com", domain="example.com")
 SUBMISSION = SmtpRules(
@@ -134,6 +142,7 @@ class Edge:
     levels: FakeLevels = field(default_factory=FakeLevels)
     notes: Notes = field(default_factory=Notes)
     counts: Counts = field(default_factory=Counts)
+    crashes: Crashes = field(default_factory=lambda: Crashes())
     port: int = 0
     listener: Listener | None = None
 
@@ -192,7 +201,7 @@ async def edge(
     parts = SmtpParts(
         directory=made.book, board=made.board, spool=made.spool, levels=made.levels, clock=RealClock(),
         trace=made.notes, count=made.counts, tls=tls.context if tls is not None and not implicit else None,
-        authenticator=FakeAuthenticator(made.book) if rules.submission else None)
+        authenticator=FakeAuthenticator(made.book) if rules.submission else None, crash=made.crashes)
 
     async def handler(stream: Stream) -> None:
         await SmtpSession(stream, parts, made.rules).run()

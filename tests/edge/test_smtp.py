@@ -246,6 +246,16 @@ async def test_250_waits_for_the_spool() -> None:
         assert (await task)[-1].startswith("250")
 
 
+async def test_the_moment_after_250_is_a_crash_point() -> None:
+    async with edge(view=book(ANN)) as made:
+        client = await made.ready()
+        await send(client, "nobody@example.com")
+        assert made.crashes.reached == []
+        await send(client, "ann@example.com")
+        await client.ask("NOOP")
+        assert made.crashes.reached == ["after-250"]
+
+
 # ---- levels
 
 def primary(*, strict: bool) -> Edge:

@@ -37,6 +37,7 @@ from onedomain.protocol.smtp.event import (
     Xclient,
 )
 from onedomain.protocol.smtp.server import SmtpServer
+from onedomain.queue.crash import AFTER_250
 
 READ = 65536
 LOOP = "5.4.6"
@@ -61,6 +62,7 @@ class SmtpSession:
         self._failed: Failure | None = None  # of the body that is coming in
         self._body_began = 0.0
         self._body_size = 0
+        self._acknowledged = False           # a 250 for a message is in the output
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
@@ -91,6 +93,9 @@ class SmtpSession:
                 stream.deadline = self._deadline()
                 if output := server.take_output():
                     await stream.write(output)
+                    if self._acknowledged:
+                        self._acknowledged = False
+                        self._parts.crash.reach(AFTER_250)
                 data = await stream.read(READ)
                 if not data:
                     return
@@ -288,6 +293,7 @@ class SmtpSession:
             recipients=_shown(message), login=message.login, size=size,
             seconds=round(self._parts.clock.monotonic() - began, 3))
         self._server.accept(f"queued as {message.id}{await self._reach_level(message)}")
+        self._acknowledged = True
         return None
 
     async def _reach_level(self, message: Message) -> str:

@@ -17,6 +17,7 @@ from onedomain.model.message import Envelope
 from onedomain.model.ports import Clock, Count, Trace
 from onedomain.protocol.sasl import Credentials
 from onedomain.protocol.smtp.offer import Offer
+from onedomain.queue.crash import CrashPoints, NoCrash
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -64,6 +65,7 @@ class SmtpParts:
     count: Count
     tls: ssl.SSLContext | None = None
     authenticator: Authenticator | None = None
+    crash: CrashPoints = field(default_factory=NoCrash)
 
 
 @dataclass(frozen=True, slots=True)
