@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -24,7 +25,8 @@ class FakeSmtp:
     """`replies` maps a verb ("greeting", "RCPT", "body", …) to a function of the command line, or to one fixed reply.
 
     `body_replies` answers the end of data, one for each accepted recipient (LMTP). `early`: CUT or HANG after so many
-    octets of a body. `mails` holds (sender, accepted recipients, body as sent, dot-stuffed).
+    octets of a body. `keep` False forgets bodies. `mails` holds (sender, accepted recipients, body as
+    sent, dot-stuffed). `delay`: seconds before each reply.
     """
 
     lmtp: bool = True
@@ -32,6 +34,8 @@ class FakeSmtp:
     replies: dict[str, Reply | Callable[[str], Reply]] = field(default_factory=dict)
     body_early: tuple[int, str] | None = None
     delay: float = 0.0
+    secure: ssl.SSLContext | None = None
+    keep: bool = True
     mails: list[tuple[str, list[str], bytes]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     connections: int = 0
@@ -109,6 +113,11 @@ class FakeSmtp:
                     usual = "354 go on" if recipients else "503 5.5.1 no recipients"
                     if (await self._say(writer, verb, line, usual)).startswith("3"):
                         await self._body(reader, writer, sender, recipients)
+                case "STARTTLS" if self.secure:
+                    await self._say(writer, verb, line, "220 2.0.0 go on")
+                    await writer.start_tls(self.secure)
+                case "AUTH":
+                    await self._say(writer, verb, line, "235 2.7.0 in")
                 case "QUIT":
                     await self._say(writer, verb, line, "221 2.0.0 bye")
                     return
@@ -123,6 +132,7 @@ class FakeSmtp:
             data = await reader.read(65536)
             if not data:
                 raise ConnectionError("client left")
+            body = bytearray(body[-4:]) if not self.keep else body
             body += data
             if self.body_early and len(body) >= self.body_early[0]:
                 if self.body_early[1] == CUT:
