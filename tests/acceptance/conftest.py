@@ -1,0 +1,71 @@
+"""Clusters for the tests: one for all of those that leave it as it was, and one to order for those that break things."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.cluster import KINDS, Cluster, Home, remove
+from tests.conftest import _running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.real)
+
+
+def new_folder(stack: ExitStack) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="od-", dir="/tmp"))
+    folder.chmod(0o755)
+    if os.environ.get("ONEDOMAIN_KEEP") != "1":
+        stack.callback(remove, folder)
+    return folder
+
+
+def started(stack: ExitStack, homes: list[Home], folder: Path, **options: Any) -> Cluster:
+    cluster = Cluster(folder, homes, **options)
+    stack.callback(cluster.kill)
+    for server in cluster.servers:
+        _running.append(server)
+        stack.callback(_running.remove, server)
+    cluster.start()
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Dovecot, Cyrus and a node behind two edges; not to be broken. Ledgers are the tests' own: `fresh_ledger`."""
+    with ExitStack() as stack:
+        folder = new_folder(stack)
+        homes = [KINDS[kind](folder) for kind in ("dovecot", "cyrus", "node")]
+        yield started(stack, homes, folder, people=7, edges=2)
+
+
+@pytest.fixture
+def make_homes() -> Iterator[Callable[..., list[Home]]]:
+    """`make_homes("dovecot", "node")`: homes for a cluster to be ordered, not yet running."""
+    with ExitStack() as stack:
+        folder = new_folder(stack)
+
+        def make(*kinds: str, **options: Any) -> list[Home]:
+            return [KINDS[kind](folder, **options) for kind in kinds]
+
+        yield make
+
+
+@pytest.fixture
+def make_cluster(make_homes: Callable[..., list[Home]]) -> Iterator[Callable[..., Cluster]]:
+    """`make_cluster("dovecot", "node", edges=1, people=2)`, or `make_cluster(homes=[…])`: one to be broken."""
+    with ExitStack() as stack:
+
+        def make(*kinds: str, homes: list[Home] | None = None, **options: Any) -> Cluster:
+            return started(stack, homes or make_homes(*kinds), new_folder(stack), **options)
+
+        yield make
