@@ -56,6 +56,8 @@ async def test_rows_come_back_as_they_went(repository: Repository) -> None:
     assert await repository.accounts() == [HANA, TARO]
     assert await repository.alias(INFO.address) == INFO
     assert await repository.aliases() == [INFO]
+    assert await repository.aliases_to(TARO.address) == [INFO]
+    assert await repository.aliases_to("aro+箱@example.com") == []
     assert await repository.draining() == ("s1",)
     assert await repository.count() == {("head", "s1"): 2}
 

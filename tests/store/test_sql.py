@@ -83,6 +83,7 @@ async def test_sqlite_is_durable_and_shared(tmp_path: Path) -> None:
                 (await connection.execute(text(f"pragma {name}"))).scalar_one()
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
             ]
+        assert (tmp_path / "d.db").stat().st_mode & 0o777 == 0o600
         assert pragmas == ["wal", 2, 1, 10_000]
     finally:
         await database.close()

@@ -98,6 +98,14 @@ class Repository:
         async with self._database.reading() as connection:
             return [_alias(row) for row in await connection.execute(query)]
 
+    async def aliases_to(self, address: str) -> list[Alias]:
+        """Those that name the address itself as a target."""
+        columns = schema.alias.c
+        quoted = json.dumps(address, ensure_ascii=False)
+        query = select(schema.alias).where(columns.targets.contains(quoted, autoescape=True)).order_by(columns.address)
+        async with self._database.reading() as connection:
+            return [_alias(row) for row in await connection.execute(query)]
+
     async def count(self) -> dict[tuple[str, str], int]:
         """(unit, primary server) -> accounts."""
         columns = schema.account.c.unit, schema.account.c.primary_server

@@ -6,6 +6,7 @@ Knows how the two differ, so that nobody else has to. Does not know what the row
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -199,6 +200,7 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
     folder = Path(url.database).parent
     if not folder.is_dir():
         raise DatabaseError(f"{folder} is not a folder: make it, or change the directory's URL")
+    _make_file(Path(url.database))
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}
     )
@@ -217,6 +219,20 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
         connection.exec_driver_sql("begin immediate" if writes else "begin")
 
     return engine
+
+
+def _make_file(path: Path) -> None:
+    """It holds password hashes, so it is its owner's alone; and made by root, it still has to be the edge's."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(handle)
 
 
 def _postgres_engine(url: URL) -> AsyncEngine:
