@@ -26,7 +26,6 @@ from onedomain.protocol.smtp.event import (
     BodyEnd,
     BodyStart,
     End,
-    Event,
     Hello,
     Mail,
     Malformed,
@@ -68,45 +67,62 @@ class SmtpSession:
     async def run(self) -> None:
         """Raises ConnectionError when the client is gone, ssl.SSLError when TLS does not come about."""
         self._parts.count.add("smtp_sessions_total", listener=self._rules.name)
-        server, stream = self._server, self._stream
-        server.greet()
+        self._server.greet()
         try:
-            while True:
-                event = server.next_event()
-                if isinstance(event, Rcpt):
-                    self._recipient(event)
-                    continue
-                if isinstance(event, BodyChunk):
-                    await self._body_chunk(event)
-                    continue
-                if isinstance(event, Mail):
-                    self._sender(event)
-                    continue
-                if isinstance(event, BodyStart):
-                    self._body_start()
-                    continue
-                if event is not None:
-                    if await self._handle(event):
-                        await stream.write(server.take_output())
-                        return
-                    continue
-                stream.deadline = self._deadline()
-                if output := server.take_output():
-                    await stream.write(output)
-                    if self._acknowledged:
-                        self._acknowledged = False
-                        self._parts.crash.reach(AFTER_250)
-                data = await stream.read(READ)
-                if not data:
-                    return
-                server.receive(data)
+            await self._converse()
         except TimeoutError:
-            self._say_goodbye(again(421, "4.4.2", f"{server.offer.name} waited too long"))
+            self._say_goodbye(again(421, "4.4.2", f"{self._rules.offer.name} waited too long"))
         except asyncio.CancelledError:
-            self._say_goodbye(again(421, "4.3.2", f"{server.offer.name} is shutting down"))
+            self._say_goodbye(again(421, "4.3.2", f"{self._rules.offer.name} is shutting down"))
             raise
         finally:
             self._forget_message()
+
+    async def _converse(self) -> None:
+        server, stream = self._server, self._stream
+        over = False
+        while not over:
+            over = await self._take_events()
+            stream.deadline = self._deadline()
+            if output := server.take_output():
+                await stream.write(output)
+            if self._acknowledged:
+                self._acknowledged = False
+                self._parts.crash.reach(AFTER_250)
+            if not over:
+                data = await stream.read(READ)
+                over = not data
+                server.receive(data)
+
+    async def _take_events(self) -> bool:
+        """What follows from all that came so far, the most frequent first; True when the conversation is over."""
+        while (event := self._server.next_event()) is not None:
+            match event:
+                case Rcpt():
+                    self._recipient(event)
+                case BodyChunk():
+                    await self._body_chunk(event)
+                case Mail():
+                    self._sender(event)
+                case BodyStart():
+                    self._body_start()
+                case BodyEnd():
+                    await self._body_end(event)
+                case Hello() | Reset():
+                    self._forget_message()
+                case StartTls():
+                    await self._start_tls(event)
+                case Auth():
+                    await self._authenticate(event)
+                case Xclient():
+                    self._xclient(event)
+                case Malformed():
+                    self._note("refused", event.failure, line=event.line.decode("ascii", "backslashreplace"))
+                case End():
+                    if event.failure is not None:
+                        self._note("session ended", event.failure)
+                    return True
+        return False
 
     def _deadline(self) -> float:
         now = self._loop.time()
@@ -123,27 +139,6 @@ class SmtpSession:
             self._stream.write_nowait(self._server.take_output())
         except ConnectionError:
             pass  # nobody is there to hear it
-
-    async def _handle(self, event: Event) -> bool:
-        """What follows from one event that is not among the usual ones of `run`; True at the end."""
-        match event:
-            case BodyEnd():
-                await self._body_end(event)
-            case Hello() | Reset():
-                self._forget_message()
-            case StartTls():
-                await self._start_tls(event)
-            case Auth():
-                await self._authenticate(event)
-            case Xclient():
-                self._xclient(event)
-            case Malformed():
-                self._note("refused", event.failure, line=event.line.decode("ascii", "backslashreplace"))
-            case End():
-                if event.failure is not None:
-                    self._note("session ended", event.failure)
-                return True
-        return False
 
     # ---- who is there
 
