@@ -75,7 +75,7 @@ class StoredBody:
     def __init__(self, entry: Entry, read: Read) -> None:
         self._entry = entry
         self._read = read
-        chunks = entry.head.chunks
+        chunks = entry.chunks
         self._in_chunks = bool(chunks)
         self._places = chunks or (entry.place,)
         self._ends = list(accumulate(one.length - CHUNK_HEADER_SIZE for one in chunks)) or [entry.size]
@@ -103,7 +103,7 @@ class StoredBody:
         payload = await self._read(self._places[index])
         if payload is None:
             # compaction may have moved it since
-            self._places = self._entry.head.chunks or (self._entry.place,)
+            self._places = self._entry.chunks or (self._entry.place,)
             payload = await self._read(self._places[index])
         if payload is None:
             raise Failed(DAMAGED)

@@ -32,25 +32,27 @@ FRESH = Progress()
 
 
 class Entry:
-    """`place` is the record in the message journal; `received` seconds since 1970; `size` of the body in bytes."""
+    """`place` is the record in the message journal, `chunks` those of a large body; `received` seconds since 1970;
+    `size` of the body in bytes; `targets` their number. `meta` is `head` as it is written.
+    """
 
-    __slots__ = ("_meta", "busy", "held", "id", "place", "progress", "received", "size", "targets", "warned")
+    __slots__ = ("_meta", "chunks", "held", "id", "place", "progress", "received", "size", "targets", "warned")
 
-    def __init__(self, id: str, meta: bytes, place: Position) -> None:
-        head = record.unpack_meta(meta)
-        self.id = id
+    def __init__(self, head: record.Head, meta: bytes, place: Position) -> None:
+        self.id = head.id
         self._meta = meta
         self.place = place
+        self.chunks = head.chunks
         self.received = head.received
         self.size = head.size
         self.targets = len(head.envelope.targets)
         self.progress: dict[int, Progress] = {}
         self.held = False
         self.warned = False
-        self.busy = 0  # deliveries under way, which read the body from where it lies
 
     @property
     def head(self) -> record.Head:
+        """Read anew from its bytes, or from among those lately read."""
         return record.unpack_meta(self._meta)
 
     @property
@@ -71,11 +73,12 @@ class Entry:
     def segments(self) -> Iterator[int]:
         """Numbers of the segments that hold a part of it."""
         yield self.place.segment
-        for chunk in self.head.chunks:
+        for chunk in self.chunks:
             yield chunk.segment
 
     def moved(self, meta: bytes, place: Position) -> None:
         self._meta = meta
+        self.chunks = self.head.chunks
         self.place = place
 
     # -- events

@@ -43,9 +43,13 @@ def is_id(text: str) -> bool:
     return len(text) == ID_SIZE and all(character in DIGITS for character in text)
 
 
+# two digits at a time: an id is made for each message
+_PAIRS = [high + low for high in DIGITS for low in DIGITS]
+
+
 def _digits(number: int, size: int) -> str:
     text = ""
-    for _ in range(size):
-        number, digit = divmod(number, 36)
-        text = DIGITS[digit] + text
-    return text
+    for _ in range((size + 1) // 2):
+        number, pair = divmod(number, 1296)
+        text = _PAIRS[pair] + text
+    return text[-size:]

@@ -13,6 +13,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from onedomain.model.failure import Failure, Kind
@@ -24,6 +25,8 @@ MESSAGE = b"M\x01"
 CHUNK = b"C\x01"
 STATE = b"\x01"
 
+# ASCII only: replies of servers and odd addresses may hold lone surrogates, which escapes carry.
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 _LENGTH = struct.Struct(">I")
 _KINDS = {kind.name[0]: kind for kind in Kind}  # A, G, R
 _STATES = {"d": State.DONE, "a": State.AGAIN, "f": State.FAILED, "?": State.IN_DOUBT}
@@ -78,7 +81,13 @@ def pack_meta(head: Head) -> bytes:
     return _dump(value)
 
 
+@lru_cache(maxsize=4096)
 def unpack_meta(meta: bytes) -> Head:
+    """`read_meta`, remembering the latest: a message is looked at several times in a row, then not for a long while."""
+    return read_meta(meta)
+
+
+def read_meta(meta: bytes) -> Head:
     value = json.loads(meta)
     envelope = Envelope(
         sender=value["s"],
@@ -183,5 +192,4 @@ def unpack_outcome(value: Sequence[Any]) -> Outcome:
 
 
 def _dump(value: object) -> bytes:
-    # Replies of servers and odd addresses may hold lone surrogates: ASCII escapes carry them.
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return _encode(value).encode("ascii")

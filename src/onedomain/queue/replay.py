@@ -31,6 +31,7 @@ class Replay:
         self.amends: list[bytes] = []
         self._clock = clock
         self._chunks: set[Position] = set()
+        self._reports: list[record.Head] = []
 
     def run(self) -> None:
         """Raises OSError."""
@@ -55,18 +56,21 @@ class Replay:
             return
         try:
             meta, _ = record.split_message(payload)
-            entry = Entry(record.unpack_meta(meta).id, meta, place)
+            head = record.read_meta(meta)
+            entry = Entry(head, meta, place)
         except (record.BadRecord, ValueError, KeyError, TypeError, IndexError) as error:
             self._unknown(place, error)
             return
         # a message may be there twice, when a compaction was cut off: the later record is the copy
         self.entries[entry.id] = entry
+        if head.verdicts:
+            self._reports.append(head)
         self.places.append((entry.id, place))
 
     def _miss_chunks(self) -> None:
         """A message with a part missing is held: an operator may want what is left, a server must not get it."""
         for entry in self.entries.values():
-            for chunk in entry.head.chunks:
+            for chunk in entry.chunks:
                 if chunk not in self._chunks:
                     entry.held = True
                     self.damage.append(Damage(chunk.segment, chunk.offset, chunk.length, f"part of {entry.id}"))
@@ -117,8 +121,7 @@ class Replay:
 
     def _bounces(self) -> None:
         """A bounce on the disk is the proof that its message failed, even where the note of it is not."""
-        for entry in list(self.entries.values()):
-            head = entry.head
+        for head in self._reports:
             parent = self.entries.get(head.bounce_of)
             if parent is None:
                 continue

@@ -34,7 +34,7 @@ class Shelf:
         """The entry's record and chunks are wanted."""
         self.found(entry.id, entry.place)
         self._live[entry.place.segment] += sign * entry.place.length
-        for chunk in entry.head.chunks:
+        for chunk in entry.chunks:
             self._live[chunk.segment] += sign * chunk.length
             if sign > 0:
                 self._chunked[chunk.segment].add(entry.id)

@@ -216,7 +216,7 @@ class Spool:
 
     async def accept(self, head: record.Head, meta: bytes, buffers: list[bytes], body: bytes | None) -> Entry:
         self._check()
-        entry = Entry(head.id, meta, self._messages.append(*buffers))
+        entry = Entry(head, meta, self._messages.append(*buffers))
         self._shelf.put(entry)
         self._crash.reach(crash.AFTER_WRITE)
         try:

@@ -135,7 +135,7 @@ async def relocate(
     if payload is None:
         return None
     meta, body = record.split_message(payload)
-    head = record.unpack_meta(meta)
+    head = entry.head
     chunks = []
     unsynced = 0
     for chunk in head.chunks:
