@@ -165,6 +165,21 @@ async def probe_delivery(server: str, door: Door) -> Sighting:
     return await _timed(server, DELIVERY, ask)
 
 
+async def takes_recipient(door: Door, address: str) -> bool:
+    """Whether RCPT TO this address is accepted; nothing is sent. Raises Failed where it could not be asked."""
+    session = await SmtpSession.open(door)
+    try:
+        client = session.client
+        if not (await session.ask(client.mail(""))).is_done:
+            return False
+        reply = await session.ask(client.rcpt(address))
+        await session.ask(client.rset())
+        await session.leave()
+        return reply.is_done
+    finally:
+        session.close()
+
+
 async def _timed(server: str, face: str, question: Callable[[], Awaitable[str]]) -> Sighting:
     clock = asyncio.get_running_loop().time
     began = clock()

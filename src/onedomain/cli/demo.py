@@ -28,7 +28,10 @@ def demo(
     place.mkdir(parents=True, exist_ok=True)
     if any(place.iterdir()):
         fail(say("demo_not_empty", path=place), 2)
-    stage = Stage(place)
+    try:
+        stage = Stage(place)
+    except StageError as error:
+        fail(str(error))
     try:
         out.print(tell("intro", domain=DOMAIN, folder=place), soft_wrap=True)
         stage.start(lambda name: out.print(tell("up", name=name)))

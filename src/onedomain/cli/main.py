@@ -1,32 +1,55 @@
-"""The command `onedomain`: puts its verbs together. Each verb is a file beside this one."""
+"""The command `onedomain`: finds the verb's file beside this one, and imports that one only.
+
+A node or an edge then starts in half the time: the database's library alone takes a second of it.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from onedomain import __version__
-from onedomain.cli import node, queue
-from onedomain.cli.demo import demo
-from onedomain.cli.init import init
-from onedomain.cli.run import run
-from onedomain.cli.status import reload, status
 from onedomain.cli.texts import say
-from onedomain.cli.trace import trace
 
-app = typer.Typer(name="onedomain", help=say("help"), no_args_is_help=True, add_completion=False,
+VERBS = {
+    "init": "init", "check": "check", "run": "run", "status": "status", "trace": "trace", "account": "account",
+    "alias": "alias", "unit": "unit", "server": "server", "queue": "queue", "reload": "status", "node": "node",
+    "demo": "demo", "version": "main",
+}
+"""Verb -> module. A module's `app` holds verbs of its own; else the verb is its function of that name."""
+
+
+class Verbs(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | TyperGroup | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"onedomain.cli.{VERBS[cmd_name]}")
+        found: TyperCommand | TyperGroup
+        if cmd_name == "version" or not hasattr(module, "app"):
+            lone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            lone.command(cmd_name, help=say(f"{cmd_name}_help"))(getattr(module, cmd_name))
+            found = typer.main.get_command(lone)  # type: ignore[assignment]
+        else:
+            found = typer.main.get_group(module.app)
+        found.name = cmd_name
+        return found
+
+
+app = typer.Typer(name="onedomain", cls=Verbs, help=say("help"), no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False)
 
-app.command(help=say("init_help"))(init)
-app.command(help=say("run_help"))(run)
-app.command(help=say("status_help"))(status)
-app.command(help=say("trace_help"))(trace)
-app.command(help=say("reload_help"))(reload)
-app.command(help=say("demo_help"))(demo)
-app.add_typer(queue.app, name="queue")
-app.add_typer(node.app, name="node")
+
+@app.callback()
+def _verbs() -> None:
+    pass
 
 
-@app.command(help=say("version_help"))
 def version() -> None:
     print(__version__)
 

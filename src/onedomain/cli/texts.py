@@ -42,6 +42,8 @@ TEXTS: Table = {
     "demo_not_empty": (
         "{path} is not empty; name another folder", "{path} は空ではありません。別のフォルダを指定してください",
     ),
+    "server_show_help": ("What the file says of one server.", "一つのサーバーの設定を表示します。"),
+    "no_server": ("no server {name} in the file; known: {known}", "{name} というサーバーはありません。設定済み: {known}"),
     "version_help": ("Print the version.", "バージョンを表示します。"),
     "not_running": (
         "no edge answers at {path} ({why}); start one with `onedomain run --config {config}`",

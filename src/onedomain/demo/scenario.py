@@ -20,7 +20,7 @@ from rich.live import Live
 
 from onedomain.demo.readers import Readers
 from onedomain.demo.show import Tally, draw, statuses
-from onedomain.demo.stage import DOMAIN, IMAP, PASSWORD, PORTS, Actor, Stage
+from onedomain.demo.stage import DOMAIN, PASSWORD, Actor, Stage
 from onedomain.demo.texts import say
 from onedomain.ledger.verify import Mailbox, Report, verify
 
@@ -63,7 +63,7 @@ class Scenario:
         self._controls = {name: stage.config(name).parent / "state" / "control.sock" for name in stage.edges}
         addresses = [edge.address for edge in stage.edges.values()]
         people = [person.address for person in stage.people]
-        self.readers = Readers(addresses, PORTS["imap"], PORTS["pop3"], people, PASSWORD)
+        self.readers = Readers(addresses, stage.ports["imap"], stage.ports["pop3"], people, PASSWORD)
         self._now = say("flowing")
 
     def play(self) -> Ending:
@@ -122,7 +122,7 @@ class Scenario:
                           "--max-size", "20000", "--sender", sender, "--login", f"{sender}:{PASSWORD}")
 
     def _load(self, name: str, protocol: str, rate: float, *words: str) -> subprocess.Popen[bytes]:
-        targets = [f"{edge.address}:{PORTS[protocol]}" for edge in self._stage.edges.values()]
+        targets = [f"{edge.address}:{self._stage.ports[protocol]}" for edge in self._stage.edges.values()]
         with (self._stage.folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "onedomain.ledger.load", *targets, "--ledger", str(self._ledger), "--persistent",
@@ -142,7 +142,7 @@ class Scenario:
     def _mailboxes(self) -> list[Mailbox]:
         """Every account at its node, reached directly, never through an edge."""
         stage = self._stage
-        return [Mailbox(person.address, stage.nodes[person.node].address, IMAP, person.address, stage.secret,
+        return [Mailbox(person.address, stage.nodes[person.node].address, stage.imap, person.address, stage.secret,
                         person.node, authority="edge") for person in stage.people]
 
     # -- what is seen
@@ -185,7 +185,7 @@ def connect_text(stage: Stage) -> str:
     return "\n".join([
         say("connect"),
         f"  {say('connect_server')}: {edges}",
-        f"  {say('connect_ports', **PORTS)}",
+        f"  {say('connect_ports', **stage.ports)}",
         f"  {say('connect_user')}: hanako@{DOMAIN}, {PASSWORD}",
         say("connect_look"),
         f"  onedomain status --config {config}",

@@ -34,7 +34,7 @@ UNITS = {
 }
 PORTS = {"smtp": 2525, "submission": 2587, "submissions": 2465, "imap": 2143, "imaps": 2993, "pop3": 2110,
          "pop3s": 2995}
-LMTP, IMAP = 2024, 2143
+LMTP, IMAP, PEERS, METRICS = 2124, 2144, 2746, 2946
 READY_SECONDS = 60.0
 
 
@@ -99,7 +99,9 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.network = _free_network()
+        self.network, shift = _free_addresses()
+        self.ports = {protocol: port + shift for protocol, port in PORTS.items()}
+        self.lmtp, self.imap, self._peers, self._metrics = (port + shift for port in (LMTP, IMAP, PEERS, METRICS))
         self.secret = secrets.token_urlsafe(16)
         self.certificate, self.key = _certificate(folder, [self.network + "11", self.network + "12"])
         (folder / "node-secret").write_text(self.secret)
@@ -141,21 +143,21 @@ class Stage:
         file.write_text(f'''\
 data = "{home / 'data'}"
 name = "{name}.{DOMAIN}"
-lmtp = ["{address}:{LMTP}"]
-imap = ["{address}:{IMAP}"]
+lmtp = ["{address}:{self.lmtp}"]
+imap = ["{address}:{self.imap}"]
 proxy_user = "edge"
 proxy_password_file = "{self.folder / 'node-secret'}"
 autocreate = true
 domains = ["{DOMAIN}"]
 ''')
-        return Actor(name, address, _command("node", "run", "--config", file), home / "log", (LMTP, IMAP))
+        return Actor(name, address, _command("node", "run", "--config", file), home / "log", (self.lmtp, self.imap))
 
     def _edge(self, name: str, number: int) -> Actor:
         home = self.folder / name
         home.mkdir()
         address = f"{self.network}{number}"
         self.config(name).write_text(self._edge_file(name, address, home))
-        ports = tuple(port for protocol, port in PORTS.items() if not protocol.endswith("s"))
+        ports = tuple(port for protocol, port in self.ports.items() if not protocol.endswith("s"))
         return Actor(name, address, _command("run", "--config", self.config(name)), home / "log", ports)
 
     def _edge_file(self, name: str, address: str, home: Path) -> str:
@@ -164,8 +166,8 @@ domains = ["{DOMAIN}"]
 name = "{name}.{DOMAIN}"
 state = "{home / 'state'}"
 workers = 2
-peer_listen = "{address}:7465"
-peer_address = "{address}:7465"
+peer_listen = "{address}:{self._peers}"
+peer_address = "{address}:{self._peers}"
 
 [[domain]]
 name = "{DOMAIN}"
@@ -176,7 +178,7 @@ url = "sqlite:///{self.folder / 'directory.db'}"
 
 [metrics]
 address = "{address}"
-port = 9464
+port = {self._metrics}
 
 [[tls.certificate]]
 certificate = "{self.certificate}"
@@ -186,15 +188,15 @@ key = "{self.key}"
 [[server]]
 name = "{node.name}"
 kind = "node"
-imap = {{ host = "{node.address}", port = {IMAP} }}
-delivery = {{ host = "{node.address}", port = {LMTP} }}
+imap = {{ host = "{node.address}", port = {self.imap} }}
+delivery = {{ host = "{node.address}", port = {self.lmtp} }}
 login = {{ way = "authzid", user = "edge", password_file = "{self.folder / 'node-secret'}" }}
 
 [[unit]]
 name = "{node.name.removeprefix('node-')}"
 servers = ["{node.name}"]
 ''' for node in self.nodes.values()]
-        for protocol, port in PORTS.items():
+        for protocol, port in self.ports.items():
             parts.append(f'\n[[listener]]\nprotocol = "{protocol}"\naddress = "{address}"\nport = {port}\n')
             if protocol in ("imap", "pop3", "submission"):
                 # So that a mail program can be tried on loopback without trusting the demonstration's certificate.
@@ -226,19 +228,20 @@ def _answers(address: str, port: int) -> bool:
         return False
 
 
-def _free_network() -> str:
-    """A loopback /24 in which nobody uses the demonstration's ports: two demonstrations can run side by side."""
-    for third in range(0, 200):
-        network = f"127.0.{third}."
-        try:
-            for last in (11, 12, 21, 22, 23):
-                for port in {*PORTS.values(), LMTP}:
-                    with socket.socket() as trial:
-                        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                        trial.bind((f"{network}{last}", port))
-        except OSError:
-            continue
-        return network
+def _free_addresses() -> tuple[str, int]:
+    """A loopback /24 and a shift of the ports that nobody else uses: two demonstrations can run side by side."""
+    for shift in range(0, 50_000, 5000):
+        for third in range(20):
+            network = f"127.0.{third}."
+            try:
+                for last in (11, 12, 21, 22, 23):
+                    for port in (*PORTS.values(), LMTP, IMAP, PEERS, METRICS):
+                        with socket.socket() as trial:
+                            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                            trial.bind((f"{network}{last}", port + shift))
+            except OSError:
+                continue
+            return network, shift
     raise StageError("no free addresses on loopback")
 
 

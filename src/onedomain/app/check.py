@@ -1,0 +1,199 @@
+"""What would go wrong with this configuration, found out by trying: dials, log-ins, the directory, certificates.
+
+Knows what to try and how bad each outcome is. Does not know how findings are shown, and changes nothing anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from cryptography import x509
+
+from onedomain.app.backends import Backends
+from onedomain.app.check_texts import TEXTS, say
+from onedomain.app.inherited import open_listener
+from onedomain.app.real import RealClock, RealNonce
+from onedomain.app.smarthost import outside
+from onedomain.backend.base import DELIVERY, IMAP, ClientInfo
+from onedomain.backend.mailserver import MailServer, Tools
+from onedomain.config import Config, Problem
+from onedomain.config.places import line_of, lines
+from onedomain.config.problem import Place
+from onedomain.directory.repository import Repository
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed
+from onedomain.model.health import Seen, Sighting
+from onedomain.model.server import LoginWay, Server
+from onedomain.net.tls import ClientContexts
+from onedomain.store.sql import AWAY, Database, DatabaseError
+
+SOON = datetime.timedelta(days=14)
+AT_ONCE = 16
+
+
+class Weight(Enum):
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    weight: Weight
+    problem: Problem
+
+
+class _Nobody:
+    """A check's failures are its findings; no board is told."""
+
+    def saw(self, sighting: Sighting) -> None:
+        pass
+
+
+class Check:
+    """`run` yields findings as they come. `ports`: also try to open the listeners, when no edge is running."""
+
+    def __init__(self, config: Config, *, ports: bool) -> None:
+        self._config = config
+        self._ports = ports
+        self._lines = lines(config.path.read_text("utf-8-sig"))
+        self._people: dict[str, list[Account]] = defaultdict(list)
+
+    async def run(self) -> AsyncIterator[Finding]:
+        for problem in self._config.warnings:
+            yield Finding(Weight.WARNING, problem)
+        for finding in (*self._certificates(), *(self._listeners() if self._ports else ())):
+            yield finding
+        async for finding in self._directory():
+            yield finding
+        tools = Tools(ClientContexts(), _Nobody(), RealNonce(), self._config.name)
+        backends = Backends(tools)
+        backends.configure(self._config.servers)
+        try:
+            limit = asyncio.Semaphore(AT_ONCE)
+            asked = [self._server(limit, index, backends(server.name))
+                     for index, server in enumerate(self._config.servers)]
+            if smarthost := outside(self._config, tools.contexts, tools.watch, tools.nonce):
+                asked.append(self._smarthost(smarthost.probe(DELIVERY)))
+            for done in asyncio.as_completed(asked):
+                for finding in await done:
+                    yield finding
+        finally:
+            await backends.close()
+
+    def _say(self, weight: Weight, place: Place, key: str, **fields: object) -> Finding:
+        advice = say(f"{key}?", **fields) if f"{key}?" in TEXTS and weight is not Weight.OK else ""
+        return Finding(weight, Problem(place, say(key, **fields), advice, line_of(place, self._lines)))
+
+    # -- this machine
+
+    def _certificates(self) -> Iterator[Finding]:
+        now = datetime.datetime.fromtimestamp(RealClock().time(), datetime.UTC)
+        for index, table in enumerate(self._config.tls.certificate):
+            certificate = x509.load_pem_x509_certificates(table.certificate.read_bytes())[0]
+            ends = certificate.not_valid_after_utc
+            if ends < now + SOON:
+                weight = Weight.ERROR if ends < now else Weight.WARNING
+                yield self._say(weight, ("tls", "certificate", index, "certificate"), "expires",
+                                file=table.certificate, date=ends.date())
+
+    def _listeners(self) -> Iterator[Finding]:
+        for index, listener in enumerate(self._config.listeners):
+            try:
+                for sock in open_listener(listener, shared=False):
+                    sock.close()
+            except Failed as error:
+                yield self._say(Weight.ERROR, ("listener", index, "port"), "port_taken", why=error.failure.reason)
+
+    # -- the directory
+
+    async def _directory(self) -> AsyncIterator[Finding]:
+        try:
+            database = await Database.open(self._config.database_url)
+            try:
+                repository = Repository(database, RealClock())
+                accounts, aliases = await repository.accounts(), await repository.aliases()
+            finally:
+                await database.close()
+        except (DatabaseError, *AWAY) as error:
+            yield self._say(Weight.ERROR, ("directory", "url"), "database_bad", why=str(error).split("\n")[0])
+            return
+        if not accounts:
+            yield self._say(Weight.WARNING, ("directory",), "no_accounts")
+            return
+        yield self._say(Weight.OK, ("directory",), "database_ok", accounts=len(accounts), aliases=len(aliases))
+        for finding in self._strays(accounts):
+            yield finding
+
+    def _strays(self, accounts: Iterable[Account]) -> Iterator[Finding]:
+        units: dict[str, list[Account]] = defaultdict(list)
+        for account in accounts:
+            self._people[account.home.primary].append(account)
+            units[account.unit].append(account)
+        for server in self._people.keys() - {server.name for server in self._config.servers}:
+            found = self._people[server]
+            yield self._say(Weight.ERROR, ("server",), "homeless", count=len(found), example=found[0].address,
+                            server=server)
+        for unit in units.keys() - {unit.name for unit in self._config.units}:
+            found = units[unit]
+            yield self._say(Weight.ERROR, ("unit",), "unitless", count=len(found), example=found[0].address, unit=unit)
+
+    # -- the servers
+
+    async def _server(self, limit: asyncio.Semaphore, index: int, backend: MailServer) -> list[Finding]:
+        place: Place = ("server", index)
+        async with limit:
+            delivery, imap = await asyncio.gather(backend.probe(DELIVERY), backend.probe(IMAP))
+            found = [self._dialled((*place, "delivery"), say("smtp"), delivery),
+                     self._dialled((*place, "imap"), say("imap"), imap)]
+            if imap.seen is Seen.OK:
+                found += await self._log_in(place, backend)
+            if delivery.seen is Seen.OK and await self._takes_anybody(backend):
+                found.append(self._say(Weight.WARNING, (*place, "delivery"), "accepts_all", address=self._nobody()))
+        return found + list(self._advice(place, backend.server))
+
+    def _dialled(self, place: Place, what: str, sighting: Sighting) -> Finding:
+        if sighting.seen is Seen.OK:
+            return self._say(Weight.OK, place, "dial_ok", what=what, ms=round(sighting.seconds * 1000))
+        return self._say(Weight.ERROR, place, "dial_bad", what=what, why=sighting.reason or sighting.seen.value)
+
+    async def _log_in(self, place: Place, backend: MailServer) -> list[Finding]:
+        server = backend.server
+        if server.login_way is LoginWay.PASSWORD:
+            return []  # nobody's password is known here; the probe has tried that of the probe account
+        people = self._people.get(server.name)
+        if not people:
+            return [self._say(Weight.WARNING, place, "login_unknown")]
+        account = people[0]
+        try:
+            session = await backend.log_in(account, None, ClientInfo())
+        except Failed as error:
+            return [self._say(Weight.ERROR, (*place, "login"), "login_bad", account=account.address,
+                              user=server.master_user, why=error.failure.reason or error.failure.text)]
+        await session.stream.aclose()
+        return [self._say(Weight.OK, (*place, "login"), "login_ok", account=account.address)]
+
+    async def _takes_anybody(self, backend: MailServer) -> bool:
+        try:
+            return await backend.takes(self._nobody())
+        except Failed:
+            return False  # it answers, and doesn't say; nothing to warn of
+
+    def _nobody(self) -> str:
+        return f"onedomain-check-nobody@{self._config.file.domain[0].name}"
+
+    def _advice(self, place: Place, server: Server) -> Iterator[Finding]:
+        if server.login_way is LoginWay.PASSWORD:
+            yield self._say(Weight.WARNING, place, "no_find")
+        if not server.probe_accounts:
+            yield self._say(Weight.WARNING, place, "no_probe")
+        if server.kind == "cyrus":
+            yield self._say(Weight.WARNING, (*place, "kind"), "cyrus")
+
+    async def _smarthost(self, probe: Awaitable[Sighting]) -> list[Finding]:
+        return [self._dialled(("smarthost",), say("smarthost"), await probe)]
