@@ -27,7 +27,7 @@ from tests.backend.contract import Chance, Eyes
 
 CUT = b"CUT"
 HANG = b"HANG"
-QUICK = ImapTimes(connect=2, greeting=0.5, log_in=0.5, command=0.5, search=0.5, leave=0.2)
+QUICK = ImapTimes(connect=2, greeting=0.5, log_in=0.5, command=0.5, search=0.5)
 
 
 @dataclass

@@ -35,14 +35,13 @@ MAX_RESPONSES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class ImapTimes:
-    """Seconds: to connect, for the greeting, a log-in, any other command, the search of one folder, the goodbye."""
+    """Seconds: to connect, for the greeting, a log-in, any other command, the search of one folder."""
 
     connect: float = 5.0
     greeting: float = 10.0
     log_in: float = 30.0
     command: float = 30.0
     search: float = 120.0
-    leave: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +250,7 @@ class ImapSession:
         self.stream.close()
 
     async def leave(self) -> None:
-        """LOGOUT, without much patience."""
-        with suppress(Trouble, TimeoutError):
-            async with asyncio.timeout(self.door.times.leave):
-                await self.ask("LOGOUT")
-        self.close()
+        """LOGOUT, whose answer nobody waits for."""
+        with suppress(ConnectionError):
+            self.stream.write_nowait(self.make("LOGOUT").data)
+        await self.stream.aclose()

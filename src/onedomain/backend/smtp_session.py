@@ -35,7 +35,6 @@ class SmtpTimes:
     data: float = 30.0
     block: float = 60.0
     end: float = 120.0
-    leave: float = 1.0
 
 
 INTERNET = SmtpTimes(connect=30.0, greeting=300.0, command=300.0, data=120.0, block=180.0, end=600.0)
@@ -200,8 +199,8 @@ class SmtpSession:
         self.stream.close()
 
     async def leave(self) -> None:
-        """QUIT, without much patience."""
-        with suppress(Trouble, TimeoutError):
-            async with asyncio.timeout(self.door.times.leave):
-                await self.ask(self.client.quit())
-        self.close()
+        """QUIT, whose answer nobody waits for."""
+        self.good = False
+        with suppress(ConnectionError):
+            self.stream.write_nowait(self.client.quit())
+        await self.stream.aclose()
