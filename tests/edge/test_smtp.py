@@ -320,6 +320,16 @@ async def test_limits() -> None:
         assert made.notes.named("session ended")[0]["client"] == "127.0.0.1"
 
 
+async def test_a_session_can_not_fill_the_log() -> None:
+    rules = replace(RULES, offer=replace(OFFER, limits=Limits(recipients=1)))
+    async with edge(view=book(ANN), rules=rules) as made:
+        client = await made.ready()
+        client.send(MAIL + b"RCPT TO:<ann@example.com>\r\n" * 500)
+        assert await client.codes(501) == [250, 250] + [452] * 499
+        notes = made.notes.named("refused")
+        assert len(notes) == 200 and notes[-1]["more"] == "is not told"
+
+
 async def test_idle_session_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onedomain.net.poller.SWEEP_SECONDS", 0.02)
     async with edge(rules=replace(RULES, idle=0.05)) as made:

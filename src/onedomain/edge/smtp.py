@@ -43,6 +43,9 @@ LOOP = "5.4.6"
 SHOWN = 50
 """Most recipients named in one line of the trace."""
 
+TOLD = 200
+"""Most refusals of one session that the trace tells: a client must not be able to fill the log's disk."""
+
 
 class SmtpSession:
     """One connection. `run` returns when it is over; the stream is the listener's to close."""
@@ -61,6 +64,7 @@ class SmtpSession:
         self._failed: Failure | None = None  # of the body that is coming in
         self._body_began = 0.0
         self._body_size = 0
+        self._told = 0
         self._acknowledged = False           # a 250 for a message is in the output
         self._loop = asyncio.get_running_loop()
 
@@ -311,6 +315,11 @@ class SmtpSession:
     # ---- telling
 
     def _note(self, event: str, failure: Failure, **fields: object) -> None:
+        self._told += 1
+        if self._told > TOLD:
+            return
+        if self._told == TOLD:
+            fields["more"] = "is not told"
         self._trace(event, reply=str(failure), reason=failure.reason, **fields)
 
     def _trace(self, event: str, **fields: object) -> None:

@@ -559,3 +559,23 @@ def test_reset_ends_the_transaction() -> None:
     assert peer.events[-1] == Reset()
     assert codes(peer.send(b"DATA\r\n")) == [503]
     assert codes(peer.send(OPENED + b"EHLO again\r\nDATA\r\n"))[-1] == 503
+
+
+@pytest.mark.parametrize(("lead", "line", "reply"), [
+    (b"", b"MAIL FROM:<a@b>", b"503 5.5.1 say EHLO first\r\n"),
+    (READY, b"RCPT TO:<a@b>", b"503 5.5.1 need MAIL first\r\n"),
+    (READY, b"DATA", b"503 5.5.1 need MAIL first\r\n"),
+    (READY + b"MAIL FROM:<a@b>\r\n", b"MAIL FROM:<a@b>", b"503 5.5.1 sender already given\r\n"),
+    (READY + b"MAIL FROM:<a@b>\r\n", b"DATA", b"503 5.5.1 no valid recipients\r\n"),
+    (OPENED, b"MAIL FROM:<a@b>", b"503 5.5.1 sender already given\r\n"),
+    (OPENED, b"AUTH PLAIN", b"503 5.5.1 bad sequence of commands\r\n"),
+    (OPENED, b"STARTTLS", b"503 5.5.1 bad sequence of commands\r\n"),
+    (OPENED + b"BDAT 0\r\n", b"DATA", b"503 5.5.1 DATA can't follow BDAT\r\n"),
+    (OPENED + b"BDAT 0\r\n", b"RCPT TO:<a@b>", b"503 5.5.1 bad sequence of commands\r\n"),
+    (OPENED + b"BDAT 1\r\n\0", b"MAIL FROM:<a@b>", b"503 5.5.1 bad sequence of commands\r\n"),
+])
+def test_out_of_sequence(lead: bytes, line: bytes, reply: bytes) -> None:
+    """Said apart from the table, so that a wrong table shows."""
+    peer = Peer(SmtpServer(Offer("foo.com", auth=("PLAIN",), auth_in_clear=True, starttls=True)))
+    peer.send(lead)
+    assert peer.send(line + b"\r\n") == reply
