@@ -22,6 +22,7 @@ class Shelf:
         self._chunked: defaultdict[int, set[str]] = defaultdict(set)   # live messages with chunks here
         self._live: Counter[int] = Counter()                           # bytes that are still wanted
         self._pins: Counter[int] = Counter()                           # chunks of drafts that are being written
+        self.live_bytes = 0
 
     def found(self, id: str, place: Position) -> None:
         """A message record is there, whether it is wanted or not."""
@@ -33,9 +34,10 @@ class Shelf:
     def put(self, entry: Entry, *, sign: int = 1) -> None:
         """The entry's record and chunks are wanted."""
         self.found(entry.id, entry.place)
-        self._live[entry.place.segment] += sign * entry.place.length
+        for place in (entry.place, *entry.chunks):
+            self._live[place.segment] += sign * place.length
+            self.live_bytes += sign * place.length
         for chunk in entry.chunks:
-            self._live[chunk.segment] += sign * chunk.length
             if sign > 0:
                 self._chunked[chunk.segment].add(entry.id)
             else:
@@ -76,7 +78,3 @@ class Shelf:
         """Ids of all message records, wanted or not; some twice."""
         for ids in list(self._present.values()):
             yield from list(ids)
-
-    @property
-    def live_bytes(self) -> int:
-        return self._live.total()

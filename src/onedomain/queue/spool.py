@@ -38,7 +38,9 @@ ROOM_CHECKED_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SpoolLimits:
-    """Bytes, but for `messages`. `room` is what has to stay free on the disk for mail to be accepted."""
+    """Bytes, but for `messages`. `size` of all that waits; `room` has to stay free on the disk for mail to be accepted;
+    `in_memory` is what drafts may hold together before they go to the disk early.
+    """
 
     inline: int = 256 << 10
     chunk: int = 256 << 10
@@ -46,6 +48,7 @@ class SpoolLimits:
     fresh: int = 64 << 20
     room: int = 64 << 20
     messages: int = 1_000_000
+    size: int = 10 << 30
     segment: int = SEGMENT_SIZE
 
 
@@ -186,8 +189,8 @@ class Spool:
     def _check(self) -> None:
         if trouble := self.trouble:
             raise Failed(trouble)
-        if len(self.entries) >= self._limits.messages:
-            raise Failed(again(452, "4.3.1", "Too many messages in the queue, try again later"))
+        if len(self.entries) >= self._limits.messages or self.size >= self._limits.size:
+            raise Failed(again(452, "4.3.1", "Queue is full, try again later"))
         now = self._clock.monotonic()
         if now - self._room_checked >= ROOM_CHECKED_EVERY:
             self._room_checked = now
