@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from sys import intern
 
 from onedomain.directory.delta import Delta
-from onedomain.model.account import Account, Alias, Domain, Home, Unit
+from onedomain.model.account import Account, Alias, Domain, Unit
 from onedomain.model.server import Server
 
 
@@ -24,7 +23,6 @@ class Book:
         self._accounts: dict[str, Account] = {}
         self._aliases: dict[str, Alias] = {}
         self._gone: dict[str, int] = {}
-        self._homes: dict[Home, Home] = {}
         self._draining: frozenset[str] = frozenset()
         self._whole: tuple[dict[str, Account], dict[str, Alias]] | None = None
         self.configure(domains, units, servers)
@@ -130,21 +128,16 @@ class Book:
 
     def _newest(self, account: Account) -> Account:
         """The row, with the home of the highest epoch ever seen: a database that lost a commit must not bring an old
-        primary back. Equal homes and unit names are kept once: 100,000 accounts share a few.
+        primary back.
         """
         known = self._accounts.get(account.address)
-        home = account.home
-        if known is not None and known.home.epoch > home.epoch:
+        if known is not None and known.home.epoch > account.home.epoch:
             self.conflicts += 1
-            home = known.home
-        elif known is None and self._gone.get(account.address, 0) > home.epoch:
+            return replace(account, home=known.home)
+        if known is None and self._gone.get(account.address, 0) > account.home.epoch:
             self.conflicts += 1
-            home = replace(home, epoch=self._gone[account.address])
-        shared = self._homes.setdefault(home, home)
-        unit = intern(account.unit)
-        if shared is account.home and unit is account.unit:
-            return account
-        return replace(account, home=shared, unit=unit)
+            return replace(account, home=replace(account.home, epoch=self._gone[account.address]))
+        return account
 
     def _drain(self, draining: frozenset[str]) -> None:
         self._draining = draining

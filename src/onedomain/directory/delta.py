@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from sys import intern
 from typing import Any
 
 from onedomain.model.account import Account, Alias, Home
@@ -93,14 +95,19 @@ def parts(delta: Delta, rows: int = 1000) -> Iterator[Delta]:
     yield Delta(delta.seq, draining=delta.draining, epochs=delta.epochs, whole=True)
 
 
+@lru_cache(4096)
+def home(primary: str, replicas: tuple[str, ...], epoch: int) -> Home:
+    """A Home, the same object for the same values: 100,000 accounts share a few."""
+    return Home(primary, replicas, epoch)
+
+
 def _account_row(account: Account) -> list[Any]:
-    home = account.home
     return [
         account.address,
         account.unit,
-        home.primary,
-        home.replicas,
-        home.epoch,
+        account.home.primary,
+        account.home.replicas,
+        account.home.epoch,
         account.mailbox,
         account.password,
         account.forward_to,
@@ -113,8 +120,8 @@ def _account(row: list[Any]) -> Account:
     address, unit, primary, replicas, epoch, mailbox, password, forward_to, keep_copy, enabled = row[:10]
     return Account(
         address=address,
-        unit=unit,
-        home=Home(primary, tuple(replicas), int(epoch)),
+        unit=intern(unit),
+        home=home(primary, tuple(replicas), int(epoch)),
         mailbox=mailbox,
         password=password,
         forward_to=tuple(forward_to),

@@ -10,12 +10,13 @@ import json
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from sys import intern
 from typing import Any
 
 from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from onedomain.directory.delta import Delta
+from onedomain.directory.delta import Delta, home
 from onedomain.model.account import Account, Alias, Home
 from onedomain.model.ports import Clock
 from onedomain.store import schema
@@ -342,8 +343,8 @@ def _account(row: Row[Any]) -> Account:
     address, unit, primary, replicas, epoch, mailbox, password, forward_to, keep_copy, enabled = tuple(row)
     return Account(
         address=address,
-        unit=unit,
-        home=Home(primary, _list(replicas), int(epoch)),
+        unit=intern(unit),
+        home=home(primary, _list(replicas), int(epoch)),
         mailbox=mailbox,
         password=password,
         forward_to=_list(forward_to),
