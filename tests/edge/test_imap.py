@@ -117,7 +117,9 @@ async def test_a_home_that_fails_or_falls_silent_during_the_log_in() -> None:
         while len(running.home.log_ins) < 2:
             await asyncio.sleep(0.01)
         running.board.verdicts["s1"] = Verdict.SILENT
+        began = time.monotonic()
         assert (await client.line()).startswith("b NO [UNAVAILABLE]")
+        assert time.monotonic() - began < 2.0
 
 
 async def test_a_change_of_home_ends_the_session_and_no_other() -> None:

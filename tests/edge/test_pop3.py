@@ -102,6 +102,39 @@ async def test_without_quit_nothing_is_deleted(how: str) -> None:
     assert not any("STORE" in said for said in imap.said)
 
 
+async def test_a_home_that_is_none_any_more_is_not_written_to() -> None:
+    """The account moves in the middle of an UPDATE: what was under way there ends."""
+    imap = FakeImap({1: ONE, 2: ONE})
+    imap.pause = asyncio.Event()
+    async with edge(imap, clear) as running:
+        client = await inside(running)
+        await client.ask("DELE 1")
+        client.send(b"QUIT\r\n")
+        while not imap.said[-1].startswith("UID STORE"):
+            await asyncio.sleep(0.01)
+        running.change(replace(JOE, home=Home("s2", epoch=2)))
+        await ended(running)
+        imap.pause.set()
+        await client.rest()
+        await asyncio.gather(*running.home.connections, return_exceptions=True)
+    assert imap.said[-1].startswith("UID STORE")
+    assert list(imap.bodies) == [1, 2]
+
+
+async def test_only_what_was_read_whole_and_stays_is_marked_as_read() -> None:
+    imap = FakeImap(dict.fromkeys((1, 2, 3, 4), ONE))
+    imap.flags[2].add("\\Seen")
+    async with edge(imap, clear) as running:
+        client = await inside(running)
+        for number in (1, 2, 3):
+            await lines(client, f"RETR {number}")
+        await lines(client, "TOP 4 100")
+        await client.ask("DELE 3")
+        await client.ask("QUIT")
+        await ended(running)
+    assert imap.said[-2:] == ["UID STORE 1 +FLAGS.SILENT (\\Seen)", "LOGOUT"]
+
+
 async def test_without_uidplus_others_marks_are_respected() -> None:
     imap = FakeImap({1: ONE, 2: ONE, 3: ONE})
     imap.flags[3].add("\\Deleted")

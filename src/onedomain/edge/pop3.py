@@ -217,9 +217,7 @@ class _Pop3Session:
             return
         except Failed as error:
             if self._sending_body:
-                # The client must not take what it has for the whole message.
-                self._stream.close()
-                raise
+                raise  # ends the connection without the final dot: the client must not take this for the whole
             self._note_trouble(error.failure)
             self._pop3.refuse("SYS/TEMP", error.failure.text)
             return

@@ -147,6 +147,15 @@ def test_a_big_append_takes_no_memory() -> None:
     assert list(scanner.scan(b"\r\n")) == [("APPEND", "Sent")]
 
 
+def test_a_command_of_very_many_literals_takes_no_memory() -> None:
+    scanner = Scanner()
+    scanner.scan(b"a SETMETADATA x (")
+    for _ in range(2000):
+        scanner.scan(b" {100+}\r\n" + b"y" * 100)
+        assert sum(map(len, scanner._command)) < 20_000
+    assert list(scanner.scan(b")\r\n")) == [("SETMETADATA", "x")]
+
+
 @settings(max_examples=200)
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"{2}\r\n", b"{3+}\r\n", b"\r\n", b"a COPY ", b'"'])))
 def test_noise_never_fails_and_splits_do_not_matter(pieces: list[bytes]) -> None:
