@@ -40,12 +40,16 @@ class FakeDraft:
         self.aborted = False
 
     async def write(self, data: bytes) -> None:
+        if self.aborted:
+            raise RuntimeError("the draft is closed")
         if self._spool.full_at is not None and sum(map(len, self._parts)) + len(data) > self._spool.full_at:
             raise Failed(self._spool.trouble)
         if self._spool.keeps:
             self._parts.append(data)
 
     async def commit(self, envelope: Envelope, *, message_id: str = "") -> Any:
+        if self.aborted:
+            raise RuntimeError("the draft is closed")
         if self._spool.hang is not None:
             await self._spool.hang.wait()
         if self._spool.refuses_commit:
