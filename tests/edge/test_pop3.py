@@ -207,6 +207,24 @@ async def test_a_home_that_dies_before_and_in_the_middle_of_a_body() -> None:
         assert (await client.ask("QUIT")).startswith("-ERR [SYS/TEMP]")
 
 
+@pytest.mark.parametrize("item", ["(UID)", "7", "", "(UID 1 BODY[] 7)", "(UID 1 BODY[] (a))", "(UID 1", "\0"])
+@pytest.mark.parametrize("when", ["UID FETCH 1:*", "UID FETCH 1 "])
+async def test_a_home_that_talks_nonsense(item: str, when: str) -> None:
+    class Garbled(FakeImap):
+        async def _answer(self, command: str, writer: asyncio.StreamWriter) -> bool:
+            if command.startswith(when):
+                writer.write(f"* 1 FETCH {item}\r\n".encode())
+                return True
+            return await super()._answer(command, writer)
+
+    async with edge(Garbled({1: ONE}), clear) as running:
+        client = await running.connect()
+        client.send(b"USER joe\r\nPASS right\r\nRETR 1\r\nQUIT\r\n")
+        got = await client.rest()
+        assert b"-ERR" in got and b"octets\r\n" not in got
+        assert not running.notes.named("session failed")
+
+
 async def test_log_ins_that_come_to_nothing() -> None:
     imap = FakeImap({})
     async with edge(imap, lambda parts: clear(parts, attempts=2), sessions=1) as running:

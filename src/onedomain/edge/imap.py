@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from onedomain.backend.base import ClientInfo, Session
 from onedomain.edge.home import Homes
@@ -64,30 +65,48 @@ class ImapEdge:
         await _ImapSession(stream, self.parts, self.rules).run()
 
 
+class _Entered(NamedTuple):
+    """What is left of a log-in phase; the rest of it needn't be kept for the hours of a relay.
+
+    `answer` is the tagged OK, `rest` what the client sent behind its log-in, `program` what it calls itself.
+    """
+
+    account: Account
+    session: Session
+    answer: bytes
+    rest: bytes
+    program: str
+
+
 class _ImapSession:
+    __slots__ = ("_parts", "_refused", "_rules", "_stream")
+
     def __init__(self, stream: Stream, parts: MailboxParts, rules: ImapRules) -> None:
         self._stream = stream
         self._parts = parts
         self._rules = rules
-        options = FrontOptions(rules.name, parts.tls is not None, rules.plaintext_login)
-        self._front = Front(options, secure=stream.tls is not None)
         self._refused = 0
 
     async def run(self) -> None:
-        stream, front = self._stream, self._front
-        stream.deadline = asyncio.get_running_loop().time() + self._rules.log_in
         with ExitStack() as held:
-            try:
-                entered = await self._until_logged_in(held)
-            except TimeoutError:
-                front.end("", "Too long without a log-in.")
-                stream.write_nowait(front.take_output())
-                return
+            entered = await self._log_in_phase(held)
             if entered is not None:
-                await self._relay(*entered)
+                await self._relay(entered)
 
-    async def _until_logged_in(self, held: ExitStack) -> tuple[Account, Session] | None:
-        stream, front = self._stream, self._front
+    async def _log_in_phase(self, held: ExitStack) -> _Entered | None:
+        stream, rules = self._stream, self._rules
+        options = FrontOptions(rules.name, self._parts.tls is not None, rules.plaintext_login)
+        front = Front(options, secure=stream.tls is not None)
+        stream.deadline = asyncio.get_running_loop().time() + rules.log_in
+        try:
+            return await self._until_logged_in(front, held)
+        except TimeoutError:
+            front.end("", "Too long without a log-in.")
+            stream.write_nowait(front.take_output())
+            return None
+
+    async def _until_logged_in(self, front: Front, held: ExitStack) -> _Entered | None:
+        stream = self._stream
         front.greet()
         while True:
             event = front.next_event()
@@ -101,7 +120,7 @@ class _ImapSession:
                         return None
                     front.receive(data)
                 case LogIn():
-                    entered = await self._log_in(event, held)
+                    entered = await self._log_in(front, event, held)
                     if entered is not None:
                         return entered
                     if self._refused >= self._rules.attempts:
@@ -109,14 +128,12 @@ class _ImapSession:
                         stream.write_nowait(front.take_output())
                         return None
                 case StartTls():
-                    if self._parts.tls is None:
-                        return None
-                    await stream.start_tls(self._parts.tls, server_side=True)
+                    await start_tls(stream, self._parts.tls)
                     front.tls_started()
                 case Close():
                     return None
 
-    async def _log_in(self, event: LogIn, held: ExitStack) -> tuple[Account, Session] | None:
+    async def _log_in(self, front: Front, event: LogIn, held: ExitStack) -> _Entered | None:
         parts = self._parts
         client = client_info(self._stream, parts.nonce)
 
@@ -128,19 +145,21 @@ class _ImapSession:
             return session
 
         try:
-            return await parts.log_ins.log_in(event.credentials, client.address, "imap", enter)
+            account, session = await parts.log_ins.log_in(event.credentials, client.address, "imap", enter)
         except TooMany as error:
-            self._front.refuse("LIMIT", error.failure.text)
+            front.refuse("LIMIT", error.failure.text)
         except Failed as error:
-            self._front.refuse(_code(error.failure), error.failure.text)
+            front.refuse(_code(error.failure), error.failure.text)
             self._refused += error.failure.kind is Kind.REFUSE
+        else:
+            front.accept(through_relay(session.capabilities), session.text or "Logged in.")
+            program = front.client_id.get("name", "")
+            return _Entered(account, session, front.take_output(), front.take_rest(), program)
         return None
 
-    async def _relay(self, account: Account, session: Session) -> None:
-        parts, front, client = self._parts, self._front, self._stream
-        scanner = Scanner()
-        # What the client sent behind its log-in is for the home.
-        client.unread(front.take_rest())
+    async def _relay(self, entered: _Entered) -> None:
+        parts, client, scanner = self._parts, self._stream, Scanner()
+        account, session, answer, rest, program = entered
 
         def upstream(data: bytes) -> bytes | None:
             for touch in scanner.scan(data):
@@ -163,8 +182,8 @@ class _ImapSession:
             relay.cut(f"* BYE [UNAVAILABLE] {reason}\r\n".encode("ascii", "replace"), reason)
 
         with parts.relays.joined(account, cut):
-            front.accept(through_relay(session.capabilities), session.text or "Logged in.")
-            client.write_nowait(front.take_output())
+            client.unread(rest)
+            client.write_nowait(answer)
             result = await relay.run()
         parts.trace.note(
             "logout",
@@ -176,8 +195,19 @@ class _ImapSession:
             downstream=result.downstream,
             ended=result.ended.value,
             reason=result.reason,
-            program=front.client_id.get("name", ""),
+            program=program,
         )
+
+
+async def start_tls(stream: Stream, context: ssl.SSLContext | None) -> None:
+    """As asked by the client. Raises ConnectionError also for a handshake that takes too long: after it nothing can be
+    said any more."""
+    if context is None:
+        raise ConnectionAbortedError("STARTTLS without TLS")
+    try:
+        await stream.start_tls(context, server_side=True)
+    except TimeoutError as error:
+        raise ConnectionAbortedError("the TLS handshake took too long") from error
 
 
 def client_info(stream: Stream, nonce: Nonce) -> ClientInfo:

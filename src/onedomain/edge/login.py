@@ -122,7 +122,9 @@ class LogIns:
             credentials,
             {"account": account.address if account else credentials.login, "client": address, "service": service},
         )
-        await asyncio.sleep(self._wait(attempt))
+        wait = self._wait(attempt)
+        if wait:
+            await asyncio.sleep(wait)
         began = monotonic()
         try:
             admission = await self._admit(account, credentials)

@@ -73,7 +73,7 @@ class Mailbox:
         if exists:  # 1:* in an empty folder is an error to some servers
             async for response in self._ask("UID FETCH", "1:*", ["UID", "RFC822.SIZE", "FLAGS"]):
                 if isinstance(response, Untagged) and response.name == "FETCH":
-                    message = _listed(response.values)
+                    message = _listed(self._items(response))
                     if message is not None:
                         listed[message.uid] = message
         return sorted(listed.values())
@@ -143,10 +143,12 @@ class Mailbox:
                 elif isinstance(event, Big):
                     raise self._broken("two bodies for one message")
                 elif isinstance(event, Untagged) and event.name == "FETCH" and not begun:
-                    items = fetched(event.values)
+                    items = self._items(event)
                     if name in items:
                         begun = True
                         body = items[name] or b""  # NIL: an empty message
+                        if not isinstance(body, bytes):
+                            raise self._broken(f"a body that is none for UID {uid}")
                         yield len(body)
                         yield body
         if not begun:
@@ -178,6 +180,12 @@ class Mailbox:
         except (OSError, ResponseError) as error:
             raise self._broken(f"{name}: {error or type(error).__name__}") from error
 
+    def _items(self, response: Untagged) -> dict[str, Any]:
+        try:
+            return fetched(response.values)
+        except ResponseError as error:
+            raise self._broken(str(error)) from error
+
     def _broken(self, reason: str) -> Failed:
         reason = f"IMAP at {self._server}: {reason}"
         return Failed(again(451, "4.4.2", "Your mail server does not answer properly, please try again later.", reason))
@@ -201,14 +209,13 @@ def uid_sets(uids: Iterable[int]) -> list[str]:
     return sets
 
 
-def _listed(values: list[Any]) -> Listed | None:
+def _listed(items: dict[str, Any]) -> Listed | None:
     """None for a FETCH that the server sent of its own accord, about flags alone."""
-    items = fetched(values)
-    uid, size = items.get("UID"), items.get("RFC822.SIZE")
+    uid, size, flags = items.get("UID"), items.get("RFC822.SIZE"), items.get("FLAGS")
     if not isinstance(uid, int) or not isinstance(size, int):
         return None
-    flags = {str(flag).lower() for flag in items.get("FLAGS") or ()}
-    return Listed(uid, size, "\\seen" in flags, "\\deleted" in flags)
+    names = {str(flag).lower() for flag in flags} if isinstance(flags, list) else set()
+    return Listed(uid, size, "\\seen" in names, "\\deleted" in names)
 
 
 def _int(value: Any) -> int:

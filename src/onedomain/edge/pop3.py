@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from onedomain.backend.base import Session
 from onedomain.edge.home import unavailable
-from onedomain.edge.imap import MailboxParts, client_info
+from onedomain.edge.imap import MailboxParts, client_info, start_tls
 from onedomain.edge.login import Admission
 from onedomain.edge.mailbox import Listed, Mailbox, NoMessage
 from onedomain.edge.relays import TooMany
@@ -115,9 +115,7 @@ class _Pop3Session:
                         await self._send()
                         return False
                 case StartTls():
-                    if self._parts.tls is None:
-                        return False
-                    await self._stream.start_tls(self._parts.tls, server_side=True)
+                    await start_tls(self._stream, self._parts.tls)
                     pop3.tls_started()
                 case Retrieve():
                     await self._retrieve(event)

@@ -82,6 +82,11 @@ def announced(line: bytes) -> Literal | None:
 class Fragmentizer:
     """Bytes in, events out. Drain `next_event()` after each `receive()`, or what it holds grows."""
 
+    __slots__ = (
+        "_at", "_data", "_in_literal", "_limits", "_literal_left", "_searched",
+        "_skipping", "_tail", "_undecided", "_used",
+    )
+
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._data = b""

@@ -64,6 +64,11 @@ _HEARD_KEPT = 2048
 class Scanner:
     """`scan` is given every byte of the client; `server_said` the server's while `waiting`."""
 
+    __slots__ = (
+        "_command", "_heard", "_idle", "_kept", "_lines", "_literal",
+        "_read_only", "folder", "lost",
+    )
+
     def __init__(self) -> None:
         self.folder = ""
         self.lost = False
@@ -72,7 +77,6 @@ class Scanner:
         self._command: list[bytes] = []   # a command with literals so far, these as quoted strings
         self._kept = 0
         self._literal: list[bytes] | None = None  # None: not kept
-        self._literal_kept = 0
         self._heard = b""
         self._idle = True                 # between commands, nothing unread
 
