@@ -86,6 +86,13 @@ def fork(loop: Callable[..., Any], main: Callable[[], Coroutine[Any, Any, None]]
     return pid
 
 
+def spent() -> bytes:
+    """CPU seconds and resident bytes of this process, as a line."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    memory = int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return f"{usage.ru_utime + usage.ru_stime} {memory}\n".encode()
+
+
 async def listen(sockets: list[tuple[socket.socket, ssl.SSLContext | None]], handler: Any, orders: int) -> None:
     for sock, context in sockets:
         Listener(sock, handler, trace=Silent(), tls=context).start()
@@ -97,9 +104,7 @@ async def listen(sockets: list[tuple[socket.socket, ssl.SSLContext | None]], han
             return
         asked.clear()
         gc.collect()
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        memory = int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        os.write(orders, f"{usage.ru_utime + usage.ru_stime} {memory}\n".encode())
+        os.write(orders, spent())
 
 
 class Measured:

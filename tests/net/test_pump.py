@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -123,9 +124,9 @@ async def test_bulk_both_ways_at_once(three: Three) -> None:
 
 
 async def test_a_slow_reader_costs_no_memory(three: Three) -> None:
-    """100 MB through the relay; the slow reader stops now and then. What the relay keeps is bounded all the time."""
+    """40 MB through the relay; the slow reader stops now and then. What the relay keeps is bounded all the time."""
     three.start()
-    size, chunk = 100_000_000, bytes(1_000_000)
+    size, chunk = 40_000_000, bytes(1_000_000)
 
     async def produce() -> None:
         for _ in range(size // len(chunk)):
@@ -151,6 +152,10 @@ async def test_a_stuck_reader_stops_the_writer(make: Make) -> None:
         await asyncio.sleep(0.05)
     assert 0 < taken < 5_000_000
     assert not writing.done()
+    before = os.times()
+    await asyncio.sleep(0.3)
+    after = os.times()
+    assert after.user + after.system - before.user - before.system < 0.1, "waiting must not keep the processor busy"
     writing.cancel()
 
 
@@ -236,10 +241,10 @@ async def test_idle(three: Three) -> None:
 
 
 async def test_words_put_the_idle_limit_off(three: Three) -> None:
-    task = three.start(idle=0.3)
+    task = three.start(idle=0.15)
     for _ in range(10):
         await three.client.write(b"a NOOP\r\n")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.03)
     assert not task.done()
     assert (await task).ended is End.IDLE
 

@@ -180,6 +180,27 @@ async def test_a_writer_has_a_deadline_too(two: Pair) -> None:
         await near.write(b"z" * 50_000_000)
 
 
+async def test_a_cancelled_goodbye_closes(two: Pair) -> None:
+    near, _ = two
+    while not near.pending:
+        near.write_nowait(b"y" * 50_000)
+    closing = asyncio.create_task(near.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert near.closed
+
+
+async def test_a_goodbye_to_one_who_does_not_read_is_bounded(two: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onedomain.net.stream.CLOSE_SECONDS", 0.1)
+    near, _ = two
+    while not near.pending:
+        near.write_nowait(b"y" * 50_000)
+    await near.aclose()
+    assert near.closed
+
+
 async def test_close_wakes_reader_and_writer(two: Pair) -> None:
     near, _ = two
     reading = asyncio.create_task(near.read())

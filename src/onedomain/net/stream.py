@@ -177,8 +177,13 @@ class Stream:
             self._poller.watch(self)
             self.ask(reading=False)
             self.deadline = self._poller.loop.time() + CLOSE_SECONDS
-            with suppress(OSError):
+            try:
                 await self._drained()
+            except (ConnectionError, TimeoutError):
+                self.close()
+            except asyncio.CancelledError:
+                self.close()
+                raise
         if self.closed:
             return
         if self._error is None:
