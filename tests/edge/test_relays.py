@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -38,10 +37,15 @@ def table() -> SharedTable:
 def test_what_a_change_ends(now: Account | None, stays: bool) -> None:
     relays = Relays(table())
     ended: list[str] = []
-    with relays.joined(JOE, ended.append), relays.joined(JOE, ended.append), relays.joined(ANN, ended.append):
-        assert relays.account_changed("joe@example.com", now) == (0 if stays else 2)
-        assert len(ended) == (0 if stays else 2)
+    seats = [relays.take(account) for account in (JOE, JOE, ANN)]
+    for seat in seats:
+        seat.cut = ended.append
+    assert relays.account_changed("joe@example.com", now) == (0 if stays else 2)
+    assert len(ended) == (0 if stays else 2)
     assert may_stay(JOE, now) == stays
+    assert len(relays) == 3
+    for seat in seats:
+        relays.release(seat)
     assert len(relays) == 0
 
 
@@ -49,38 +53,41 @@ def test_a_session_of_the_new_home_is_left_alone() -> None:
     relays = Relays(table())
     ended: list[str] = []
     now = replace(JOE, home=Home("s2", epoch=4))
-    with relays.joined(now, ended.append):
-        assert relays.account_changed(now.address, now) == 0
-        assert relays.cut("nobody@example.com", "x") == 0
-        assert relays.cut(now.address, "x") == relays.cut_all("y") == 1
+    relays.take(now).cut = ended.append
+    relays.take(now)  # still on its way to its home: nothing to cut
+    assert relays.account_changed(now.address, now) == 0
+    assert relays.cut("nobody@example.com", "x") == 0
+    assert relays.cut(now.address, "x") == relays.cut_all("y") == 1
     assert ended == ["x", "y"]
 
 
 def test_ending_one_may_end_others_of_its_own_accord() -> None:
     relays = Relays(table())
     ended: list[str] = []
-    with ExitStack() as stack:
+    seats = [relays.take(JOE) for _ in range(3)]
 
-        def cut(reason: str) -> None:
-            ended.append(reason)
-            stack.close()
+    def cut(reason: str) -> None:
+        ended.append(reason)
+        for seat in seats:
+            relays.release(seat)
 
-        for _ in range(3):
-            stack.enter_context(relays.joined(JOE, cut))
-        relays.cut_all("x")
+    for seat in seats:
+        seat.cut = cut
+    assert relays.cut_all("x") == 3
     assert len(ended) == 3
 
 
 def test_places() -> None:
     counts = table()
     relays = Relays(counts, limit=2)
-    with relays.held(JOE), relays.held(JOE), relays.held(ANN):
-        with pytest.raises(TooMany), relays.held(JOE):
-            pass
-    with relays.held(JOE), relays.held(JOE):
-        pass
+    seats = [relays.take(JOE), relays.take(JOE), relays.take(ANN)]
+    with pytest.raises(TooMany):
+        relays.take(JOE)
+    for _ in range(2):
+        for seat in seats:
+            relays.release(seat)
     assert counts.total("sessions of joe@example.com") == 0
+    relays.take(JOE)
     unlimited = Relays(counts)
-    with ExitStack() as stack:
-        for _ in range(100):
-            stack.enter_context(unlimited.held(JOE))
+    for _ in range(100):
+        unlimited.take(JOE)

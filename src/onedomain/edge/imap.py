@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from onedomain.backend.base import ClientInfo, Session
 from onedomain.edge.home import Homes
 from onedomain.edge.login import Admission, LogIns
-from onedomain.edge.relays import Relays, TooMany
-from onedomain.model.account import Account
+from onedomain.edge.relays import Relays, Seat, TooMany
 from onedomain.model.failure import Failed, Failure, Kind
 from onedomain.model.ports import Changes, Nonce, Trace
 from onedomain.net.pump import Relay
@@ -71,7 +69,7 @@ class _Entered(NamedTuple):
     `answer` is the tagged OK, `rest` what the client sent behind its log-in, `program` what it calls itself.
     """
 
-    account: Account
+    seat: Seat
     session: Session
     answer: bytes
     rest: bytes
@@ -88,24 +86,26 @@ class _ImapSession:
         self._refused = 0
 
     async def run(self) -> None:
-        with ExitStack() as held:
-            entered = await self._log_in_phase(held)
-            if entered is not None:
+        entered = await self._log_in_phase()
+        if entered is not None:
+            try:
                 await self._relay(entered)
+            finally:
+                self._parts.relays.release(entered.seat)
 
-    async def _log_in_phase(self, held: ExitStack) -> _Entered | None:
+    async def _log_in_phase(self) -> _Entered | None:
         stream, rules = self._stream, self._rules
         options = FrontOptions(rules.name, self._parts.tls is not None, rules.plaintext_login)
         front = Front(options, secure=stream.tls is not None)
         stream.deadline = asyncio.get_running_loop().time() + rules.log_in
         try:
-            return await self._until_logged_in(front, held)
+            return await self._until_logged_in(front)
         except TimeoutError:
             front.end("", "Too long without a log-in.")
             stream.write_nowait(front.take_output())
             return None
 
-    async def _until_logged_in(self, front: Front, held: ExitStack) -> _Entered | None:
+    async def _until_logged_in(self, front: Front) -> _Entered | None:
         stream = self._stream
         front.greet()
         while True:
@@ -120,7 +120,7 @@ class _ImapSession:
                         return None
                     front.receive(data)
                 case LogIn():
-                    entered = await self._log_in(front, event, held)
+                    entered = await self._log_in(front, event)
                     if entered is not None:
                         return entered
                     if self._refused >= self._rules.attempts:
@@ -133,19 +133,15 @@ class _ImapSession:
                 case Close():
                     return None
 
-    async def _log_in(self, front: Front, event: LogIn, held: ExitStack) -> _Entered | None:
+    async def _log_in(self, front: Front, event: LogIn) -> _Entered | None:
         parts = self._parts
         client = client_info(self._stream, parts.nonce)
 
-        async def enter(admission: Admission) -> Session:
-            with ExitStack() as place:
-                place.enter_context(parts.relays.held(admission.account))
-                session = await parts.homes.enter(admission, client)
-                held.push(place.pop_all())
-            return session
+        async def enter(admission: Admission) -> tuple[Seat, Session]:
+            return await take_seat(parts, admission, client)
 
         try:
-            account, session = await parts.log_ins.log_in(event.credentials, client.address, "imap", enter)
+            _, (seat, session) = await parts.log_ins.log_in(event.credentials, client.address, "imap", enter)
         except TooMany as error:
             front.refuse("LIMIT", error.failure.text)
         except Failed as error:
@@ -154,12 +150,13 @@ class _ImapSession:
         else:
             front.accept(through_relay(session.capabilities), session.text or "Logged in.")
             program = front.client_id.get("name", "")
-            return _Entered(account, session, front.take_output(), front.take_rest(), program)
+            return _Entered(seat, session, front.take_output(), front.take_rest(), program)
         return None
 
     async def _relay(self, entered: _Entered) -> None:
         parts, client, scanner = self._parts, self._stream, Scanner()
-        account, session, answer, rest, program = entered
+        seat, session, answer, rest, program = entered
+        account = seat.account
 
         def upstream(data: bytes) -> bytes | None:
             for touch in scanner.scan(data):
@@ -181,10 +178,10 @@ class _ImapSession:
         def cut(reason: str) -> None:
             relay.cut(f"* BYE [UNAVAILABLE] {reason}\r\n".encode("ascii", "replace"), reason)
 
-        with parts.relays.joined(account, cut):
-            client.unread(rest)
-            client.write_nowait(answer)
-            result = await relay.run()
+        seat.cut = cut
+        client.unread(rest)
+        client.write_nowait(answer)
+        result = await relay.run()
         parts.trace.note(
             "logout",
             account=account.address,
@@ -197,6 +194,16 @@ class _ImapSession:
             reason=result.reason,
             program=program,
         )
+
+
+async def take_seat(parts: MailboxParts, admission: Admission, client: ClientInfo) -> tuple[Seat, Session]:
+    """A place among the account's sessions and a session at its home: both, or Failed."""
+    seat = parts.relays.take(admission.account)
+    try:
+        return seat, await parts.homes.enter(admission, client)
+    except BaseException:
+        parts.relays.release(seat)
+        raise
 
 
 async def start_tls(stream: Stream, context: ssl.SSLContext | None) -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from onedomain.backend.base import Session
 from onedomain.edge.home import unavailable
-from onedomain.edge.imap import MailboxParts, client_info, start_tls
+from onedomain.edge.imap import MailboxParts, client_info, start_tls, take_seat
 from onedomain.edge.login import Admission
 from onedomain.edge.mailbox import Listed, Mailbox, NoMessage
-from onedomain.edge.relays import TooMany
+from onedomain.edge.relays import Seat, TooMany, may_stay
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, Failure, Kind
 from onedomain.net.stream import Stream
@@ -58,11 +58,15 @@ class Pop3Edge:
 
 @dataclass(slots=True)
 class _Opened:
-    """A log-in that succeeded, and the messages by UID as they were then."""
+    """A log-in that succeeded, and the UIDs that were marked as read already."""
 
-    account: Account
+    seat: Seat
     mailbox: Mailbox
-    messages: dict[int, Listed]
+    seen: frozenset[int]
+
+    @property
+    def account(self) -> Account:
+        return self.seat.account
 
 
 class _Pop3Session:
@@ -79,20 +83,20 @@ class _Pop3Session:
 
     async def run(self) -> None:
         quit_said = False
-        with ExitStack() as held:
-            try:
-                quit_said = await self._talk(held)
-            except TimeoutError:
-                # Messages marked as deleted stay: RFC 1939 section 3.
-                if not self._sending_body:
-                    self._pop3.turn_away("SYS/TEMP", "Too long without a command.")
-                    self._stream.write_nowait(self._pop3.take_output())
-            finally:
-                if self._opened is not None:
-                    await self._opened.mailbox.close(politely=quit_said)
-                    self._note_end(self._opened, "quit" if quit_said else "lost")
+        try:
+            quit_said = await self._talk()
+        except TimeoutError:
+            # Messages marked as deleted stay: RFC 1939 section 3.
+            if not self._sending_body:
+                self._pop3.turn_away("SYS/TEMP", "Too long without a command.")
+                self._stream.write_nowait(self._pop3.take_output())
+        finally:
+            if self._opened is not None:
+                self._parts.relays.release(self._opened.seat)
+                await self._opened.mailbox.close(politely=quit_said)
+                self._note_end(self._opened, "quit" if quit_said else "lost")
 
-    async def _talk(self, held: ExitStack) -> bool:
+    async def _talk(self) -> bool:
         """Until the end; True where the client has said QUIT after its log-in."""
         pop3 = self._pop3
         self._stream.deadline = self._clock() + self._rules.log_in
@@ -109,7 +113,7 @@ class _Pop3Session:
                         return False
                     pop3.receive(data)
                 case LogIn():
-                    await self._log_in(event, held)
+                    await self._log_in(event)
                     if self._refused >= self._rules.attempts:
                         pop3.turn_away("AUTH", "Too many failed log-ins.")
                         await self._send()
@@ -135,43 +139,41 @@ class _Pop3Session:
 
     # -- log-in
 
-    async def _log_in(self, event: LogIn, held: ExitStack) -> None:
+    async def _log_in(self, event: LogIn) -> None:
         parts = self._parts
         client = client_info(self._stream, parts.nonce)
 
-        async def enter(admission: Admission) -> tuple[Mailbox, list[Listed], Maildrop]:
-            with ExitStack() as place:
-                place.enter_context(parts.relays.held(admission.account))
-                session = await parts.homes.enter(admission, client)
-                opened = await self._open(session)
-                held.push(place.pop_all())
-            return opened
+        async def enter(admission: Admission) -> tuple[_Opened, Maildrop]:
+            seat, session = await take_seat(parts, admission, client)
+            try:
+                return await self._open(seat, session)
+            except BaseException:
+                parts.relays.release(seat)
+                session.stream.close()
+                raise
 
         try:
-            account, (mailbox, listed, drop) = await parts.log_ins.log_in(
-                event.credentials, client.address, "pop3", enter
-            )
+            _, (self._opened, drop) = await parts.log_ins.log_in(event.credentials, client.address, "pop3", enter)
         except TooMany as error:
             self._pop3.refuse("IN-USE", error.failure.text)
         except Failed as error:
             self._pop3.refuse(_code(error.failure), error.failure.text)
             self._refused += error.failure.kind is Kind.REFUSE
         else:
-            self._opened = _Opened(account, mailbox, {message.uid: message for message in listed})
-            held.enter_context(parts.relays.joined(account, self._cut))
+            self._opened.seat.cut = self._cut
             self._pop3.opened(drop)
 
-    async def _open(self, session: Session) -> tuple[Mailbox, list[Listed], Maildrop]:
+    async def _open(self, seat: Seat, session: Session) -> tuple[_Opened, Maildrop]:
         mailbox = Mailbox(session)
-        try:
-            listed = await mailbox.open(FOLDER)
-            if not mailbox.can_expunge_uids:
-                # What is only marked there was deleted here once: see Mailbox.remove.
-                listed = [message for message in listed if not message.deleted]
-            return mailbox, listed, self._drop(session.server, mailbox.uidvalidity, listed)
-        except BaseException:
-            await mailbox.close(politely=False)
-            raise
+        listed = await mailbox.open(FOLDER)
+        if not mailbox.can_expunge_uids:
+            # What is only marked there was deleted here once: see Mailbox.remove.
+            listed = [message for message in listed if not message.deleted]
+        if not may_stay(seat.account, self._parts.homes.directory.account(seat.account.address)):
+            raise Failed(unavailable(f"the home of {seat.account.address} changed during the log-in"))
+        drop = self._drop(session.server, mailbox.uidvalidity, listed)
+        seen = frozenset(message.uid for message in listed if message.seen)
+        return _Opened(seat, mailbox, seen), drop
 
     def _drop(self, server_name: str, uidvalidity: int, listed: Sequence[Listed]) -> Maildrop:
         server = self._parts.homes.directory.server(server_name)
@@ -231,7 +233,7 @@ class _Pop3Session:
         """Removes what was deleted, marks as read what was read; what to say if that failed."""
         opened = self._logged_in
         deleted = {entry.uid for entry in event.deleted}
-        read = [e.uid for e in event.retrieved if e.uid not in deleted and not opened.messages[e.uid].seen]
+        read = [e.uid for e in event.retrieved if e.uid not in deleted and e.uid not in opened.seen]
         try:
             if deleted:
                 self._parts.changes.changed(opened.account.address, "EXPUNGE", FOLDER)

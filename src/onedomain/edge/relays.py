@@ -5,8 +5,7 @@ Knows accounts, epochs and how to end a session. Does not know protocols: each s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
 
 from onedomain.model.account import Account
@@ -27,12 +26,14 @@ class TooMany(Failed):
     """The account has as many sessions as it may have."""
 
 
-class _Live:
+class Seat:
+    """One session's place. `cut` is None until the log-in at the home is over; up to then Homes looks after changes."""
+
     __slots__ = ("account", "cut")
 
-    def __init__(self, account: Account, cut: Cut) -> None:
+    def __init__(self, account: Account) -> None:
         self.account = account
-        self.cut = cut
+        self.cut: Cut | None = None
 
 
 def may_stay(account: Account, now: Account | None) -> bool:
@@ -52,36 +53,31 @@ class Relays:
     def __init__(self, counts: Counts, *, limit: int = 0) -> None:
         self._counts = counts
         self._limit = limit
-        self._live: dict[str, set[_Live]] = {}
+        self._seats: dict[str, set[Seat]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._live.values()))
+        return sum(map(len, self._seats.values()))
 
-    @contextmanager
-    def held(self, account: Account) -> Iterator[None]:
+    def take(self, account: Account) -> Seat:
         """A place among the account's sessions, from before its log-in at the home. Raises TooMany, of kind AGAIN."""
-        key = f"sessions of {account.address}"
+        key = _key(account)
         if self._limit and self._counts.total(key) >= self._limit:
             reason = f"{account.address} has {self._limit} sessions already"
             raise TooMany(again(454, "4.7.0", "Too many sessions of this account.", reason))
         self._counts.add(key, 1)
-        try:
-            yield
-        finally:
-            self._counts.add(key, -1)
+        seat = Seat(account)
+        self._seats.setdefault(account.address, set()).add(seat)
+        return seat
 
-    @contextmanager
-    def joined(self, account: Account, cut: Cut) -> Iterator[None]:
-        """The session is live while this lasts."""
-        live = _Live(account, cut)
-        self._live.setdefault(account.address, set()).add(live)
-        try:
-            yield
-        finally:
-            others = self._live[account.address]
-            others.discard(live)
-            if not others:
-                del self._live[account.address]
+    def release(self, seat: Seat) -> None:
+        """The session is over. May be called twice."""
+        others = self._seats.get(seat.account.address, set())
+        if seat not in others:
+            return
+        self._counts.add(_key(seat.account), -1)
+        others.discard(seat)
+        if not others:
+            del self._seats[seat.account.address]
 
     def account_changed(self, address: str, now: Account | None) -> int:
         """The directory says so: ends the sessions that may not stay; how many those were."""
@@ -90,16 +86,21 @@ class Relays:
             if now is not None and now.enabled
             else "This account may not log in any more."
         )
-        return self._cut([live for live in self._live.get(address, ()) if not may_stay(live.account, now)], reason)
+        return self._cut([seat for seat in self._seats.get(address, ()) if not may_stay(seat.account, now)], reason)
 
     def cut(self, address: str, reason: str) -> int:
         """How many sessions that ended."""
-        return self._cut(list(self._live.get(address, ())), reason)
+        return self._cut(list(self._seats.get(address, ())), reason)
 
     def cut_all(self, reason: str) -> int:
-        return self._cut([live for lives in self._live.values() for live in lives], reason)
+        return self._cut([seat for seats in self._seats.values() for seat in seats], reason)
 
-    def _cut(self, lives: list[_Live], reason: str) -> int:
-        for live in lives:
-            live.cut(reason)
-        return len(lives)
+    def _cut(self, seats: list[Seat], reason: str) -> int:
+        cuts = [seat.cut for seat in seats if seat.cut is not None]
+        for cut in cuts:
+            cut(reason)
+        return len(cuts)
+
+
+def _key(account: Account) -> str:
+    return f"sessions of {account.address}"
