@@ -27,6 +27,7 @@ TEXTS: Table = {
         "Validate the file, dial every server, log in, and say what to do.",
         "設定を検証し、全サーバーに接続・ログインし、対処を示します。",
     ),
+    "check_file_help": ("Only the file, nothing is dialled.", "ファイルだけを検証し、接続はしません。"),
     "checked": ("{errors} error(s), {warnings} warning(s)", "エラー {errors} 件、警告 {warnings} 件"),
     "server_help": ("The mail servers behind the edges.", "エッジの後ろのメールサーバー。"),
     "server_list_help": ("List servers with their verdicts.", "サーバーと判定の一覧。"),
