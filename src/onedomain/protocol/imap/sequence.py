@@ -43,7 +43,12 @@ class SequenceSet:
         return positions
 
     def positions(self, count: int) -> list[int]:
-        """Ascending positions, from 0, of the sequence numbers. Raises BadSet for numbers above `count`."""
+        """Ascending positions, from 0, of the sequence numbers. Raises BadSet for numbers above `count`.
+
+        `1:*` of an empty mailbox selects nothing, and is no error: clients say it without looking.
+        """
+        if not count and all(0 in pair for pair in self.ranges):
+            return []
         resolved = self.resolve(count)
         if resolved and (resolved[-1][1] > count or resolved[0][0] < 1):
             raise BadSet("Message number out of range")

@@ -8,7 +8,6 @@ U+FFFD.
 from __future__ import annotations
 
 import binascii
-import codecs
 import html
 import re
 import unicodedata
@@ -42,11 +41,9 @@ def decode(data: bytes, charset: str) -> str:
     if name in ("", "us-ascii", "ascii", "unknown-8bit"):
         return guess(data)
     try:
-        # Python also has codecs that are no charsets (zip, rot13): those refuse bytes or give no text
-        text = codecs.lookup(name).decode(data, "replace")[0]
-    except (LookupError, ValueError, TypeError, binascii.Error, OSError, EOFError):
+        return data.decode(name, "replace")
+    except (LookupError, ValueError):  # unknown, no charset at all (zlib, hex), or one that can't replace (idna)
         return guess(data)
-    return text if isinstance(text, str) else guess(data)
 
 
 def guess(data: bytes) -> str:
