@@ -115,6 +115,7 @@ class Cluster:
         **edge_options: Any,
     ) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         self.homes = {home.name: home for home in homes}
         self.accounts = {f"{name}-{n}@example.com": name for name in self.homes for n in range(people)}
         self.prepared = prepared
@@ -152,7 +153,7 @@ class Cluster:
         for home in self.homes.values():
             home.lab.start()
             if self.prepared:
-                home.lab.prepare(*self.of(home.name))
+                home.lab.prepare(*(one for one in self.of(home.name) if home.lab.users is None or one in home.lab.users))
         add_accounts(self.edge, self.accounts.items())
         for edge in self.edges:
             edge.start()
@@ -163,12 +164,14 @@ class Cluster:
 
     # -- mail
 
-    async def send(self, *, edge: Edge | None = None, protocol: str = "smtp", **plan: Any) -> Outcome:
+    async def send(
+        self, *, edge: Edge | None = None, protocol: str = "smtp", ledger: Path | None = None, **plan: Any
+    ) -> Outcome:
         """A load (onedomain.ledger.load.Plan) into the ledger; to everybody at every edge unless told otherwise."""
         plan.setdefault("recipients", self.people)
         plan.setdefault("targets", [(one.host, one.port[protocol]) for one in ([edge] if edge else self.edges)])
         plan.setdefault("max_size", 64 << 10)
-        return await run(Plan(**plan), self.ledger)
+        return await run(Plan(**plan), ledger or self.ledger)
 
     def await_quiet(self, patience: float = 60) -> None:
         """Until no edge has anything waiting."""
@@ -183,10 +186,10 @@ class Cluster:
         wanted = self.people if accounts is None else accounts
         return verify(self.ledger, [self.homes[self.accounts[account]].mailbox(account) for account in wanted])
 
-    def assert_exact(self) -> Report:
+    def assert_exact(self, accounts: Iterable[str] | None = None) -> Report:
         """Once things are quiet: every acknowledged message there once, as it was sent."""
         self.await_quiet()
-        report = self.verify()
+        report = self.verify(accounts)
         assert report.ok, report.table()
         return report
 

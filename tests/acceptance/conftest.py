@@ -1,4 +1,4 @@
-"""Clusters for the tests: one for all of those that leave it as it was, and one to order for those that break things."""
+"""Clusters for the tests: one for all that leave it as it was, and one to order for those that break things."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Postfix, as the world outside, sends to one domain on Dovecot, Cyrus and a node: everything arrives, once, as sent."""
+"""A Postfix, as the world outside, sends to one domain on Dovecot, Cyrus and a node: all arrives, once, as sent."""
 
 from __future__ import annotations
 

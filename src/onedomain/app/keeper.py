@@ -53,6 +53,7 @@ class Keeper:
         self.trace = Recorder(config.state / "log", "keeper", edge=config.name, clock=self._clock)
         self._counters = Counters()
         self._numbers: Dump = []
+        self._serving: dict[asyncio.Task[None], Link] = {}
         self._book = Book(config.domains, config.units, config.servers)
         self._board = Board(config.servers, self._clock, Patience())
         self._backends = Backends(Tools(ClientContexts(), self._board, nonce, config.name))
@@ -85,9 +86,11 @@ class Keeper:
         tasks = [asyncio.create_task(part) for part in parts]
         await ended.wait()
         control.close()
+        for link in self._serving.values():
+            link.close()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._serving, return_exceptions=True)
         await self._backends.close()
         self.trace.close()
 
@@ -138,9 +141,13 @@ class Keeper:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handlers = {**self._desk.operator(), "hello": self._hello, "report": self._crew.report}
         link = Link(reader, writer, handlers)
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving[serving] = link
         try:
             await link.serve()
         finally:
+            del self._serving[serving]
             self._crew.left(link)
 
     async def _hello(self, link: Link, slot: int, pid: int) -> None:

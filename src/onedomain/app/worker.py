@@ -62,6 +62,7 @@ class Worker:
         self._inherited = inherited
         self._slot = slot
         self._clock, self._nonce = RealClock(), RealNonce()
+        self._points = crash_points(os.environ)
         self.trace = Recorder(config.state / "log", f"worker-{slot}", edge=config.name, clock=self._clock)
         self._counters = Counters()
         self._book = Book(config.domains, config.units, config.servers)
@@ -101,7 +102,7 @@ class Worker:
                 return await Spool.open(
                     str(self._spool_of(self._slot)), disk=RealDisk(), clock=self._clock, nonce=self._nonce,
                     trace=self.trace, limits=SpoolLimits(room=limits.spool_free),
-                    crash_points=crash_points(os.environ))
+                    crash_points=self._points)
             except BlockingIOError:
                 # The process that had this slot is still ending.
                 if time.monotonic() > until:
@@ -122,10 +123,9 @@ class Worker:
         self._backends = Backends(Tools(contexts, mirror, nonce, config.name))
         self._backends.configure(self._book.servers())
         self._smarthost = outside(config, contexts, mirror, nonce)
-        points = crash_points(os.environ)
         self._dispatcher = Dispatcher(
             spool, self._book, mirror.facing("delivery"), self._backend, edge=config.name, clock=clock, nonce=nonce,
-            trace=trace, patience=patience(config), count=self._counters, crash_points=points)
+            trace=trace, patience=patience(config), count=self._counters, crash_points=self._points)
         self._operator = Operator(self._dispatcher, clock=clock, trace=trace)
         mirror.on_change.append(self._verdict_changed)
         self._relays = Relays(self._inherited.connections)
@@ -137,7 +137,7 @@ class Worker:
         homes = Homes(self._book, mirror.facing("imap"), self._backends)
         self._conversations = Conversations(
             SmtpParts(self._book, mirror.facing("delivery"), spool, self._dispatcher, clock, trace, self._counters,
-                      tls, SubmissionLogIn(log_ins, self._backends)),
+                      tls, SubmissionLogIn(log_ins, self._backends), self._points),
             MailboxParts(log_ins, homes, self._relays, trace, NoChanges(), nonce, tls),
             trace, inherited.connections, tls)
 
