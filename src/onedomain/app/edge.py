@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onedomain.app import keeper, worker
 from onedomain.app.inherited import inherit
+from onedomain.app.privileges import drop
 from onedomain.app.real import RealClock
 from onedomain.app.supervisor import Child, Supervisor
 from onedomain.config import Config, ConfigErrors, load
@@ -18,7 +19,8 @@ def run(config: Config) -> int:
     """Until SIGTERM or SIGINT; the exit status. Raises Failed, CertificateError, OSError before anything starts."""
     prepare(config.state)
     inherited = inherit(config)
-    trace = Recorder(config.state / "log", "supervisor", edge=config.name, clock=RealClock())
+    drop(config.file.edge.user, config.file.edge.group, config.state)
+    trace = Recorder(config.state / "log", "supervisor", edge=config.name, clock=RealClock(), keep=config.log.keep)
     children = [Child(f"worker-{slot}", partial(worker.main, config.path, inherited, slot))
                 for slot in range(inherited.workers)]
     # The keeper comes last: its beat has the index behind the workers'.

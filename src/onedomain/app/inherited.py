@@ -64,7 +64,7 @@ def inherit(config: Config) -> Inherited:
 def server_contexts(config: Config) -> ServerContexts | None:
     files = [CertificateFiles(str(table.certificate), str(table.key), tuple(table.names))
              for table in config.tls.certificate]
-    return ServerContexts(files) if files else None
+    return ServerContexts(files, tls13=config.tls.minimum == "1.3") if files else None
 
 
 def open_listener(listener: ListenerValues, *, shared: bool = True) -> list[socket.socket]:

@@ -50,12 +50,13 @@ class Keeper:
         self._inherited = inherited
         self._clock = RealClock()
         nonce = RealNonce()
-        self.trace = Recorder(config.state / "log", "keeper", edge=config.name, clock=self._clock)
+        self.trace = Recorder(config.state / "log", "keeper", edge=config.name, clock=self._clock,
+                              keep=config.log.keep)
         self._counters = Counters()
         self._numbers: Dump = []
         self._serving: dict[asyncio.Task[None], Link] = {}
         self._book = Book(config.domains, config.units, config.servers)
-        self._board = Board(config.servers, self._clock, Patience())
+        self._board = Board(config.servers, self._clock, Patience(silence=config.health.patience))
         self._backends = Backends(Tools(ClientContexts(), self._board, nonce, config.name))
         self._prober = Prober(self._board, self._backends, nonce.random, rhythm(config))
         self._crew = Crew(self._book, self._board, self.trace)

@@ -63,7 +63,8 @@ class Worker:
         self._slot = slot
         self._clock, self._nonce = RealClock(), RealNonce()
         self._points = crash_points(os.environ)
-        self.trace = Recorder(config.state / "log", f"worker-{slot}", edge=config.name, clock=self._clock)
+        self.trace = Recorder(config.state / "log", f"worker-{slot}", edge=config.name, clock=self._clock,
+                              keep=config.log.keep)
         self._counters = Counters()
         self._book = Book(config.domains, config.units, config.servers)
         self._book_whole = asyncio.Event()
@@ -101,7 +102,8 @@ class Worker:
             try:
                 return await Spool.open(
                     str(self._spool_of(self._slot)), disk=RealDisk(), clock=self._clock, nonce=self._nonce,
-                    trace=self.trace, limits=SpoolLimits(room=limits.spool_free),
+                    trace=self.trace, limits=SpoolLimits(
+                        room=limits.spool_free, size=limits.spool_size // self._inherited.workers),
                     crash_points=self._points)
             except BlockingIOError:
                 # The process that had this slot is still ending.

@@ -204,7 +204,7 @@ class RetryTable(Table):
 
 class HealthTable(Table):
     interval: Duration = Field(1.0, ge=0.1, le=3600)
-    patience: Duration = Field(3.0, ge=0.1, le=60)
+    patience: Duration = Field(2.5, ge=0.1, le=60)
     message_interval: Duration = Field(300.0, ge=1, le=86_400)
 
 
@@ -214,8 +214,6 @@ class MetricsTable(Table):
 
 
 class LogTable(Table):
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    file: FilePath | None = None  # default: standard output
     keep: Duration = Field(30 * 86_400.0, ge=3600)  # how long `onedomain trace` can look back
 
 

@@ -153,7 +153,7 @@ url = "sqlite:////var/lib/onedomain/directory.db"
 
 [health]
 # interval = "1s"
-# patience = "3s"
+# patience = "2.5s"
 # message_interval = "5m"
 
 [metrics]
@@ -161,8 +161,6 @@ url = "sqlite:////var/lib/onedomain/directory.db"
 # port = 9464
 
 [log]
-# level = "info"
-# file = "/var/log/onedomain.json"
 # keep = "30d"
 
 [resolver]

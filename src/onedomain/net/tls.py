@@ -36,14 +36,17 @@ class CertificateFiles:
 class ServerContexts:
     """The server side. `context` is what listeners and STARTTLS use; SNI picks among the others.
 
-    The first certificate answers for names nobody has, and for clients that send none.
+    The first certificate answers for names nobody has, and for clients that send none. `tls13`: nothing older.
     """
 
-    def __init__(self, files: Sequence[CertificateFiles]) -> None:
+    def __init__(self, files: Sequence[CertificateFiles], *, tls13: bool = False) -> None:
         if not files:
             raise CertificateError("TLS needs a certificate")
         self._files = tuple(files)
         self._contexts = tuple(_server_context() for _ in self._files)
+        if tls13:
+            for context in self._contexts:
+                context.minimum_version = ssl.TLSVersion.TLSv1_3
         self._names: dict[str, ssl.SSLContext] = {}
         self.context = self._contexts[0]
         self.context.sni_callback = self._choose

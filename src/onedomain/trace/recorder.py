@@ -20,7 +20,8 @@ from typing import Any
 from onedomain.model.ports import Clock
 
 ROTATE_BYTES = 64 << 20
-KEEP_FILES = 16
+KEEP_FILES = 1000
+KEEP_SECONDS = 30 * 86400.0
 MAX_PENDING = 4 << 20  # a log that can't be written must not eat the memory
 MAX_FIELD = 2000       # characters; a peer chooses some of them
 
@@ -28,14 +29,19 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=st
 
 
 class Recorder:
-    """Implements model.ports.Trace. One per process; `name` is e.g. "worker-0", the file `<name>.jsonl`."""
+    """Implements model.ports.Trace. One per process; `name` is e.g. "worker-0", the file `<name>.jsonl`.
 
-    def __init__(self, directory: Path, name: str, *, edge: str, clock: Clock, rotate: int = ROTATE_BYTES) -> None:
+    `rotate` in bytes; what is older than `keep` seconds goes at a rotation.
+    """
+
+    def __init__(self, directory: Path, name: str, *, edge: str, clock: Clock, rotate: int = ROTATE_BYTES,
+                 keep: float = KEEP_SECONDS) -> None:
         self.path = directory / f"{name}.jsonl"
         self._name = name
         self._edge = edge
         self._clock = clock
         self._rotate = rotate
+        self._keep = keep
         self._pending: list[str] = []
         self._pending_size = 0
         self._dropped = 0
@@ -101,11 +107,13 @@ class Recorder:
 
     def _roll(self) -> None:
         os.close(self._file)
-        stamp = f"{self._clock.time():.3f}"
-        os.rename(self.path, self.path.with_name(f"{self._name}.{stamp}.jsonl"))
+        now = self._clock.time()
+        os.rename(self.path, self.path.with_name(f"{self._name}.{now:.3f}.jsonl"))
         old = sorted(self.path.parent.glob(f"{self._name}.*.jsonl"))
-        for path in old[:-KEEP_FILES]:
-            path.unlink(missing_ok=True)
+        for number, path in enumerate(reversed(old)):
+            if number >= KEEP_FILES or float(path.name.removeprefix(f"{self._name}.").removesuffix(".jsonl")) < (
+                    now - self._keep):
+                path.unlink(missing_ok=True)
         self._file = self._open()
 
     def close(self) -> None:
