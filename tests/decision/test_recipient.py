@@ -210,3 +210,9 @@ def test_every_directory(rows: list[Account | Alias], address: str, allow: bool,
     assert all("other.example" in target for target in outside), "an address of the domain never leaves it"
     assert [found.address for found in answer.accounts] == locals_
     assert all(found.enabled for found in answer.accounts)
+
+
+def test_an_account_reached_with_and_without_a_tag_is_one() -> None:
+    answer = resolve(VIEW, parse_address("all@example.com"))
+    assert isinstance(answer, Accept)
+    assert [found.address for found in answer.accounts] == ["taro@example.com", "boss@example.com", "away@example.com"]
