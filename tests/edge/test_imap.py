@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import imaplib
+import resource
+import socket
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from onedomain.backend.base import ClientInfo, Session
 from onedomain.edge.imap import ImapEdge, ImapRules, MailboxParts
-from onedomain.model.account import Home
+from onedomain.model.account import Account, Home
 from onedomain.model.health import Verdict
+from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateFiles, ServerContexts
 from tests.edge.kit import ANN, JOE, Client, Edge, down, edge
 from tests.lab.tls import Certificate
@@ -232,3 +238,72 @@ async def test_imaplib_over_implicit_tls(contexts: ServerContexts, certificate: 
         status, capabilities = await asyncio.to_thread(session, running.port)
         assert status == "OK"
         assert "STARTTLS" not in capabilities
+
+
+CLIENTS = """
+import socket, sys
+from concurrent.futures import ThreadPoolExecutor
+
+def connect(_):
+    client = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 60)
+    assert client.recv(4096).startswith(b"* OK")
+    client.sendall(b"a LOGIN joe right\\r\\n")
+    assert client.recv(4096).startswith(b"a OK")
+    return client
+
+with ThreadPoolExecutor(16) as pool:
+    clients = list(pool.map(connect, range(int(sys.argv[2]))))
+print("in", flush=True)
+assert {client.recv(4096) for client in clients} == {b"* 1 EXISTS\\r\\n"}
+print("heard", flush=True)
+assert {client.recv(4096)[:5] for client in clients} == {b"* BYE"}
+print("out", flush=True)
+"""
+
+
+@pytest.mark.slow
+async def test_five_thousand_idle_sessions() -> None:
+    """All stay, each still hears its home, and none costs more than a few kB of ours (kernel buffers not counted).
+
+    The clients are another process: nobody may have that many files open.
+    """
+    count = 5000
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed[1] < 3 * count + 500:
+        pytest.skip(f"needs {3 * count + 500} open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed[1], allowed[1]))
+    homes: list[socket.socket] = []
+
+    async def log_in(account: Account, password: str | None, client: ClientInfo) -> Session:
+        ours, theirs = socket.socketpair()
+        homes.append(theirs)
+        return Session("s1", Stream(ours), ("IMAP4REV1", "IDLE"), "In.")
+
+    try:
+        async with edge(echo, clear) as running:
+            running.home.log_in = log_in  # type: ignore[method-assign]
+            before = _resident()
+            clients = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", CLIENTS, str(running.port), str(count), stdout=asyncio.subprocess.PIPE
+            )
+            assert clients.stdout is not None
+            assert await asyncio.wait_for(clients.stdout.readline(), 120) == b"in\n"
+            assert len(running.parts.relays) == count
+            assert (_resident() - before) / count < 16_384
+            for home in homes:
+                home.sendall(b"* 1 EXISTS\r\n")
+            assert await asyncio.wait_for(clients.stdout.readline(), 60) == b"heard\n"
+            assert running.parts.relays.cut_all("Closing.") == count
+            assert await asyncio.wait_for(clients.stdout.readline(), 60) == b"out\n"
+            assert await clients.wait() == 0
+            while len(running.parts.relays):
+                await asyncio.sleep(0.05)
+    finally:
+        for home in homes:
+            home.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+
+
+def _resident() -> int:
+    """Bytes of memory this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
