@@ -343,7 +343,7 @@ async def test_idle_session_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_trickling_body_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onedomain.net.poller.SWEEP_SECONDS", 0.02)
-    async with edge(view=book(ANN), rules=replace(RULES, idle=0.2, least_rate=1000)) as made:
+    async with edge(view=book(ANN), rules=replace(RULES, idle=1.0, least_rate=1e6)) as made:
         client = await made.ready()
         client.send(MAIL + b"RCPT TO:<ann@example.com>\r\nDATA\r\nA: b\r\n\r\n")
         await client.replies(3)

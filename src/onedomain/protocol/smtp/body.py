@@ -35,7 +35,8 @@ class BodyPolicy:
     """`max_size` in octets of the message; `overrun` how many more are read, and dropped, before we hang up.
 
     Normalised as Postfix does it: LF alone becomes CRLF, CR alone a blank (a line end in its place could end the header
-    section); a long line is cut by line ends with a blank after each.
+    section); a long line is cut by line ends with a blank after each. What passes can end the data for a careless
+    server that we hand it to by DATA: bare line ends may pass only towards servers that are known to be strict.
     """
 
     bare: Manners = Manners.REFUSE
