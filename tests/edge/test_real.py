@@ -1,9 +1,10 @@
-"""Real clients through the edge to real servers: curl, imaplib, poplib, mbsync; Dovecot and Cyrus."""
+"""Real clients through the edge to real servers: curl, imaplib, poplib, mbsync, mutt; Dovecot and Cyrus."""
 
 from __future__ import annotations
 
 import asyncio
 import imaplib
+import os
 import poplib
 import resource
 import shutil
@@ -260,3 +261,27 @@ async def test_a_hundred_megabytes_in_and_out_with_flat_memory(
 
 def _same(one: Path, other: Path) -> bool:
     return subprocess.run(["cmp", "-s", str(one), str(other)], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not shutil.which("mutt") or not shutil.which("script"), reason="needs mutt and script")
+async def test_mutt(real: Real, tmp_path: Path) -> None:
+    """Opens a folder, flags one message and deletes another, as somebody at the keys would."""
+    await asyncio.to_thread(put, real, *(b"Subject: m%d\r\n\r\nx\r\n" % number for number in range(3)))
+    async with real.edge(ImapEdge) as running:
+        (tmp_path / "rc").write_text(
+            "set imap_user=joe\nset imap_pass=right\nset ssl_usesystemcerts=no\n"
+            f"set certificate_file={real.certificate.ca}\n"
+            f'set spoolfile="imaps://localhost:{running.port}/INBOX"\nset header_cache={tmp_path}/cache\n'
+            "set delete=yes\nset quit=yes\nset move=no\nset timeout=1\nset mail_check=1\nset nowait_key\n"
+            "push '<jump>1<enter><delete-message><jump>2<enter><flag-message><sync-mailbox><quit>'\n"
+        )
+        process = await asyncio.create_subprocess_exec(
+            "script", "-qec", f"mutt -n -F {tmp_path}/rc", "/dev/null",
+            env={**os.environ, "TERM": "xterm", "HOME": str(tmp_path)},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        said, _ = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0, said
+        touched = {what for _, what, _ in running.notes.changes}
+        assert "STORE" in touched and touched & {"EXPUNGE", "CLOSE"}, said
+    assert len(await asyncio.to_thread(folder, real)) == 2
