@@ -87,6 +87,7 @@ def delivered(port: int) -> list[str]:
     return [item[1].split()[1].decode() for item in data if isinstance(item, tuple)]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(program: NodeProgram) -> None:
     rng = random.Random(20260211)
     acknowledged: set[str] = set()

@@ -7,6 +7,7 @@ message is stored as it came, with a Return-Path on top (RFC 5321 section 4.4) a
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from onedomain.model.address import Address
 from onedomain.model.failure import Failed, Failure, again, refuse
@@ -27,11 +28,12 @@ from onedomain.protocol.smtp.event import (
     StartTls,
     Xclient,
 )
-from onedomain.protocol.smtp.offer import Limits, Offer
+from onedomain.protocol.smtp.offer import Limits, Offer, refusal
 from onedomain.protocol.smtp.server import SmtpServer
 
 UNKNOWN = refuse(550, "5.1.1", "no such account here")
 GONE = refuse(550, "5.1.1", "account was removed meanwhile")
+SHUTTING_DOWN = again(421, "4.3.2", "shutting down")
 TIMED_OUT = again(421, "4.4.2", "timeout, closing")
 
 # A connection of an edge lives long and asks for many who are not there: what would tire an SMTP server is normal
@@ -59,6 +61,14 @@ class LmtpSession:
         self._sender: Address | None = None
         self._recipients: list[Account] = []
         self._body: Staging | None = None
+        self._waiting = False  # for a command, with no message under way
+
+    def shut_down(self) -> None:
+        """Say goodbye, unless a message is under way."""
+        if self._waiting and not self._recipients and not self._stream.closed:
+            with suppress(ConnectionError):
+                self._stream.write_nowait(refusal(SHUTTING_DOWN))
+            self._stream.close()
 
     async def run(self) -> None:
         """Until the client leaves. Raises ConnectionError."""
@@ -69,12 +79,14 @@ class LmtpSession:
             while True:
                 await self._flush()
                 stream.deadline = loop.time() + self._services.settings.idle_timeout
+                self._waiting = True
                 try:
                     data = await stream.read()
                 except TimeoutError:
                     server.end(TIMED_OUT)
                     await self._flush()
                     return
+                self._waiting = False
                 if not data:
                     return
                 server.receive(data)
@@ -172,6 +184,7 @@ class LmtpSession:
             self._services.trace.note(
                 "stored", account=account.name, outcome=outcome.value, delivery=staged.delivery, size=staged.size
             )
+        self._recipients = []
         self._server.answer_each(answers)
 
     async def _drop_body(self) -> None:

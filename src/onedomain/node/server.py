@@ -21,15 +21,25 @@ from onedomain.node.settings import NodeSettings, endpoint
 from onedomain.node.store.store import Store
 
 DRAIN_SECONDS = 5.0
+"""For those that are in the middle of something; all others are told at once."""
+
+Session = ImapSession | LmtpSession
 
 
 class Node:
     """One running node. `addresses` says where it listens, by protocol."""
 
-    def __init__(self, services: Services, listeners: list[tuple[str, Listener]], tls: ServerContexts | None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        listeners: list[tuple[str, Listener]],
+        tls: ServerContexts | None,
+        sessions: set[Session],
+    ) -> None:
         self._services = services
         self._listeners = listeners
         self._tls = tls
+        self._sessions = sessions
         self._stopping = asyncio.Event()
 
     @classmethod
@@ -42,10 +52,11 @@ class Node:
         context = tls.context if tls is not None else None
         services = Services(settings, store, passwords, trace, context)
         listeners: list[tuple[str, Listener]] = []
+        sessions: set[Session] = set()
         try:
             for protocol, places in (("lmtp", settings.lmtp), ("imap", settings.imap), ("imaps", settings.imaps)):
                 for place in places:
-                    listeners.append((protocol, _listener(services, protocol, place, context)))
+                    listeners.append((protocol, _listener(services, protocol, place, context, sessions)))
         except BaseException:
             for _, listener in listeners:
                 listener.stop()
@@ -54,7 +65,7 @@ class Node:
         for protocol, listener in listeners:
             listener.start()
             trace.note("listening", protocol=protocol, address=f"{listener.address[0]}:{listener.address[1]}")
-        return cls(services, listeners, tls)
+        return cls(services, listeners, tls, sessions)
 
     @property
     def store(self) -> Store:
@@ -87,24 +98,32 @@ class Node:
     async def close(self) -> None:
         for _, listener in self._listeners:
             listener.stop()
+        for session in tuple(self._sessions):
+            session.shut_down()
         await asyncio.gather(*(listener.drain(DRAIN_SECONDS) for _, listener in self._listeners))
         await self.store.close()
 
 
-def _listener(services: Services, protocol: str, place: str, tls: ssl.SSLContext | None) -> Listener:
+def _listener(
+    services: Services, protocol: str, place: str, tls: ssl.SSLContext | None, sessions: set[Session]
+) -> Listener:
     settings = services.settings
 
-    async def imap(stream: Stream) -> None:
-        await ImapSession(services, stream).run()
+    kind = LmtpSession if protocol == "lmtp" else ImapSession
 
-    async def lmtp(stream: Stream) -> None:
-        await LmtpSession(services, stream).run()
+    async def serve(stream: Stream) -> None:
+        session = kind(services, stream)
+        sessions.add(session)
+        try:
+            await session.run()
+        finally:
+            sessions.discard(session)
 
     farewell = b"* BYE Too many sessions\r\n" if protocol != "lmtp" else b"421 4.3.2 too many sessions\r\n"
     host, port = endpoint(place)
     return Listener(
         bind(host, port, reuse_port=False),
-        lmtp if protocol == "lmtp" else imap,
+        serve,
         trace=services.trace,
         name=protocol,
         tls=tls if protocol == "imaps" else None,

@@ -429,7 +429,8 @@ async def test_many_sessions_hammer_one_folder(node: Node) -> None:
                 b"NOOP", b"EXPUNGE", b"CHECK", b"APPEND INBOX {%d+}\r\n%b" % (len(body), body),
                 b"STORE %d +FLAGS (\\Deleted)" % rng.randint(1, count),
                 b"FETCH %d (UID FLAGS)" % rng.randint(1, count),
-                b"STORE %d FLAGS.SILENT (k%d)" % (rng.randint(1, count), k), b"UID FETCH 1:* (FLAGS)", b"SEARCH DELETED",
+                b"STORE %d FLAGS.SILENT (k%d)" % (rng.randint(1, count), k),
+                b"UID FETCH 1:* (FLAGS)", b"SEARCH DELETED",
                 b"MOVE %d Trash" % rng.randint(1, count), b"COPY %d INBOX" % rng.randint(1, count),
             ])))  # fmt: skip
         await everybody.wait()

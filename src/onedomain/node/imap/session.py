@@ -6,6 +6,7 @@ Knows the states of RFC 3501 section 3 and how failures are answered. Does not k
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from onedomain.model.failure import Failed
@@ -38,6 +39,16 @@ class ImapSession:
     def __init__(self, services: Services, stream: Stream) -> None:
         self._talk = Talk(services, stream)
         self._mistakes = 0
+        self._waiting = False  # between two commands, or idling
+
+    def shut_down(self) -> None:
+        """Say goodbye, at once where no command is being done, else after it."""
+        talk = self._talk
+        talk.over = True
+        if self._waiting and not talk.stream.closed:
+            with suppress(ConnectionError):
+                talk.stream.write_nowait(b"* BYE Shutting down\r\n")
+            talk.stream.close()
 
     async def run(self) -> None:
         """Until the client leaves. Raises ConnectionError."""
@@ -61,7 +72,9 @@ class ImapSession:
         talk = self._talk
         tag = "*"
         try:
+            self._waiting = True
             command = await talk.reader.command()
+            self._waiting = False
             match command:
                 case None:
                     talk.over = True
@@ -129,9 +142,11 @@ class ImapSession:
         view = talk.view
         if view is not None:
             view.news = lambda: _tell_now(talk)
+        self._waiting = True
         try:
             line = await talk.reader.line()
         finally:
+            self._waiting = False
             if view is not None:
                 view.news = None
         if line is None:
