@@ -16,7 +16,6 @@ from typing import Any
 import uvloop
 
 from onedomain.app.backends import Backends
-from onedomain.app.hashes import Hashes
 from onedomain.app.inherited import Inherited
 from onedomain.app.line import Line
 from onedomain.app.listening import Conversations, listener
@@ -28,6 +27,7 @@ from onedomain.backend.mailserver import Tools
 from onedomain.config import Config, ConfigErrors, load
 from onedomain.control.link import Handler, Link
 from onedomain.decision.retry import Patience, Pauses
+from onedomain.directory import credentials
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
 from onedomain.edge.home import Homes
@@ -133,7 +133,7 @@ class Worker:
         self._relays = Relays(self._inherited.connections)
         inherited = self._inherited
         log_ins = LogIns(
-            LoginParts(self._book, Hashes(trace), inherited.failures, inherited.known, clock, nonce, trace),
+            LoginParts(self._book, credentials, inherited.failures, inherited.known, clock, nonce, trace),
             LoginRules(config.file.domain[0].name))
         tls = inherited.contexts.context if inherited.contexts else None
         homes = Homes(self._book, mirror.facing("imap"), self._backends)
