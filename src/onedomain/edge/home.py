@@ -46,12 +46,6 @@ class Homes:
             raise Failed(unavailable(f"the home of {account.address} changed during the log-in"))
         return session
 
-    async def confirm(self, admission: Admission, client: ClientInfo) -> None:
-        """For services that need no mailbox: asks the home only where our own hash hasn't decided. Raises as enter."""
-        if not admission.verified:
-            check = self._backend(admission.account).check_password(admission.account, admission.password, client)
-            await self._while_up(check, admission.account)
-
     def _backend(self, account: Account) -> Backend:
         name = account.home.primary
         if self.directory.server(name) is None:

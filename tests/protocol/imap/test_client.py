@@ -55,11 +55,6 @@ def test_passwords_do_not_show() -> None:
     assert "secret" not in repr(Commands().make("LOGIN", b"joe", b"secret"))
 
 
-def test_literal_announcements() -> None:
-    assert Commands(PLUS).literal(5) == (b"{5+}\r\n", False)
-    assert Commands(MINUS).literal(5000, binary=True) == (b"~{5000}\r\n", True)
-
-
 @settings(max_examples=100)
 @given(st.lists(st.binary(max_size=30).filter(lambda value: b"\0" not in value), min_size=1))
 def test_any_string_arrives_as_itself(values: list[bytes]) -> None:

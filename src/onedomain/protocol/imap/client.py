@@ -60,10 +60,6 @@ class Commands:
             written.argument(argument)
         return Command(tag, written.finish())
 
-    def literal(self, size: int, *, binary: bool = False) -> tuple[bytes, bool]:
-        """How a literal of `size` bytes is announced, line end included; and whether "+" must be waited for."""
-        return _announce(size, self.capabilities, binary)
-
 
 class _Writer:
     def __init__(self, capabilities: Collection[str]) -> None:
@@ -100,7 +96,7 @@ class _Writer:
             return
         if b"\0" in value:
             raise ValueError("NUL in a string")
-        announcement, wait = _announce(len(value), self._capabilities, False)
+        announcement, wait = _announce(len(value), self._capabilities)
         self._current.append(announcement)
         if wait:
             self._pieces.append(b"".join(self._current))
@@ -121,6 +117,7 @@ def quoted(value: bytes) -> bytes | None:
     return None
 
 
-def _announce(size: int, capabilities: Collection[str], binary: bool) -> tuple[bytes, bool]:
+def _announce(size: int, capabilities: Collection[str]) -> tuple[bytes, bool]:
+    """How a literal is announced, and whether "+" must be waited for."""
     plus = "LITERAL+" in capabilities or (size <= LITERAL_MINUS_MAX and "LITERAL-" in capabilities)
-    return b"%s{%d%s}\r\n" % (b"~" if binary else b"", size, b"+" if plus else b""), not plus
+    return b"{%d%s}\r\n" % (size, b"+" if plus else b""), not plus

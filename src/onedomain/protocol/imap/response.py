@@ -121,10 +121,6 @@ class ResponseParser:
         self._data, self._at, self._searched = b"", 0, 0
         return rest
 
-    @property
-    def between_responses(self) -> bool:
-        return not (self._pieces or self._in_literal) and self._at == len(self._data)
-
     def _next(self) -> Event | None:
         while True:
             if self._in_literal:
