@@ -14,6 +14,7 @@ from enum import Enum
 
 from cryptography import x509
 
+from onedomain.app import descriptors
 from onedomain.app.backends import Backends
 from onedomain.app.check_texts import TEXTS, say
 from onedomain.app.inherited import open_listener
@@ -67,7 +68,7 @@ class Check:
     async def run(self) -> AsyncIterator[Finding]:
         for problem in self._config.warnings:
             yield Finding(Weight.WARNING, problem)
-        for finding in (*self._certificates(), *(self._listeners() if self._ports else ())):
+        for finding in (*self._certificates(), *self._descriptors(), *(self._listeners() if self._ports else ())):
             yield finding
         async for finding in self._directory():
             yield finding
@@ -101,6 +102,11 @@ class Check:
                 weight = Weight.ERROR if ends < now else Weight.WARNING
                 yield self._say(weight, ("tls", "certificate", index, "certificate"), "expires",
                                 file=table.certificate, date=ends.date())
+
+    def _descriptors(self) -> Iterator[Finding]:
+        limit, needed = descriptors.allowed(), descriptors.needed(self._config)
+        if limit < needed:
+            yield self._say(Weight.WARNING, ("listener",), "few_descriptors", limit=limit, needed=needed)
 
     def _listeners(self) -> Iterator[Finding]:
         for index, listener in enumerate(self._config.listeners):

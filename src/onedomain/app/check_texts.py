@@ -71,6 +71,14 @@ TEXTS: Table = {
     "unitless?": ("add the unit, or change the accounts", "ユニットを追加するか、アカウントを変更してください"),
     "expires": ("the certificate {file} ends on {date}", "証明書 {file} の期限は {date} です"),
     "expires?": ("renew it, then `onedomain reload`", "更新してから `onedomain reload` を実行してください"),
+    "few_descriptors": (
+        "max_sessions of all listeners needs {needed} open files in each worker, and {limit} are allowed here",
+        "全リスナーの max_sessions には各ワーカーで {needed} 個のファイルが必要ですが、ここでの上限は {limit} です",
+    ),
+    "few_descriptors?": (
+        "raise LimitNOFILE in the systemd unit (ulimit -Hn in a shell), or lower max_sessions",
+        "systemd の LimitNOFILE (シェルでは ulimit -Hn) を上げるか、max_sessions を下げてください",
+    ),
     "port_taken": ("the port cannot be opened: {why}", "ポートを開けません: {why}"),
     "port_taken?": ("end the other program, or choose another port", "他のプログラムを止めるか、別のポートにしてください"),
     "smtp": ("delivery", "配送"), "imap": ("IMAP", "IMAP"), "smarthost": ("the smarthost", "スマートホスト"),

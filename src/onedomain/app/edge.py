@@ -6,7 +6,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from onedomain.app import keeper, worker
+from onedomain.app import descriptors, keeper, worker
 from onedomain.app.inherited import inherit
 from onedomain.app.privileges import drop
 from onedomain.app.real import RealClock
@@ -17,6 +17,7 @@ from onedomain.trace.recorder import Recorder
 
 def run(config: Config) -> int:
     """Until SIGTERM or SIGINT; the exit status. Raises Failed, CertificateError, OSError before anything starts."""
+    files = descriptors.raise_limit()
     prepare(config.state)
     inherited = inherit(config)
     drop(config.file.edge.user, config.file.edge.group, config.state)
@@ -26,6 +27,9 @@ def run(config: Config) -> int:
     # The keeper comes last: its beat has the index behind the workers'.
     children.append(Child("keeper", partial(keeper.main, config.path, inherited)))
     trace.note("starting", workers=inherited.workers, listeners=[listener.name for listener in config.listeners])
+    if files < (needed := descriptors.needed(config)):
+        trace.note("few descriptors", limit=files, needed=needed,
+                   reason="the limit of open files is too low for max_sessions of all listeners")
     return Supervisor(children, inherited.beats, trace, partial(_is_good, config.path, trace)).run()
 
 
