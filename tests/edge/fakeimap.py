@@ -14,7 +14,8 @@ class FakeImap:
         self.said: list[str] = []
         self.break_at = ""      # a command during which the connection is dropped
         self.refuse = ""        # a command that is answered NO
-        self.pause: asyncio.Event | None = None  # before STORE is carried out
+        self.pause: asyncio.Event | None = None  # waited for before `pause_at` is carried out
+        self.pause_at = "UID STORE"
         self.half_body = False  # drop the connection in the middle of a body
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -23,6 +24,8 @@ class FakeImap:
             self.said.append(command)
             if self.break_at and command.startswith(self.break_at):
                 return
+            if self.pause is not None and command.startswith(self.pause_at):
+                await self.pause.wait()
             if self.refuse and command.startswith(self.refuse):
                 writer.write(f"{tag} NO [SERVERBUG] no\r\n".encode())
                 continue
@@ -47,8 +50,6 @@ class FakeImap:
             if uid in self.bodies:
                 return await self._body(uid, found, writer)
         elif found := re.fullmatch(r"UID STORE (\S+) \+FLAGS\.SILENT \((\S+)\)", command):
-            if self.pause is not None:
-                await self.pause.wait()
             for uid in self._uids(found[1]):
                 self.flags[uid].add(found[2])
         elif found := re.fullmatch(r"UID EXPUNGE (\S+)", command):

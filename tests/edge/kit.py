@@ -42,6 +42,7 @@ class FakeHome:
         self.password = "home's own"
         self.trouble: Failed | None = None
         self.hang: asyncio.Event | None = None
+        self.given_up = 0
         self.log_ins: list[tuple[str, str | None, ClientInfo]] = []
         self.connections: set[asyncio.Task[None]] = set()
         self._script = script
@@ -49,7 +50,11 @@ class FakeHome:
     async def log_in(self, account: Account, password: str | None, client: ClientInfo) -> Session:
         self.log_ins.append((account.address, password, client))
         if self.hang is not None:
-            await self.hang.wait()
+            try:
+                await self.hang.wait()
+            except asyncio.CancelledError:
+                self.given_up += 1
+                raise
         if self.trouble is not None:
             raise self.trouble
         if password is not None and password != self.password:

@@ -128,6 +128,15 @@ async def test_a_home_that_fails_or_falls_silent_during_the_log_in() -> None:
         assert time.monotonic() - began < 2.0
 
 
+async def test_a_home_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onedomain.edge.home.PATIENCE", 0.3)
+    async with edge(echo, clear) as running:
+        client = await greeted(running)
+        running.home.hang = asyncio.Event()
+        assert (await client.ask("a LOGIN joe right")).startswith("a NO [UNAVAILABLE]")
+        assert running.home.given_up == 1
+
+
 async def test_a_change_of_home_ends_the_session_and_no_other() -> None:
     async with edge(echo, clear) as running:
         joe = await inside(running)
@@ -169,6 +178,7 @@ async def test_sessions_per_account_are_limited_and_counted_down() -> None:
         assert await third.ask("a LOGIN joe right") == "a NO [LIMIT] Too many sessions of this account."
         running.home.trouble = down()
         assert (await third.ask('b LOGIN ann "home\'s own"')).startswith("b NO [UNAVAILABLE]")
+        assert len(running.parts.relays) == 2
         running.home.trouble = None
         first.close()
         while not running.notes.named("logout"):

@@ -61,6 +61,7 @@ async def test_reading() -> None:
         assert await client.ask("QUIT") == "+OK Bye."
         assert await client.rest() == b""
         await ended(running)
+        assert len(running.parts.relays) == 0
     assert list(imap.bodies) == [4, 9]
     assert imap.said[-2:] == ["UID STORE 4,9 +FLAGS.SILENT (\\Seen)", "LOGOUT"]
     assert running.notes.changes == [("joe@example.com", "STORE", "INBOX")]
@@ -119,6 +120,21 @@ async def test_a_home_that_is_none_any_more_is_not_written_to() -> None:
         await asyncio.gather(*running.home.connections, return_exceptions=True)
     assert imap.said[-1].startswith("UID STORE")
     assert list(imap.bodies) == [1, 2]
+
+
+async def test_a_change_of_home_while_the_mailbox_is_opened() -> None:
+    imap = FakeImap({1: ONE})
+    imap.pause, imap.pause_at = asyncio.Event(), "SELECT"
+    async with edge(imap, clear) as running:
+        client = await running.connect()
+        client.send(b"USER joe\r\nPASS right\r\nSTAT\r\n")
+        while not imap.said:
+            await asyncio.sleep(0.01)
+        running.change(replace(JOE, home=Home("s2", epoch=2)))
+        imap.pause.set()
+        got = [await client.line() for _ in range(4)]
+        assert got[2].startswith("-ERR [SYS/TEMP]")
+        assert got[3] == "-ERR Unknown command, or log in first."
 
 
 async def test_only_what_was_read_whole_and_stays_is_marked_as_read() -> None:
