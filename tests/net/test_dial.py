@@ -72,6 +72,30 @@ async def test_an_address_that_never_answers(client_tls: ClientContexts) -> None
     assert "timed out" in caught.value.failure.reason
 
 
+async def test_a_dead_address_leaves_time_for_the_next(
+    client_tls: ClientContexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(door.getsockname())
+        async with listening(greet) as listener:
+
+            async def resolve(_: object) -> list[object]:
+                kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+                return [(*kind, door.getsockname()), (*kind, listener.address)]
+
+            monkeypatch.setattr("onedomain.net.dial._look_up", resolve)
+            stream = await dial(Endpoint("mail.example", 25), timeout=1, contexts=client_tls)
+            assert stream.peer == listener.address
+            stream.close()
+        for filler in fillers:
+            filler.close()
+
+
 async def test_the_next_address_is_tried(client_tls: ClientContexts, monkeypatch: pytest.MonkeyPatch) -> None:
     async with listening(greet) as listener:
         port = listener.address[1]

@@ -253,8 +253,10 @@ async def test_out_of_descriptors_accepting_pauses(notes: Notes, monkeypatch: py
     monkeypatch.setattr("onedomain.net.listen.PAUSE_SECONDS", 0.1)
     listener = Listener(Exhausted(bind("127.0.0.1", 0), 2, errno.EMFILE), greet, trace=notes)  # type: ignore[arg-type]
     listener.start()
+    started = asyncio.get_running_loop().time()
     stream = await connect(listener)
     assert (await stream.read()).startswith(b"* OK")
+    assert asyncio.get_running_loop().time() - started > 0.15
     assert len(notes.reasons("accept paused")) == 2
     stream.close()
     await listener.drain(1)
@@ -272,8 +274,10 @@ async def test_a_connection_that_is_gone_before_it_is_accepted(notes: Notes) -> 
 
 async def test_drain_waits_for_sessions_and_takes_no_more() -> None:
     async with listening(greet) as listener:
-        stream, waiting = await connect(listener), await connect(listener)
+        stream = await connect(listener)
         await stream.read()
+        waiting = await connect(listener)
+        listener.stop()
         draining = asyncio.create_task(listener.drain(10))
         await asyncio.sleep(0.05)
         with pytest.raises(ConnectionRefusedError):

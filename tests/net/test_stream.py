@@ -11,6 +11,7 @@ import pytest
 from onedomain.model.failure import Failed
 from onedomain.net.stream import Stream
 from onedomain.net.tls import ClientContexts, ServerContexts
+from onedomain.net.wire import Bytes, PlainWire
 from tests.lab.tls import Certificate
 from tests.net.conftest import both_tls, read_all, read_exactly, stream_pair
 
@@ -271,6 +272,27 @@ async def test_one_busy_session_lets_others_speak(two: Pair) -> None:
     task.cancel()
 
 
+async def test_a_writer_nobody_slows_down_lets_others_speak(pair: Pair) -> None:
+    class Taker(PlainWire):
+        def send(self, data: Bytes) -> int:
+            return len(data)
+
+    near, _ = pair
+    near.wire = Taker(near.wire.sock)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(other())
+    await near.write(bytes(64 << 20))
+    assert turns > 10
+    task.cancel()
+
+
 class TestStartTls:
     async def test_tls_is_told(
         self, pair: Pair, client_tls: ClientContexts, server_tls: ServerContexts, certificate: Certificate
@@ -318,6 +340,13 @@ class TestStartTls:
         near.close()
         with pytest.raises(ConnectionError):
             await far.start_tls(server_tls.context, server_side=True)
+
+    async def test_a_name_that_is_none_closes(self, pair: Pair, client_tls: ClientContexts) -> None:
+        near, far = pair
+        with pytest.raises(ssl.SSLError):
+            await near.start_tls(client_tls.get(), server_side=False, server_hostname="")
+        assert near.closed
+        assert await far.read() == b""
 
     async def test_twice_is_refused(self, two: Pair, server_tls: ServerContexts) -> None:
         _, far = two

@@ -333,7 +333,7 @@ class Stream:
     ) -> TlsWire:
         self.want(0)
         try:
-            # The new socket takes the descriptor over from the plain one, and closes it if it fails.
+            # The new socket takes the descriptor over from the plain one, and closes it if it fails after that.
             sock = context.wrap_socket(
                 self.wire.sock,
                 server_side=server_side,
@@ -342,7 +342,7 @@ class Stream:
                 session=session,
             )
         except (OSError, ValueError) as error:
-            self._end()
+            self.close()
             raise broken(error) if isinstance(error, OSError) else TlsError(str(error)) from None
         return TlsWire(sock)
 
