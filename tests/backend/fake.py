@@ -99,6 +99,11 @@ class FakeSmtp:
                     names = ("fake.example", *self.capabilities)
                     lines = [f"250{'-' if name is not names[-1] else ' '}{name}" for name in names]
                     await self._say(writer, verb, line, "\r\n".join(lines))
+                case "MAIL" if begun:
+                    writer.write(b"503 5.5.1 nested MAIL\r\n")
+                case "RSET":
+                    begun = False
+                    await self._say(writer, verb, line, "250 2.0.0 ok")
                 case "MAIL":
                     recipients = []
                     sender = line.split("<", 1)[1].split(">")[0]
@@ -113,6 +118,7 @@ class FakeSmtp:
                     usual = "354 go on" if recipients else "503 5.5.1 no recipients"
                     if (await self._say(writer, verb, line, usual)).startswith("3"):
                         await self._body(reader, writer, sender, recipients)
+                        begun = False
                 case "STARTTLS" if self.secure:
                     await self._say(writer, verb, line, "220 2.0.0 go on")
                     await writer.start_tls(self.secure)

@@ -185,6 +185,22 @@ async def test_an_attempt_that_cannot_be_recorded_hands_nothing_over() -> None:
         assert SEER.seen == [Seen.OK]
 
 
+@pytest.mark.parametrize("where", ["greeting", "LHLO", "MAIL", "RCPT", "DATA", "body"])
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_an_answer_too_many_never_passes_for_a_delivery(where: str, pipelining: bool) -> None:
+    usual = {"greeting": "220 fake", "LHLO": "250 fake", "DATA": "354 go on"}.get(where, "250 2.0.0 ok")
+    capabilities = FakeSmtp.capabilities[0 if pipelining else 1 :]
+    fake = FakeSmtp(capabilities=capabilities, replies={where: f"{usual}\r\n250 2.0.0 and once more"})
+    async with fake.running(), deliverer(fake) as d:
+        for _ in range(3):
+            before = len(fake.mails)
+            outcomes = await d.deliver(delivery("h@example.com", "t@example.com"), Attempts())
+            if DONE in states(outcomes):
+                assert len(fake.mails) > before
+        del fake.replies[where]
+        assert states(await d.deliver(delivery("h@example.com"), Attempts())) == [DONE]
+
+
 @pytest.mark.parametrize("goodbye", [b"", b"421 4.4.2 idle for too long\r\n"])
 async def test_an_idle_connection_that_died_fails_nothing(goodbye: bytes) -> None:
     fake = FakeSmtp()

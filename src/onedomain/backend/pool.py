@@ -16,11 +16,12 @@ from onedomain.model.failure import Failed, again
 
 
 class Pooled(Protocol):
-    """`good`: it may be used once more. `uses`: how often it was lent."""
+    """`good`: it may be used once more. `uses`: how often it was lent. `quiet()`: alive, and nothing came meanwhile."""
 
     good: bool
     uses: int
 
+    def quiet(self) -> bool: ...
     def close(self) -> None: ...
     async def leave(self) -> None: ...
 
@@ -116,7 +117,8 @@ class Pool(Generic[C]):
     def _take(self) -> C | None:
         while self._idle:
             connection, since = self._idle.pop()
-            if connection.good and asyncio.get_running_loop().time() - since < self._limits.idle:
+            young = asyncio.get_running_loop().time() - since < self._limits.idle
+            if connection.good and young and connection.quiet():
                 return connection
             connection.close()
         return None

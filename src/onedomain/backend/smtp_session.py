@@ -189,6 +189,16 @@ class SmtpSession:
         await self.send(command, self.door.times.command)
         return (await self.answer(self.door.times.command)).reply
 
+    def quiet(self) -> bool:
+        """Whether the server has said nothing unasked, and is there. An answer too many would pass for the next one."""
+        try:
+            data = self.stream.receive(READ)
+        except OSError:
+            return False
+        if data:
+            self.client.receive(data)
+        return data is None and not self.client.buffered
+
     def _limit(self, seconds: float) -> None:
         self.stream.deadline = self.clock() + seconds
 

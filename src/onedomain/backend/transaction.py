@@ -63,6 +63,10 @@ class Transaction:
             return self._result
         last = await self._send_body()
         await attempt()
+        if not self._session.quiet():
+            # What is said between 354 and the dot would be taken for the answer to the message.
+            reason = f"{self._session.doing}: the server spoke or left before the end of the message"
+            raise Trouble(again(451, "4.4.2", "the mail server broke the delivery off", reason), Seen.BROKEN)
         await self._finish(last)
         return self._result
 
@@ -141,8 +145,11 @@ class Transaction:
         data = await (self._at_once(mail) if pipelining else self._by_steps(mail))
         if data is None or not data.is_go_on:
             if data is not None:
-                self._settle(self._accepted, self._outcome(data, "DATA"))
+                # Also where it is a 2xx: then answers and commands have got out of step, and nothing was delivered.
+                self._settle(self._accepted, undelivered(self._server, data.failure("DATA"), str(data)))
             await self._reset()
+            if data is not None and data.is_done:
+                self._session.good = False
             return None
         if self._accepted:
             return data
