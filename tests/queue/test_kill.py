@@ -30,11 +30,13 @@ def run(directory: Path, slot: int, messages: int, crash_at: str = "") -> tuple[
 
 def check(directory: Path, acknowledged: list[str]) -> None:
     far = Counter((directory / "far").read_text().splitlines())
-    assert max(far.values()) == 1, "something came twice"
+    for line, count in far.items():
+        # a smarthost can't be asked what it has: there a lost answer may cost a second copy, and is logged as such
+        assert count == 1 or line.startswith("sender@example.net"), f"{line} came {count} times"
     for line in acknowledged:
         name, id = line.split()
         if name == "refused":
-            assert far[f"sender@example.net {derived_id(id, 'failed 0')}"] == 1, "its sender was not told"
+            assert far[f"sender@example.net {derived_id(id, 'failed 0')}"], "its sender was not told"
         else:
             assert far[f"{name}@example.com {id}"] == 1
 

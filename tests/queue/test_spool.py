@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from onedomain.model.failure import Failed
+from onedomain.model.failure import Failed, give_up
 from onedomain.model.message import Envelope, Outcome, State, Target
 from onedomain.queue import notes, record
-from onedomain.queue.ids import is_id
+from onedomain.queue.ids import derived_id, is_id
 from onedomain.queue.spool import Spool, SpoolLimits
 from onedomain.store.disk import RealDisk
 from tests.queue.fakes import TINY, ListTrace, ManualClock, open_spool
@@ -369,3 +369,22 @@ async def test_100_mb_pass_with_flat_memory(tmp_path: Path) -> None:
     assert offset == body.size == 100 << 20
     assert peak < 4 << 20
     await spool.close()
+
+
+async def test_a_bounce_on_the_disk_is_proof_of_the_failure_it_reports() -> None:
+    """The power goes between the bounce and the note of the failure: nobody is asked, nor told, a second time."""
+    disk = ForgetfulDisk()
+    spool = await open_spool(disk)
+    parent, other = await put(spool), await put(spool)
+    verdict = Outcome(State.FAILED, "s1", "550 no", give_up(550, "5.1.1", "no"))
+    bounce = spool.draft_named(derived_id(parent, "failed 0"))
+    await bounce.write(b"report")
+    await bounce.commit(Envelope("", (Target("s@x"),)), bounce_of=parent, verdicts=((0, verdict),))
+    for seed in (2, 3):
+        disk.crash(seed)
+        spool = await open_spool(disk, seed=seed)
+        assert set(spool.entries) == {parent, other, bounce.id}
+        assert spool.entries[parent].of(0).outcome == verdict
+        assert spool.entries[parent].indexes(State.AGAIN) == (1,)
+        assert spool.entries[other].indexes(State.AGAIN) == (0, 1)
+        await spool.settle()

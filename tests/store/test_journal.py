@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onedomain.model.failure import Failed
+from onedomain.store import segment
 from onedomain.store.disk import RealDisk
 from onedomain.store.journal import Journal
 from onedomain.store.segment import (
@@ -291,11 +292,11 @@ async def test_either_copy_of_the_header_will_do() -> None:
 async def test_a_payload_cannot_forge_a_record() -> None:
     """Not even a payload that is itself a whole segment with the very same records."""
     disk, places = await written([b"victim " * 3, b"another"])
-    segment = disk.content(NAME)
+    whole = disk.content(NAME)
     log = journal(disk, seed=1)
     log.open()
-    log.append(segment)
-    log.append(b"padding" + segment[places[0].offset :])
+    log.append(whole)
+    log.append(b"padding" + whole[places[0].offset :])
     await log.commit()
     disk.kill()
     found, damage = replayed(disk)
@@ -362,6 +363,36 @@ async def test_records_longer_than_the_window_and_the_limit() -> None:
     found, damage = replayed(disk)
     assert found == payloads[1:]
     assert damage[0].length == RECORD_HEADER_SIZE + (3 << 20)
+
+
+async def test_a_refused_record_leaves_no_torn_bytes() -> None:
+    disk = ForgetfulDisk()
+    log = journal(disk)
+    log.append(b"a" * 100)
+    await log.commit()
+    disk.capacity = disk.used() + 50
+    with pytest.raises(Failed):
+        log.append(b"b" * 100)
+    disk.kill()
+    assert replayed(disk) == ([b"a" * 100], [])
+
+
+async def test_a_new_segments_name_is_durable_with_its_first_record() -> None:
+    for seed in range(20):
+        disk = ForgetfulDisk()
+        log = journal(disk)
+        log.append(b"first")
+        await log.commit()
+        disk.crash(seed)
+        assert replayed(disk)[0] == [b"first"]
+
+
+async def test_a_marker_across_two_windows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for window in range(210, 225):
+        monkeypatch.setattr(segment, "WINDOW", window)
+        disk, places = await written([b"a" * 200, b"b" * 30, b"c" * 40])
+        disk.flip(NAME, places[0].offset + 40)
+        assert replayed(disk)[0] == [b"b" * 30, b"c" * 40]
 
 
 async def test_dropped_segments_stay_gone() -> None:
