@@ -133,6 +133,17 @@ def test_policy_is_that_of_the_plain_one(
     assert check.size == len(body)
 
 
+@pytest.mark.parametrize(("line", "long"), [
+    (b"x" * 998 + b"\r\n", False), (b"x" * 998 + b"\n", False), (b"x" * 999 + b"\n", True),
+    (b"x" * 999 + b"\r\n", True)])
+def test_where_a_line_gets_too_long(line: bytes, long: bool) -> None:
+    policy = BodyPolicy(bare=Manners.PASS, long_lines=Manners.REFUSE)
+    rest = b"y\n" * 600
+    for cut in (0, 1, 997, 998, 999, 1000):
+        _, check = checked(policy, line[:cut], line[cut:] + rest)
+        assert (check.failure is not None) is long
+
+
 @pytest.mark.parametrize("length", [998, 999])
 def test_long_line_at_every_cut(length: int) -> None:
     body = b"short\r\n" + b"x" * length + b"\r\nshort\r\n"

@@ -65,14 +65,14 @@ class BodyCheck:
         self.size += len(chunk)
         if self.failure is None and chunk:
             self.failure = self._find_fault(chunk)
-        if self.failure is not None:
+        if self.failure is not None or not chunk:
             return b""
         if self._policy.bare is Manners.NORMALISE:
             chunk = self._normalised(chunk)
-        elif chunk:
-            self._after_cr = chunk[-1] == _CR
         if self._policy.long_lines is Manners.NORMALISE and self._has_long_line(chunk):
             chunk = self._cut(chunk)
+        if self._policy.bare is not Manners.NORMALISE:
+            self._after_cr = chunk[-1] == _CR
         return chunk
 
     def end(self) -> bytes:
@@ -108,13 +108,22 @@ class BodyCheck:
         # From the start of a line, its end must be within 1000 octets: jump to the last one there, and on from there.
         start, end = -self._column, len(chunk)
         while start + MAX_LINE + 2 <= end:
-            feed = chunk.rfind(b"\n", max(start, 0), start + MAX_LINE + 2)
+            feed = chunk.rfind(b"\n", max(start, 0), start + MAX_LINE + 1)
             if feed < 0:
-                return True
+                if not self._is_pair(chunk, start + MAX_LINE):
+                    return True
+                feed = start + MAX_LINE + 1
             start = feed + 1
         last = chunk.rfind(b"\n", max(start, 0))
-        self._column = end - (last + 1 if last >= 0 else start)
+        column = end - (last + 1 if last >= 0 else start)
+        if column > MAX_LINE and not chunk.endswith(b"\r"):
+            return True
+        self._column = column
         return False
+
+    def _is_pair(self, chunk: bytes, at: int) -> bool:
+        """Whether CRLF stands there; -1 is the last octet of the chunk before."""
+        return chunk.startswith(b"\r\n", at) if at >= 0 else self._after_cr and chunk.startswith(b"\n")
 
     def _cut(self, chunk: bytes) -> bytes:
         *whole, rest = chunk.split(b"\n")
