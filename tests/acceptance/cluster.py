@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import shutil
+import smtplib
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ class Cluster:
         **edge_options: Any,
     ) -> None:
         self.folder = folder
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.homes = {home.name: home for home in homes}
         self.accounts = {f"{name}-{n}@example.com": name for name in self.homes for n in range(people)}
         self.prepared = prepared
@@ -153,7 +154,8 @@ class Cluster:
         for home in self.homes.values():
             home.lab.start()
             if self.prepared:
-                home.lab.prepare(*(one for one in self.of(home.name) if home.lab.users is None or one in home.lab.users))
+                users = home.lab.users
+                home.lab.prepare(*(one for one in self.of(home.name) if users is None or one in users))
         add_accounts(self.edge, self.accounts.items())
         for edge in self.edges:
             edge.start()
@@ -172,6 +174,10 @@ class Cluster:
         plan.setdefault("targets", [(one.host, one.port[protocol]) for one in ([edge] if edge else self.edges)])
         plan.setdefault("max_size", 64 << 10)
         return await run(Plan(**plan), ledger or self.ledger)
+
+    def smtp(self, edge: Edge | None = None, protocol: str = "smtp") -> smtplib.SMTP:
+        edge = edge or self.edge
+        return smtplib.SMTP(edge.host, edge.port[protocol], local_hostname="client.example.org", timeout=60)
 
     def await_quiet(self, patience: float = 60) -> None:
         """Until no edge has anything waiting."""

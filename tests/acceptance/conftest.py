@@ -49,23 +49,18 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def make_homes() -> Iterator[Callable[..., list[Home]]]:
-    """`make_homes("dovecot", "node")`: homes for a cluster to be ordered, not yet running."""
-    with ExitStack() as stack:
-        folder = new_folder(stack)
-
-        def make(*kinds: str, **options: Any) -> list[Home]:
-            return [KINDS[kind](folder, **options) for kind in kinds]
-
-        yield make
+def make_home(lab_folder: Path) -> Callable[..., Home]:
+    """`make_home("node", "n2", users={…})`: a home for a cluster to be ordered, not yet running."""
+    return lambda kind, *words, **options: KINDS[kind](lab_folder, *words, **options)
 
 
 @pytest.fixture
-def make_cluster(make_homes: Callable[..., list[Home]]) -> Iterator[Callable[..., Cluster]]:
-    """`make_cluster("dovecot", "node", edges=1, people=2)`, or `make_cluster(homes=[…])`: one to be broken."""
+def make_cluster(lab_folder: Path) -> Iterator[Callable[..., Cluster]]:
+    """`make_cluster("dovecot", "node", people=2, edges=1)`: one to be broken. Homes: kinds, or from `make_home`."""
     with ExitStack() as stack:
 
-        def make(*kinds: str, homes: list[Home] | None = None, **options: Any) -> Cluster:
-            return started(stack, homes or make_homes(*kinds), new_folder(stack), **options)
+        def make(*homes: str | Home, **options: Any) -> Cluster:
+            made = [KINDS[home](lab_folder) if isinstance(home, str) else home for home in homes]
+            return started(stack, made, lab_folder / "edges", **options)
 
         yield make
