@@ -72,7 +72,7 @@ def test_secrets_stay_out_of_a_repr() -> None:
         sasl.plain("a\0b", "p")
 
 
-@settings(max_examples=100)
+@settings(deadline=None, max_examples=100)
 @given(st.binary(max_size=60))
 def test_noise(data: bytes) -> None:
     for run in (sasl.decode, PlainServer().answer, LoginServer().answer):

@@ -55,7 +55,7 @@ def test_passwords_do_not_show() -> None:
     assert "secret" not in repr(Commands().make("LOGIN", b"joe", b"secret"))
 
 
-@settings(max_examples=100)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(st.binary(max_size=30).filter(lambda value: b"\0" not in value), min_size=1))
 def test_any_string_arrives_as_itself(values: list[bytes]) -> None:
     parser = ResponseParser()

@@ -180,7 +180,7 @@ def test_capabilities_through_a_relay() -> None:
     assert through_relay(home) == ("IMAP4rev1", "IDLE")
 
 
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"{2}\r\n", b"{3+}\r\n", b"\r\n", b"a LOGIN ", b"b ID ("])),
        st.booleans())
 def test_noise(pieces: list[bytes], secure: bool) -> None:

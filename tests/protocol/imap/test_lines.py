@@ -67,7 +67,7 @@ def test_whole_and_byte_by_byte(data: bytes, expected: list[object]) -> None:
     assert run([data[i:i + 1] for i in range(len(data))]) == expected
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(TABLE), st.lists(st.integers(0, 60)))
 def test_random_splits(row: tuple[bytes, list[object]], cuts: list[int]) -> None:
     data, expected = row
@@ -139,7 +139,7 @@ def test_huge_number_is_no_integer_bomb() -> None:
     assert announced(b"a {" + b"9" * 21 + b"}\r\n") is None
 
 
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"{2}\r\n", b"{3+}\r\n", b"\r\n", b"a X "]), max_size=12))
 def test_random_bytes_are_all_accounted_for(pieces: list[bytes]) -> None:
     generous = Limits(line=10**6, literal=10**25, command=10**26)

@@ -32,13 +32,13 @@ def test_other_spellings_are_refused(wire: str) -> None:
         decode(wire)
 
 
-@settings(max_examples=100)
+@settings(deadline=None, max_examples=100)
 @given(st.text())
 def test_there_and_back(text: str) -> None:
     assert decode(encode(text)) == text
 
 
-@settings(max_examples=100)
+@settings(deadline=None, max_examples=100)
 @given(st.text(st.sampled_from("&-Aa,+/="), max_size=12))
 def test_noise_decodes_once_or_not_at_all(wire: str) -> None:
     try:

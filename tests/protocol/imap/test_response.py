@@ -94,7 +94,7 @@ def test_whole_and_byte_by_byte(line: bytes, expected: list[Any]) -> None:
     assert run([line[i:i + 1] for i in range(len(line))]) == expected
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.sampled_from(TABLE), max_size=4), st.lists(st.integers(0, 400), max_size=6))
 def test_random_splits(rows: list[tuple[bytes, list[Any]]], cuts: list[int]) -> None:
     whole = b"".join(row[0] for row in rows)
@@ -166,7 +166,7 @@ def test_no_quadratic_or_exponential_input() -> None:
     assert run([b"* OK [" + b'"' * 100_001 + b"\r\n"])[0].code is None
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(st.lists(st.sampled_from(["a", *"() *\té0", "12", "007", "nil", "\\Seen", "9" * 21])).map("".join))
 def test_simple_lines_are_read_as_all_others(line: str) -> None:
     """The short cut for lines without strings against the way for all lines."""
@@ -198,7 +198,7 @@ def test_the_rest_is_handed_on() -> None:
     assert parser.next_event() is None
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"* ", b"{2}\r\n", b"\r\n", b"1 FETCH (", b'"', b")"])))
 def test_random_bytes_give_responses_or_an_error(pieces: list[bytes]) -> None:
     outcomes = []

@@ -73,7 +73,7 @@ def test_whole_and_byte_by_byte(data: bytes, expected: list[tuple[str, str]]) ->
     assert run(data.splitlines(keepends=True)) == expected
 
 
-@settings(max_examples=80)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(st.sampled_from(TABLE), max_size=4), st.lists(st.integers(0, 300), max_size=8))
 def test_random_splits(rows: list[tuple[bytes, list[tuple[str, str]]]], cuts: list[int]) -> None:
     whole = b"".join(b"u UNSELECT\r\n" + row[0] for row in rows)
@@ -156,7 +156,7 @@ def test_a_command_of_very_many_literals_takes_no_memory() -> None:
     assert list(scanner.scan(b")\r\n")) == [("SETMETADATA", "x")]
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"{2}\r\n", b"{3+}\r\n", b"\r\n", b"a COPY ", b'"'])))
 def test_noise_never_fails_and_splits_do_not_matter(pieces: list[bytes]) -> None:
     whole = b"".join(pieces)
@@ -170,4 +170,4 @@ def test_an_ordinary_command_is_cheap() -> None:
     for _ in range(5000):
         scan(b"a0001 NOOP\r\n")
     # Some 1 µs; the limit only catches what is of another order, on a busy machine too.
-    assert (time.process_time() - started) / 5000 < 20e-6
+    assert (time.process_time() - started) / 5000 < 50e-6

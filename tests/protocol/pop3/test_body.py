@@ -42,7 +42,7 @@ def test_whole_and_byte_by_byte(body: bytes, lines: int | None, wire: bytes) -> 
     assert write([body[i:i + 1] for i in range(len(body))], lines) == wire
 
 
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 @given(
     st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b".", b"a", b"\r\n.\r\n", b"\0"]), max_size=20).map(b"".join),
     st.lists(st.integers(0, 40), max_size=5),

@@ -161,7 +161,7 @@ def test_an_endless_line_takes_no_memory() -> None:
     assert pop3.take_output() == b"-ERR Line too long.\r\n"
 
 
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(st.binary(max_size=20) | st.sampled_from([b"\r\n", b"RETR ", b"1", LOG_IN, b"AUTH PLAIN", b"QUIT"])))
 def test_noise(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
