@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from onedomain.queue.spool import Spool, SpoolLimits
+from onedomain.queue.limits import SpoolLimits
+from onedomain.queue.spool import Spool
 from tests.store.forgetful import ForgetfulDisk
 from tests.store.inline import InlineThreads, SeededNonce
 

@@ -20,7 +20,8 @@ from onedomain.model.message import Delivery, Envelope, Outcome, State, Target
 from onedomain.model.server import Endpoint, Server
 from onedomain.queue import crash, dispatch, doubt, tidy
 from onedomain.queue.dispatch import Dispatcher
-from onedomain.queue.spool import Spool, SpoolLimits
+from onedomain.queue.limits import SpoolLimits
+from onedomain.queue.spool import Spool
 from onedomain.store.disk import RealDisk
 from tests.queue.fakes import ListTrace
 from tests.queue.simulation import SimBoard, SimView

@@ -11,8 +11,9 @@ from onedomain.decision.retry import HOUR, Patience, Pauses
 from onedomain.model.failure import Failed
 from onedomain.model.message import Envelope, State, Target
 from onedomain.queue.dispatch import GONE, Dispatcher
+from onedomain.queue.limits import SpoolLimits
 from onedomain.queue.operator import Operator
-from onedomain.queue.spool import Spool, SpoolLimits
+from onedomain.queue.spool import Spool
 from tests.queue.fakes import ListTrace, open_spool
 from tests.queue.simulation import LOST, LoopClock, SimBackend, SimBoard, SimServer, SimView, address, run
 from tests.store.forgetful import ForgetfulDisk

@@ -13,7 +13,8 @@ from onedomain.model.failure import Failed, give_up
 from onedomain.model.message import Envelope, Outcome, State, Target
 from onedomain.queue import notes, record
 from onedomain.queue.ids import derived_id, is_id
-from onedomain.queue.spool import Spool, SpoolLimits
+from onedomain.queue.limits import SpoolLimits
+from onedomain.queue.spool import Spool
 from onedomain.store.disk import RealDisk
 from tests.queue.fakes import TINY, ListTrace, ManualClock, open_spool
 from tests.store.forgetful import ForgetfulDisk

@@ -6,9 +6,10 @@ follows from an outcome.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from onedomain.backend.base import Backend
+from onedomain.decision import retry
 from onedomain.model.failure import Failed, again
 from onedomain.model.message import Delivery, Outcome, State
 from onedomain.model.ports import Trace
@@ -50,3 +51,10 @@ async def attempt_delivery(
         crash_points.reach(crash.AFTER_FAR_250)
     missing = Outcome(State.IN_DOUBT if begun else State.AGAIN, server, failure=NO_ANSWER)
     return {index: outcomes.get(index, missing) for index in indexes}
+
+
+def is_trouble(outcomes: Collection[Outcome]) -> bool:
+    """Whether the server as a whole failed: it said so, or fell silent, and took the message for nobody."""
+    failures = [outcome.failure for outcome in outcomes if outcome.state in (State.AGAIN, State.IN_DOUBT)]
+    worked = any(outcome.state is State.DONE for outcome in outcomes)
+    return not worked and any(failure is not None and retry.is_of_server(failure) for failure in failures)

@@ -8,7 +8,7 @@ doubt.py's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from onedomain.model.health import BoardView
 from onedomain.model.message import Outcome, State
 from onedomain.model.ports import Changes, Clock, Count, Nonce, Trace
 from onedomain.queue import crash
-from onedomain.queue.attempt import attempt_delivery
+from onedomain.queue.attempt import attempt_delivery, is_trouble
 from onedomain.queue.bounce import Bouncer
 from onedomain.queue.doubt import CONFIRM_AFTER, Answer, Inquiry, outcome_of
 from onedomain.queue.entry import Entry
@@ -284,7 +284,7 @@ class Dispatcher:
         targets = entry.envelope.targets
         recipients = [(index, rcpt(self._view, backend.server, targets[index])) for index in mine]
         outcomes = await attempt_delivery(self.spool, backend, entry, recipients, self._trace, self._crash)
-        trouble = _is_trouble(outcomes.values())
+        trouble = is_trouble(outcomes.values())
         if trouble:
             self._pause(lane)
         else:
@@ -396,10 +396,3 @@ class Dispatcher:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(reached)
-
-
-def _is_trouble(outcomes: Collection[Outcome]) -> bool:
-    """Whether the server as a whole failed: it said so, or fell silent, and took the message for nobody."""
-    failures = [outcome.failure for outcome in outcomes if outcome.state in (State.AGAIN, State.IN_DOUBT)]
-    worked = any(outcome.state is State.DONE for outcome in outcomes)
-    return not worked and any(failure is not None and retry.is_of_server(failure) for failure in failures)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from onedomain.model.failure import Failed, Failure, again
@@ -23,33 +23,18 @@ from onedomain.queue.body import BytesBody, FreshBodies, StoredBody
 from onedomain.queue.draft import Draft
 from onedomain.queue.entry import Entry
 from onedomain.queue.ids import Ids
+from onedomain.queue.limits import SpoolLimits
 from onedomain.queue.notes import Notes
 from onedomain.queue.replay import Replay, snapshot, snapshots
 from onedomain.queue.shelf import Shelf
 from onedomain.queue.tidy import Tidier, relocate
 from onedomain.store.disk import Disk, Lock
-from onedomain.store.journal import FULL_FAILURE, SEGMENT_SIZE, Journal
+from onedomain.store.journal import FULL_FAILURE, Journal
 from onedomain.store.segment import Damage, Position
 
 MESSAGES = "log"
 STATES = "state"
 ROOM_CHECKED_EVERY = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolLimits:
-    """Bytes, but for `messages`. `size` of all that waits; `room` has to stay free on the disk for mail to be accepted;
-    `in_memory` is what drafts may hold together before they go to the disk early.
-    """
-
-    inline: int = 256 << 10
-    chunk: int = 256 << 10
-    in_memory: int = 64 << 20
-    fresh: int = 64 << 20
-    room: int = 64 << 20
-    messages: int = 1_000_000
-    size: int = 10 << 30
-    segment: int = SEGMENT_SIZE
 
 
 T = TypeVar("T")
