@@ -23,7 +23,7 @@ from onedomain.queue.body import BytesBody, FreshBodies, StoredBody
 from onedomain.queue.draft import Draft
 from onedomain.queue.entry import Entry
 from onedomain.queue.ids import Ids
-from onedomain.queue.limits import SpoolLimits
+from onedomain.queue.limits import SpoolLimits as SpoolLimits  # part of this interface
 from onedomain.queue.notes import Notes
 from onedomain.queue.replay import Replay, snapshot, snapshots
 from onedomain.queue.shelf import Shelf
