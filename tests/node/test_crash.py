@@ -96,7 +96,7 @@ def test_killed_at_random_moments(program: NodeProgram) -> None:
         stop = threading.Event()
         client = threading.Thread(target=churn, args=(program.ports["imap"], round_, stop))
         client.start()
-        taken, unsure = asyncio.run(load(program, round_, rng.uniform(0.02, 0.6)))
+        taken, unsure = asyncio.run(load(program, round_, rng.uniform(0.02, 0.4)))
         stop.set()
         client.join()
         acknowledged |= taken

@@ -193,6 +193,19 @@ async def test_append_asks_before_it_takes_a_literal(node: Node) -> None:
     assert (await client("STATUS Sent (MESSAGES)"))[0] == b"* STATUS Sent (MESSAGES 1)"
 
 
+async def test_a_mailbox_deleted_while_a_message_comes_in(node: Node, tmp_path: Path) -> None:
+    client, other = await imap(node), await imap(node)
+    await other("CREATE f")
+    await client.send(b"a APPEND f {600000+}\r\n" + b"x" * 300_000)
+    while not list((tmp_path / "node" / "bodies").iterdir()):
+        await other("NOOP")
+    await other("DELETE f")
+    await client.send(b"x" * 300_000 + b"\r\n")
+    assert (await client.line()).startswith(b"a NO [TRYCREATE] ")
+    assert list((tmp_path / "node" / "bodies").iterdir()) == []
+    assert (await append(client, "INBOX", b"x")).startswith(b"OK ")
+
+
 async def test_a_session_is_told_what_others_do_at_the_right_time(node: Node) -> None:
     await put(node, *(message(n) for n in range(4)))
     one, two = await imap(node, select="INBOX"), await imap(node, select="INBOX")

@@ -24,17 +24,15 @@ MAX_MESSAGES = 1000
 async def append(talk: Talk, command: Append) -> Done:
     """Raises Failed, Rejected, BadCommand: then nothing was added, and the command has been read to its end."""
     staged: list[tuple[Staging, NewMessage]] = []
-    kept = False
     try:
         await _check(talk, command)
         await _receive(talk, command, staged)
-        done = await _add(talk, command.mailbox, staged)
-        kept = True
-        return done
-    finally:
-        if not kept:
-            for staging, _ in staged:
-                await staging.abort()
+        bodies = [await staging.finish() for staging, _ in staged]
+    except BaseException:
+        for staging, _ in staged:
+            await staging.abort()
+        raise
+    return await _add(talk, command.mailbox, staged, bodies)
 
 
 async def _check(talk: Talk, command: Append) -> None:
@@ -97,8 +95,7 @@ async def _fill(talk: Talk, staging: Staging, literal: Literal) -> None:
         raise failure
 
 
-async def _add(talk: Talk, mailbox: str, staged: list[tuple[Staging, NewMessage]]) -> Done:
-    bodies: list[Body] = [await staging.finish() for staging, _ in staged]
+async def _add(talk: Talk, mailbox: str, staged: list[tuple[Staging, NewMessage]], bodies: list[Body]) -> Done:
     owner, now = talk.owner.id, talk.store.now()
 
     def work(tx: Transaction) -> tuple[int, list[int]]:
@@ -113,5 +110,9 @@ async def _add(talk: Talk, mailbox: str, staged: list[tuple[Staging, NewMessage]
         added = messages.add(tx, folder.id, new)
         return folder.uidvalidity, [each.uid for each in added.messages]
 
-    uidvalidity, uids = await talk.store.write(work, bodies)
+    try:
+        uidvalidity, uids = await talk.store.write(work, bodies)
+    except Rejected:
+        talk.store.discard(bodies)  # only here is it certain that no row names them
+        raise
     return Done("Append completed", code=f"APPENDUID {uidvalidity} {format_set(uids).decode()}")

@@ -148,12 +148,18 @@ class LargeDraft:
         """On disk when it returns."""
         _write_all(self._descriptor, RECORD.pack(self._size, digest), len(HEADER))
         os.fdatasync(self._descriptor)
-        os.close(self._descriptor)
+        self._close()
         return Place(self._number, self._start, self._size, digest)
 
     def abort(self) -> None:
-        os.close(self._descriptor)
+        """Also after `finish`, as long as nobody was told of the place."""
+        self._close()
         self._segments.remove(self._number)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 class BodyFile:

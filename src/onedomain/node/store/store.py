@@ -124,12 +124,18 @@ class Store:
             return messages.deliver(tx, tx.places[0], wanted, delivery, now)
 
         outcomes = await self._writer.run(work, [body], rejects=False)
-        if isinstance(body, Place) and Taken.STORED not in outcomes:
-            self._segments.remove(body.segment)
+        if Taken.STORED not in outcomes:
+            self.discard([body])
         for account, outcome in zip(to, outcomes, strict=True):
             if outcome is Taken.NO_ACCOUNT:
                 self._accounts.pop(account.name, None)
         return outcomes
+
+    def discard(self, unwanted: Sequence[Body]) -> None:
+        """Bodies that certainly no row names. In doubt leave them: the next start removes what is nobody's."""
+        for body in unwanted:
+            if isinstance(body, Place):
+                self._segments.remove(body.segment)
 
     async def compact(self) -> None:
         """Copy what is left of half-empty segments. Runs by itself now and then."""
