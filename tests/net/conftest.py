@@ -133,7 +133,7 @@ async def read_all(stream: Stream) -> bytes:
 async def no_stream_left(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Every test ends with nothing in the poller: what is opened is closed. Deadlines are looked at more often."""
     monkeypatch.setattr("onedomain.net.poller.SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr("onedomain.net.stream.LINGER_SECONDS", 0.2)
+    monkeypatch.setattr("onedomain.net.linger.LINGER_SECONDS", 0.2)
     yield
     poller = Poller.running()
     for _ in range(100):

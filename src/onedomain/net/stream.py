@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from onedomain.model.failure import Failed, refuse
+from onedomain.net.linger import Linger
 from onedomain.net.poller import BROKEN, IN, OUT, Callback, Poller
 from onedomain.net.wire import BLOCKED, RECORD, Bytes, PlainWire, TlsError, TlsInfo, TlsWire, Wire, broken
 
@@ -25,9 +26,6 @@ MAX_PENDING = 1 << 20
 HANDSHAKE_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
 """How long aclose waits for the peer to take what was written."""
-
-LINGER_SECONDS = 2.0
-"""How long after our FIN what the peer still sends is read and thrown away; a reset would cost it our last words."""
 
 _TURNS = 16
 """Reads or writes one task may do in a row before the others have theirs."""
@@ -411,42 +409,6 @@ class Stream:
         self._mask = 0  # the descriptor stays in the epoll, for Linger
         self._end()
         Linger(self._poller, self.wire.sock)
-
-
-class Linger:
-    """A socket after our FIN: what still comes is read and thrown away until the peer's end, LINGER_SECONDS at most.
-
-    Its descriptor is in the epoll already, for reading.
-    """
-
-    __slots__ = ("_fd", "_poller", "_sock", "_until")
-
-    def __init__(self, poller: Poller, sock: socket.socket) -> None:
-        self._poller = poller
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._until = poller.loop.time() + LINGER_SECONDS
-        poller.attach(self._fd, self._event)
-        poller.watch(self)
-
-    def sweep(self, now: float) -> None:
-        if now >= self._until:
-            self._close()
-
-    def _event(self, mask: int) -> None:
-        try:
-            # Not SSLSocket's recv_into: after close_notify nothing is deciphered any more.
-            if socket.socket.recv_into(self._sock, self._poller.buffer) == 0:
-                self._close()
-        except BlockingIOError:
-            return
-        except OSError:
-            self._close()
-
-    def _close(self) -> None:
-        self._poller.detach(self._fd, IN)
-        self._poller.unwatch(self)
-        self._sock.close()
 
 
 def _address(name: tuple[str, int] | tuple[str, int, int, int] | str) -> tuple[str, int]:
