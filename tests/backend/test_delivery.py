@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from onedomain.backend.delivery import Deliverer
 from onedomain.backend.pool import PoolLimits
@@ -199,6 +201,32 @@ async def test_an_answer_too_many_never_passes_for_a_delivery(where: str, pipeli
                 assert len(fake.mails) > before
         del fake.replies[where]
         assert states(await d.deliver(delivery("h@example.com"), Attempts())) == [DONE]
+
+
+async def test_an_answer_before_the_dot_is_not_the_answer_to_the_message() -> None:
+    replies = {"DATA": "354 go on\r\n250 2.0.0 kept", "body": "554 5.6.0 refused"}
+    async with FakeSmtp(replies=replies).running() as fake, deliverer(fake) as d:
+        assert states(await d.deliver(delivery("h@example.com"), Attempts())) == [AGAIN]
+        assert not fake.mails
+
+
+SCRAPS = ["2", "250", "354 ", "4", "550", "-", " ", "\r\n", "\n", "\0", "x" * 3000, "請求"]
+
+
+@given(
+    st.sampled_from(["greeting", "LHLO", "MAIL", "RCPT", "DATA", "body"]),
+    st.lists(st.sampled_from(SCRAPS), max_size=8).map("".join),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_answered_becomes_an_outcome(where: str, garbage: str) -> None:
+    async def main() -> None:
+        fake = FakeSmtp(replies={where: lambda _: garbage + "\r\n"})
+        async with fake.running(), deliverer(fake) as d:
+            outcomes = await asyncio.wait_for(d.deliver(delivery("h@example.com"), Attempts()), 10)
+            (state,) = states(outcomes)
+            assert state is not DONE or (fake.mails and garbage.lstrip().startswith("2"))
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("goodbye", [b"", b"421 4.4.2 idle for too long\r\n"])
