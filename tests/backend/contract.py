@@ -187,7 +187,7 @@ class Contract:
         backend = case.backend() if way == "configured" else case.backend(login_way=LoginWay.PASSWORD)
         await deliver(backend, message(backend))
         client = ClientInfo("192.0.2.7", 4711, "127.0.0.1", 143, "session1")
-        session = await backend.log_in(account(), "secret", client)
+        session = await backend.log_in(account(), None if way == "configured" else "secret", client)
         assert "IMAP4REV1" in session.capabilities and "IDLE" in session.capabilities
         assert not any(capability.startswith("AUTH=") for capability in session.capabilities)
         await session.stream.write(b"x1 SELECT INBOX\r\n")
@@ -199,13 +199,22 @@ class Contract:
         await backend.close()
 
     async def test_refuses_wrong_passwords(self, case: Case) -> None:
-        backend = case.backend(login_way=LoginWay.PASSWORD)
+        """Also where a master could get in: that he can says nothing about the user's password."""
+        backend = case.backend()
         await backend.check_password(account(), "secret", ClientInfo())
         with pytest.raises(Failed) as raised:
             await backend.check_password(account(), "wrong", ClientInfo())
         failure = raised.value.failure
         assert (failure.kind, failure.code, failure.enhanced) == (Kind.REFUSE, 535, "5.7.8")
         assert "wrong" not in failure.reason
+        await backend.close()
+
+    async def test_refuses_wrong_passwords_whatever_its_own_way_in(self, case: Case) -> None:
+        backend = case.backend()
+        await backend.check_password(account(), "secret", ClientInfo())
+        with pytest.raises(Failed) as raised:
+            await backend.check_password(account(), "wrong", ClientInfo())
+        assert raised.value.failure.kind is Kind.REFUSE
         await backend.close()
 
     async def test_probes(self, case: Case) -> None:

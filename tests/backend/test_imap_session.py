@@ -128,9 +128,18 @@ def plain(token: str) -> list[str]:
 )
 async def test_the_ways_in(way: LoginWay, expected: list[str]) -> None:
     async with FakeImap().running() as fake, backend(fake, way) as b:
-        await b.check_password(HANAKO, "pa ss", CLIENT)
+        password = "pa ss" if way is LoginWay.PASSWORD else None
+        (await b.log_in(HANAKO, password, CLIENT)).stream.close()
         name, mechanism, token = fake.lines[0].split(" ")[1:]
         assert (name, mechanism, plain(token)) == ("AUTHENTICATE", "PLAIN", expected)
+
+
+@pytest.mark.parametrize("way", LoginWay)
+async def test_a_users_password_is_always_the_homes_to_judge(way: LoginWay) -> None:
+    """Our own way in would let anybody in."""
+    async with FakeImap().running() as fake, backend(fake, way) as b:
+        await b.check_password(HANAKO, "pa ss", CLIENT)
+        assert plain(fake.lines[0].split(" ")[3]) == ["", "hanako@example.com", "pa ss"]
 
 
 async def test_without_initial_response() -> None:
@@ -232,7 +241,7 @@ async def test_our_own_log_in_refused_is_not_the_users_fault() -> None:
     fake = FakeImap(replies={"AUTHENTICATE": b"{tag} NO [AUTHENTICATIONFAILED] wrong"})
     async with fake.running(), backend(fake, LoginWay.MASTER) as b:
         with pytest.raises(Failed) as raised:
-            await b.log_in(HANAKO, "secret", CLIENT)
+            await b.log_in(HANAKO, None, CLIENT)
         failure = raised.value.failure
         assert failure.kind is Kind.AGAIN and "master" in failure.reason and "hanako@example.com" in failure.reason
 

@@ -98,7 +98,9 @@ class Backend(Protocol):
         ...
 
     async def log_in(self, account: Account, password: str | None, client: ClientInfo) -> Session:
-        """Raises Failed: REFUSE for wrong credentials, AGAIN where it may work later."""
+        """With `password`, the user's, the home says whether it is right; None: it has been found right, and the
+        server's own way in is used. Raises Failed: REFUSE for wrong credentials, AGAIN where it may work later.
+        """
         ...
 
     async def check_password(self, account: Account, password: str, client: ClientInfo) -> None:

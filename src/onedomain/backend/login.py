@@ -38,15 +38,19 @@ class Login:
 
 
 def login_of(server: Server, account: Account, password: str | None) -> Login:
-    """How to log in for `account`; `password` is the user's, None where nobody has it. Raises Failed GIVE_UP."""
+    """How to log in for `account`. Raises Failed GIVE_UP.
+
+    With `password`, the user's, the home decides whether it is right. None says that nobody has it or that it has been
+    found right already: then the server's own way in is used, which asks for no password of the user's.
+    """
     name = mailbox_name(server, account)
+    if password is not None:
+        return Login(name, password)
     if server.login_way is LoginWay.MASTER:
         return Login(f"{name}{MASTER_SEPARATOR}{server.master_user}", server.master_password, own=True)
     if server.login_way is LoginWay.AUTHZID:
         return Login(server.master_user, server.master_password, authorize=name, own=True)
-    if password is None:
-        raise Failed(no_way(server))
-    return Login(name, password)
+    raise Failed(no_way(server))
 
 
 def no_way(server: Server) -> Failure:
