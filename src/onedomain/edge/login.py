@@ -152,18 +152,10 @@ class LogIns:
             if other is None or other.address != account.address:
                 raise Failed(wrong(f"may not act as {credentials.authorize}"))
         if not account.password:
-            self._need_home_to_decide(account)
             return Admission(account, credentials.password, False)
         if not await self._is_right(account, credentials.password):
             raise Failed(wrong("wrong password"))
         return Admission(account, credentials.password, True)
-
-    def _need_home_to_decide(self, account: Account) -> None:
-        """Where backends go in by their own way they don't look at the password: nobody would have checked it."""
-        home = self._parts.directory.server(account.home.primary)
-        if home is not None and home.login_way is not LoginWay.PASSWORD:
-            reason = f"{account.address} has no password here, and at {home.name} we log in without one"
-            raise Failed(again(454, "4.7.0", "This account has no password yet.", reason))
 
     async def _entered(self, admission: Admission, enter: Enter[T]) -> T:
         try:
