@@ -69,6 +69,7 @@ class Worker:
         self._book = Book(config.domains, config.units, config.servers)
         self._book_whole = asyncio.Event()
         self._listeners: list[Listener] = []
+        self._spool: Spool | None = None
         for table in (inherited.connections, inherited.failures, inherited.known):
             table.start(slot)
 
@@ -80,8 +81,8 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        beating = asyncio.create_task(self._beat())
-        spool = await self._open_spool()
+        beating = asyncio.create_task(self._beat())  # reading a large spool takes longer than a hung worker may
+        spool = self._spool = await self._open_spool()
         self._put_together(spool)
         line = asyncio.create_task(self._line.run())
         starting = asyncio.create_task(self._start(spool))
@@ -130,7 +131,7 @@ class Worker:
             trace=trace, patience=patience(config), count=self._counters, crash_points=self._points)
         self._operator = Operator(self._dispatcher, clock=clock, trace=trace)
         mirror.on_change.append(self._verdict_changed)
-        self._relays = Relays(self._inherited.connections)
+        self._relays = Relays(self._inherited.connections, limit=config.limits.account_sessions)
         inherited = self._inherited
         log_ins = LogIns(
             LoginParts(self._book, credentials, inherited.failures, inherited.known, clock, nonce, trace),
@@ -179,6 +180,12 @@ class Worker:
     async def _beat(self) -> None:
         while True:
             self._inherited.beats.beat(self._slot)
+            if self._spool is not None and (trouble := self._spool.trouble) is not None:
+                # After a failed sync memory and disk may differ: what is on the disk is read again by a new process,
+                # whose supervisor waits longer each time it dies soon.
+                self.trace.note("spool poisoned", reason=trouble.reason or str(trouble), slot=self._slot)
+                self.trace.flush()
+                os._exit(75)
             await asyncio.sleep(BEAT)
 
     def _reload(self) -> None:

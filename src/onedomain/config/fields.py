@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from onedomain.model.address import AddressError, parse_address
+from onedomain.protocol.pop3.uidl import UidlFormatError, uidl_format
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SIZES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -140,9 +141,10 @@ def _mailbox_format(value: str) -> str:
 
 
 def _uidl_format(value: str) -> str:
-    rest = re.sub(r"%0?\d{0,2}X?[uv]", "", value)
-    if "%" in rest or not re.search(r"%0?\d{0,2}X?u", value) or not re.fullmatch(r"[!-~]{1,70}", value):
-        raise wrong("uidl_format", value=value)
+    try:
+        uidl_format(value)
+    except UidlFormatError as error:
+        raise wrong("uidl_format", value=value, why=str(error)) from None
     return value
 
 

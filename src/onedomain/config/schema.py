@@ -117,7 +117,7 @@ class ListenerTable(Table):
     address: ListenAddress = ""  # empty: every address, IPv4 and IPv6
     port: Port | None = None
     bare_newline: Manners = "refuse"
-    long_lines: Manners = "refuse"
+    long_lines: Manners = "pass"
     plaintext_passwords: bool = False
     max_sessions: int = Field(10_000, ge=1, le=1_000_000)
     max_sessions_per_address: int = Field(100, ge=1, le=1_000_000)
@@ -185,6 +185,7 @@ class LimitsTable(Table):
     idle: Duration = Field(300.0, ge=30, le=3600)
     idle_mailbox: Duration = Field(1860.0, ge=1800, le=86_400)  # RFC 9051 section 5.4: at least 30 minutes
     login_failures: int = Field(10, ge=1, le=1000)
+    account_sessions: int = Field(100, ge=0, le=100_000)  # mailbox sessions of one account at once; 0: no limit
     spool_size: Size = Field(10 * 2**30, ge=2**20)
     spool_free: Size = Field(100 * 2**20)  # kept free on the spool's disk
 

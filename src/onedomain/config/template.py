@@ -97,7 +97,7 @@ protocol = "smtp"
 #en Bare CR or LF, and lines over 998 octets: refuse, normalise or pass:
 #ja 単独の CR・LF と 998 オクテットを超える行: refuse (拒否)、normalise (修正)、pass (そのまま):
 # bare_newline = "refuse"
-# long_lines = "refuse"
+# long_lines = "pass"
 #en Who may say where a connection really came from (PROXY protocol, XCLIENT):
 #ja 接続元を伝えることを許すネットワーク (PROXY プロトコル、XCLIENT):
 # proxy_trusted = ["192.0.2.0/24"]
@@ -144,6 +144,7 @@ url = "sqlite:////var/lib/onedomain/directory.db"
 # recipients = 1000
 # spool_size = "10GiB"
 # login_failures = 10
+# account_sessions = 100
 
 [retry]
 # first = "5s"

@@ -45,7 +45,7 @@ class ListenerValues:
     address: str
     port: int
     bare_newline: str = "refuse"
-    long_lines: str = "refuse"
+    long_lines: str = "pass"
     plaintext_passwords: bool = False
     max_sessions: int = 10_000
     max_sessions_per_address: int = 100
