@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.lab.cyrus import Cyrus
 from tests.lab.disk import SmallDisk
@@ -24,6 +25,10 @@ from tests.lab.process import Server
 from tests.lab.relay import Relay
 from tests.lab.sink import Sink
 from tests.lab.tls import Authority, Certificate
+
+# Two busy cores make any example slow now and then; that says nothing of the code.
+settings.register_profile("lab", deadline=None)
+settings.load_profile("lab")
 
 LOG_TAIL = 4000
 _running: list[Server] = []

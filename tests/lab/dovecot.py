@@ -87,6 +87,7 @@ plugin {{
   quota_vsizes = yes
   quota_rule = {quota}
   acl = vfile
+  acl_user = %u
 {plugins}
 }}
 protocol imap {{

@@ -176,6 +176,8 @@ class Worker:
         await self._dispatcher.stop(DRAIN_SECONDS)
         await spool.close()
         await self._backends.close()
+        if self._smarthost is not None:
+            await self._smarthost.close()
 
     async def _beat(self) -> None:
         while True:

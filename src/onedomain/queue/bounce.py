@@ -66,6 +66,17 @@ class Bouncer:
             await self._tell(entry, envelope, Action.FAILED, {index: outcomes[index] for index in told}, verdicts)
             self._crash.reach(crash.AFTER_BOUNCE)
 
+    async def arrived(self, entry: Entry, outcomes: Mapping[int, Outcome]) -> None:
+        """Tells the sender who asked for it (NOTIFY=SUCCESS) what has arrived: in a mailbox of ours, or at a server
+        that passes it on and is not known to report (RFC 3461 section 6.2.6, 6.2.7). Raises Failed.
+        """
+        envelope = entry.envelope
+        for action, local in ((Action.DELIVERED, True), (Action.RELAYED, False)):
+            told = {index: outcome for index, outcome in outcomes.items()
+                    if envelope.targets[index].is_local is local}
+            if told:
+                await self._tell(entry, envelope, action, told, tuple(sorted(told.items())))
+
     async def delayed(self, entry: Entry, until: float) -> None:
         """Tells the sender that targets are still waiting, and until when they will be tried. Raises Failed."""
         envelope = entry.envelope

@@ -14,6 +14,7 @@ from onedomain.model.message import Outcome, State
 from onedomain.model.ports import Changes, Clock, Count, Trace
 from onedomain.queue.bounce import Bouncer
 from onedomain.queue.entry import Entry
+from onedomain.queue.record import Head
 from onedomain.queue.spool import Spool
 
 EVENTS = {State.DONE: "delivered", State.AGAIN: "deferred", State.FAILED: "failed", State.IN_DOUBT: "in doubt"}
@@ -44,10 +45,14 @@ class Settler:
         """Afterwards the entry's progress says where it stands. What is put off too long fails here."""
         if retry.expired(entry.received, self._clock.time(), self._patience):
             outcomes = {index: self._given_up(outcome) for index, outcome in outcomes.items()}
+        head = entry.head
         failed = {index: outcome for index, outcome in outcomes.items() if outcome.state is State.FAILED}
         rest = {index: outcome for index, outcome in outcomes.items() if index not in failed}
+        if arrived := {index: outcome for index, outcome in rest.items()
+                       if outcome.state is State.DONE and "SUCCESS" in head.envelope.targets[index].notify.upper()}:
+            await self._report_arrival(entry, arrived)
         if rest:
-            self._note(entry, rest)
+            self._note(entry, head, rest)
         if failed:
             try:
                 await self._bouncer.failed(entry, failed)
@@ -55,7 +60,14 @@ class Settler:
                 # No room for the bounce: the server will have to refuse once more when there is.
                 self._trace.note("bounce put off", queue_id=entry.id, reason=str(error.failure))
                 failed = {index: replace(outcome, state=State.AGAIN) for index, outcome in failed.items()}
-            self._note(entry, failed)
+            self._note(entry, head, failed)
+
+    async def _report_arrival(self, entry: Entry, arrived: Mapping[int, Outcome]) -> None:
+        try:
+            await self._bouncer.arrived(entry, arrived)
+        except Failed as error:
+            # The message is there; sending it again for the report's sake would make it two.
+            self._trace.note("report dropped", queue_id=entry.id, reason=str(error.failure))
 
     @staticmethod
     def _given_up(outcome: Outcome) -> Outcome:
@@ -65,9 +77,8 @@ class Settler:
             return replace(outcome, state=State.FAILED, failure=retry.NEVER_CONFIRMED)
         return outcome
 
-    def _note(self, entry: Entry, outcomes: Mapping[int, Outcome]) -> None:
+    def _note(self, entry: Entry, head: Head, outcomes: Mapping[int, Outcome]) -> None:
         self._spool.outcomes(entry, outcomes)
-        head = entry.head
         for index, outcome in outcomes.items():
             target = head.envelope.targets[index]
             failure = outcome.failure
