@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from onedomain.decision.retry import HOUR, Patience, Pauses
 from onedomain.model.failure import Failed
-from onedomain.model.message import Envelope, State, Target
+from onedomain.model.message import Envelope, Outcome, State, Target
 from onedomain.queue.dispatch import GONE, Dispatcher
 from onedomain.queue.limits import SpoolLimits
 from onedomain.queue.operator import Operator
@@ -175,6 +175,33 @@ def test_one_poisonous_message_does_not_hold_up_the_others() -> None:
             await asyncio.sleep(1)
         await asyncio.sleep(20)
         assert list(stage.spool.entries) == [poison]
+
+    play(scene)
+
+
+def test_a_message_whose_answer_is_lost_each_time_is_not_sent_again_and_again() -> None:
+    """It may arrive each time: with other mail going through, and nobody to ask, that was a copy every second."""
+
+    async def scene(stage: Stage) -> None:
+        bad = await stage.put(Target("bad@example.net", original="bad@example.net"))
+        backend = stage.backends["smarthost"]
+        deliver = backend.deliver
+
+        async def forgetful(delivery, attempt):  # type: ignore[no-untyped-def]
+            outcomes = await deliver(delivery, attempt)
+            if delivery.id != bad:
+                return outcomes
+            return {index: Outcome(State.IN_DOUBT, "smarthost", failure=LOST) for index in outcomes}
+
+        backend.deliver = forgetful  # type: ignore[method-assign]
+        for _ in range(360):
+            await stage.put(Target("good@example.net", original="good@example.net"))
+            await asyncio.sleep(10)
+        assert list(stage.spool.entries) == [bad]
+        copies = stage.smarthost.boxes["bad@example.net", bad]
+        assert 2 < copies < 14, copies
+        times = stage.smarthost.times
+        assert times[1] - times[0] < 2, "one answer lost is no reason to wait"
 
     play(scene)
 

@@ -262,9 +262,7 @@ class Dispatcher:
             if entry is None or entry.id not in self.spool.entries or wait is None:
                 lane.forget(job)
             else:
-                until = asyncio.get_running_loop().time() + wait.seconds
-                lane.defer(job, until, parked=wait.parked)
-                self._timers.call_in(wait.seconds, partial(self._due, lane, job, until))
+                self._defer(lane, job, wait)
             if entry is not None and entry.id in self.spool.entries:
                 self.enqueue(entry)
             elif entry is not None:
@@ -272,6 +270,11 @@ class Dispatcher:
             self._pump(lane)
         if entry is not None:
             self._tell(entry)
+
+    def _defer(self, lane: Lane, job: Job, wait: Wait) -> None:
+        until = asyncio.get_running_loop().time() + wait.seconds
+        lane.defer(job, until, parked=wait.parked)
+        self._timers.call_in(wait.seconds, partial(self._due, lane, job, until))
 
     def _due(self, lane: Lane, job: Job, until: float) -> None:
         if lane.due(job, until):
@@ -317,11 +320,22 @@ class Dispatcher:
         settled = {index: outcome for index, answer in answers.items() if (outcome := outcome_of(answer, lane.server))}
         if settled:
             await self._settler.settle(entry, settled)
+            self._hold_off(entry, [index for index in settled if entry.of(index).state is State.AGAIN])
         if Answer.LATER in answers.values():
             return Wait(self._patience.doubt.after(lane.tried(job), self._nonce.random()), parked=True)
         if Answer.ASK_AGAIN in answers.values():
             return Wait(CONFIRM_AFTER, parked=False)
         return None
+
+    def _hold_off(self, entry: Entry, indexes: list[int]) -> None:
+        """A first lost answer is bad luck, and the message goes again at once. What loses them again and again waits
+        longer each time, whatever else gets through: where nobody can be asked, each try may be one copy more.
+        """
+        for index, server, _ in self.whereabouts(entry):
+            lost = entry.of(index).attempts - 1
+            if lost > 0 and index in indexes:
+                wait = Wait(self._patience.recipient.after(lost, self._nonce.random()), parked=False)
+                self._defer(self.lane(server), Job(entry.id, doubt=False), wait)
 
     # -- now and then
 
