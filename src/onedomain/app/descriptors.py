@@ -6,8 +6,10 @@ Knows RLIMIT_NOFILE and what a session of each protocol holds open. Does not kno
 from __future__ import annotations
 
 import resource
+from typing import TYPE_CHECKING
 
-from onedomain.config import Config
+if TYPE_CHECKING:  # a node has none, and starts faster without its library
+    from onedomain.config import Config
 
 RELAYED = ("imap", "pop3")
 OWN = 128

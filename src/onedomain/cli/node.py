@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import uvloop
 
+from onedomain.app.descriptors import raise_limit
 from onedomain.app.real import RealClock
 from onedomain.directory import credentials
 from onedomain.model.address import AddressError, parse_address
@@ -60,6 +61,8 @@ def run(
         config, data, name=name, lmtp=lmtp, imap=imap, imaps=imaps, certificate=certificate, key=key,
         proxy_user=proxy_user, autocreate=autocreate, domains=domain,
     )  # fmt: skip
+
+    raise_limit()
 
     async def serve() -> None:
         trace = Recorder(settings.data / "log", "node", edge=settings.name, clock=RealClock())
