@@ -51,6 +51,11 @@ async def far(tmp_path: Path) -> AsyncIterator[Far]:
     server.close()
 
 
+async def test_an_argument_cannot_take_the_place_of_the_line_s_own_names(far: Far) -> None:
+    with pytest.raises(ValueError, match="no names for arguments"):
+        await ask(far.path, "double", id="abc")
+
+
 async def test_answers_find_their_calls_in_any_order(far: Far) -> None:
     link, task = await connect(far.path)
     assert await asyncio.gather(*(link.call("double", n=n) for n in range(1, 9))) == [2 * n for n in range(1, 9)]

@@ -135,8 +135,8 @@ class Desk:
         entries = [entry for answer in answers for entry in answer]
         return sorted(entries, key=lambda entry: -float(entry["age"]))[:limit]
 
-    async def _queue_show(self, link: Link, id: str) -> dict[str, Any] | None:
-        return next((answer for answer in await self._crew.ask("queue_show", id=id) if answer), None)
+    async def _queue_show(self, link: Link, queue_id: str) -> dict[str, Any] | None:
+        return next((answer for answer in await self._crew.ask("queue_show", queue_id=queue_id) if answer), None)
 
     async def _queue_act(self, link: Link, action: str, ids: list[str] | None) -> list[str]:
         if action not in ACTIONS:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 from onedomain.app import descriptors, keeper, worker
+from onedomain.app.current import Current
 from onedomain.app.inherited import inherit
 from onedomain.app.privileges import drop
 from onedomain.app.real import RealClock
 from onedomain.app.supervisor import Child, Supervisor
-from onedomain.config import Config, ConfigErrors, load
+from onedomain.config import Config
 from onedomain.trace.recorder import Recorder
 
 
@@ -22,15 +23,19 @@ def run(config: Config) -> int:
     inherited = inherit(config)
     drop(config.file.edge.user, config.file.edge.group, config.state)
     trace = Recorder(config.state / "log", "supervisor", edge=config.name, clock=RealClock(), keep=config.log.keep)
-    children = [Child(f"worker-{slot}", partial(worker.main, config.path, inherited, slot))
-                for slot in range(inherited.workers)]
+    current = Current(config, inherited.contexts, trace)
+
+    def work(slot: int) -> Callable[[], int]:
+        return lambda: worker.main(current.config, inherited, slot)
+
+    children = [Child(f"worker-{slot}", work(slot)) for slot in range(inherited.workers)]
     # The keeper comes last: its beat has the index behind the workers'.
-    children.append(Child("keeper", partial(keeper.main, config.path, inherited)))
+    children.append(Child("keeper", lambda: keeper.main(current.config, inherited)))
     trace.note("starting", workers=inherited.workers, listeners=[listener.name for listener in config.listeners])
     if files < (needed := descriptors.needed(config)):
         trace.note("few descriptors", limit=files, needed=needed,
                    reason="the limit of open files is too low for max_sessions of all listeners")
-    return Supervisor(children, inherited.beats, trace, partial(_is_good, config.path, trace)).run()
+    return Supervisor(children, inherited.beats, trace, current.reload).run()
 
 
 def prepare(state: Path) -> None:
@@ -42,13 +47,3 @@ def prepare(state: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _is_good(path: Path, trace: Recorder) -> bool:
-    """Whether the file on disk may be taken over; a wrong one changes nothing."""
-    try:
-        load(path)
-    except ConfigErrors as problems:
-        trace.note("configuration refused", reason=str(problems))
-        return False
-    return True

@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -19,7 +18,7 @@ from onedomain.app import metrics
 from onedomain.app.backends import Backends
 from onedomain.app.crew import Crew
 from onedomain.app.desk import Desk
-from onedomain.app.inherited import Inherited
+from onedomain.app.inherited import Inherited, server_contexts
 from onedomain.app.peers import Peers
 from onedomain.app.real import RealClock, RealNonce
 from onedomain.app.reloading import needs_restart
@@ -35,7 +34,7 @@ from onedomain.directory.snapshot import Snapshot
 from onedomain.health.board import Board
 from onedomain.health.prober import Prober, Rhythm
 from onedomain.health.view import Change
-from onedomain.net.tls import ClientContexts
+from onedomain.net.tls import CertificateError, ClientContexts
 from onedomain.store.sql import Database
 from onedomain.trace.counters import Counters, Dump, total
 from onedomain.trace.recorder import Recorder
@@ -158,10 +157,11 @@ class Keeper:
     # -- reload
 
     def _reload_all(self) -> list[str]:
-        """For the operator: checks the file, then lets the supervisor tell everybody. Raises LinkError."""
+        """For the operator: checks everything, then lets the supervisor tell everybody. Raises LinkError."""
         try:
             new = load(self._config.path)
-        except ConfigErrors as problems:
+            server_contexts(new)
+        except (ConfigErrors, CertificateError) as problems:
             raise LinkError(str(problems)) from None
         os.kill(os.getppid(), signal.SIGHUP)
         return needs_restart(self._config, new)
@@ -206,7 +206,7 @@ def rhythm(config: Config) -> Rhythm:
     return Rhythm(interval=health.interval, message=health.message_interval)
 
 
-def main(path: Path, inherited: Inherited) -> int:
-    """In the fork. Raises ConfigErrors if the file has become wrong since the supervisor read it."""
-    uvloop.run(Keeper(load(path), inherited).run())
+def main(config: Config, inherited: Inherited) -> int:
+    """In the fork."""
+    uvloop.run(Keeper(config, inherited).run())
     return 0

@@ -246,8 +246,8 @@ class Worker:
     async def _queue_list(self, link: Link, **wanted: Any) -> list[dict[str, Any]]:
         return [asdict(item) for item in self._operator.waiting(**wanted)]
 
-    async def _queue_show(self, link: Link, id: str) -> dict[str, Any] | None:
-        item = self._operator.show(id)
+    async def _queue_show(self, link: Link, queue_id: str) -> dict[str, Any] | None:
+        item = self._operator.show(queue_id)
         return asdict(item) if item is not None else None
 
     async def _queue_act(self, link: Link, action: str, ids: list[str] | None) -> list[str]:
@@ -262,7 +262,7 @@ def patience(config: Config) -> Patience:
                     give_up_after=retry.give_up_after)
 
 
-def main(path: Path, inherited: Inherited, slot: int) -> int:
-    """In the fork. Raises ConfigErrors if the file has become wrong since the supervisor read it."""
-    uvloop.run(Worker(load(path), inherited, slot).run())
+def main(config: Config, inherited: Inherited, slot: int) -> int:
+    """In the fork."""
+    uvloop.run(Worker(config, inherited, slot).run())
     return 0

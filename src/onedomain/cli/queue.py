@@ -45,7 +45,7 @@ def _marked(targets: list[dict[str, Any]]) -> list[tuple[bool, dict[str, Any]]]:
 
 @app.command(help=say("queue_show_help"))
 def show(config: ConfigPath, queue_id: Annotated[str, typer.Argument(metavar="ID")], json: AsJson = False) -> None:
-    entry = ask_edge(config, "queue_show", id=queue_id)
+    entry = ask_edge(config, "queue_show", queue_id=queue_id)
     if entry is None:
         fail(say("no_such", id=queue_id))
     if json:

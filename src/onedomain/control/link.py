@@ -17,6 +17,7 @@ from typing import Any
 MAX_LINE = 64 << 20    # a chunk of the directory is the longest
 MAX_UNSENT = 256 << 20
 MAX_WAITING = 1000     # requests under way on one link
+RESERVED = frozenset({"do", "id"})
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -40,7 +41,9 @@ class Link:
         self.closed = False
 
     async def call(self, verb: str, *, timeout: float = 30.0, **arguments: Any) -> Any:
-        """The peer's answer. Raises LinkError."""
+        """The peer's answer. Raises LinkError. "do" and "id" are the line's own names, no arguments'."""
+        if arguments.keys() & RESERVED:
+            raise ValueError(f"{verb}: {', '.join(RESERVED)} are no names for arguments")
         if len(self._waiting) >= MAX_WAITING:
             raise LinkError("too many requests under way")
         number = next(self._ids)

@@ -1,0 +1,33 @@
+"""The configuration in force, kept by the supervisor: what every process starts with, whatever the file says by then.
+
+Knows when a new one may be taken over: file and certificates together, or nothing of them. Does not know processes.
+"""
+
+from __future__ import annotations
+
+from onedomain.config import Config, ConfigErrors, load
+from onedomain.model.ports import Trace
+from onedomain.net.tls import CertificateError, ServerContexts
+
+
+class Current:
+    """What is forked after `reload` finds `config` and certificates as that left them: a worker that replaces a dead
+    one must neither bring back an old certificate nor fail because the file is being edited.
+    """
+
+    def __init__(self, config: Config, contexts: ServerContexts | None, trace: Trace) -> None:
+        self.config = config
+        self._contexts = contexts
+        self._trace = trace
+
+    def reload(self) -> bool:
+        """True if the others are to follow; what is wrong changes nothing and is told in the log."""
+        try:
+            new = load(self.config.path)
+            if self._contexts is not None:
+                self._contexts.reload()
+        except (ConfigErrors, CertificateError) as problems:
+            self._trace.note("configuration refused", reason=str(problems))
+            return False
+        self.config = new
+        return True
