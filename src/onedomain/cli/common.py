@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -29,7 +30,8 @@ ConfigPath = Annotated[
                        default_factory=lambda: DEFAULT if DEFAULT.exists() or not INSTALLED.exists() else INSTALLED)]
 AsJson = Annotated[bool, typer.Option("--json", help=say("json_help"))]
 
-console = Console(highlight=False)
+# What is piped is grepped and copied from, so nothing of it is cut off to fit.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 errors = Console(stderr=True, highlight=False)
 
 
@@ -64,8 +66,10 @@ def print_json(value: Any) -> None:
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
     """`heads` are keys of the texts."""
-    made = Table(*(say(head) for head in heads), title=title or None, title_justify="left", box=None, pad_edge=False,
-                 header_style="bold")
+    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        # An id is typed into the next command: others give way to it.
+        made.add_column(say(head), overflow="fold", no_wrap=head == "id")
     for row in rows:
         # What peers chose must not be read as rich's markup; only a Text is coloured.
         made.add_row(*(cell if isinstance(cell, Text) else "" if cell is None else escape(str(cell)) for cell in row))
