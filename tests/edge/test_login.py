@@ -14,7 +14,7 @@ from onedomain.model.failure import Failed, Kind, again, refuse
 from onedomain.model.server import Endpoint, LoginWay, Server
 from onedomain.net.shared import SharedTable
 from onedomain.protocol.sasl import Credentials
-from tests.directory.views import EXAMPLE, book, server
+from tests.directory.views import book, server
 from tests.edge.parts import CountingNonce, FakePasswords, Notes, StoppedClock
 
 JOE = Account("joe@example.com", "head", Home("s1"), password="{X}right")
