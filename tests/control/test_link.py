@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,28 @@ async def far(tmp_path: Path) -> AsyncIterator[Far]:
 async def test_an_argument_cannot_take_the_place_of_the_line_s_own_names(far: Far) -> None:
     with pytest.raises(ValueError, match="no names for arguments"):
         await ask(far.path, "double", id="abc")
+
+
+async def test_a_backlog_of_news_lets_others_have_their_turn(far: Far) -> None:
+    link, task = await connect(far.path)
+    await link.call("double", n=1)
+
+    async def busy(other: Link, n: int) -> None:
+        time.sleep(0.01)
+        await far.take(other, n)
+
+    far.links[0]._handlers = {"news": busy}
+    for n in range(100):
+        link.tell("news", n=n)
+    longest = 0.0
+    while not far.heard.is_set():
+        before = time.monotonic()
+        await asyncio.sleep(0)
+        longest = max(longest, time.monotonic() - before)
+    assert far.news == list(range(100))
+    assert longest < 0.3
+    link.close()
+    await task
 
 
 async def test_answers_find_their_calls_in_any_order(far: Far) -> None:
