@@ -1,0 +1,222 @@
+"""`onedomain check` and what a wrong file does: everything is found at once, with its line, and nothing starts half."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.cluster import add_accounts
+from tests.lab.dovecot import Dovecot
+from tests.lab.edge import Edge, command, document
+from tests.lab.ports import free_port
+from tests.lab.process import wait_until
+from tests.lab.tls import Authority, Certificate
+
+JOE, PROBE = "joe@example.com", "probe@example.com"
+FEW = {"max_sessions": 100}
+PLACES = dict.fromkeys(("smtp", "imap", "imaps"), FEW)
+
+
+@dataclass(frozen=True)
+class Said:
+    status: int
+    out: str
+    err: str
+
+    def findings(self, weight: str) -> list[tuple[str, str]]:
+        """(place, message) of each."""
+        return [(one["where"], one["message"]) for one in json.loads(self.out) if one["weight"] == weight]
+
+
+def onedomain(*words: str | Path, language: str = "en", files: int = 0) -> Said:
+    """`files`: the limit of open files that it runs under."""
+    limited = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"] if files else []
+    done = subprocess.run([*limited, *command(*words)], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "ONEDOMAIN_LANG": language})
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def home(start_dovecot: Callable[..., Dovecot]) -> Dovecot:
+    """Knows two people, and refuses everybody else."""
+    return start_dovecot(users={JOE: "secret", PROBE: "secret"}, plugins="  acl_user = %u\n")
+
+
+def table(home: Dovecot, folder: Path, name: str = "d1", **other: Any) -> dict[str, Any]:
+    (folder / "master").write_text(home.master_password + "\n")
+    return {
+        "name": name, "kind": "dovecot",
+        "imap": {"host": home.host, "port": home.imap_port},
+        "delivery": {"host": home.host, "port": home.lmtp_port},
+        "login": {"way": "master", "user": home.master_user, "password_file": folder / "master"},
+        "probe": {"accounts": [PROBE]},
+        **other,
+    }
+
+
+@pytest.fixture
+def good(home: Dovecot, lab_folder: Path, certificate: Certificate) -> Edge:
+    edge = Edge(lab_folder / "e1", servers=[table(home, lab_folder)], certificate=certificate,
+                protocols=list(PLACES), listener=PLACES)
+    edge.state.mkdir()
+    add_accounts(edge, [(JOE, "d1")])
+    return edge
+
+
+def test_a_good_set_up(good: Edge) -> None:
+    said = onedomain("check", "--config", good.config, "--json")
+    assert said.status == 0 and not said.findings("error") and not said.findings("warning"), said
+    messages = [message for _, message in said.findings("ok")]
+    assert any(message.startswith("delivery answers in") for message in messages)
+    assert any(message.startswith("IMAP answers in") for message in messages)
+    assert f"log-in for {JOE} works" in messages and "1 accounts, 0 aliases" in messages
+    japanese = onedomain("check", "--config", good.config, language="ja")
+    assert japanese.status == 0 and f"{JOE} としてログインできました" in japanese.out
+    good.start()
+    try:  # its own ports are no finding
+        beside = onedomain("check", "--config", good.config, "--json")
+        assert beside.status == 0 and not beside.findings("error"), beside
+    finally:
+        good.stop()
+
+
+def test_everything_that_is_wrong_is_found_at_once(
+    good: Edge, home: Dovecot, start_dovecot: Callable[..., Dovecot], lab_folder: Path, authority: Authority
+) -> None:
+    anybody = start_dovecot()
+    (lab_folder / "wrong").write_text("not this\n")
+    login = {"way": "master", "user": home.master_user, "password_file": lab_folder / "wrong"}
+    demanded = {"host": anybody.host, "port": anybody.imap_port, "tls": "starttls", "tls_name": "localhost"}
+    closed = {"host": "127.0.0.1", "port": free_port("127.0.0.1")}
+    good.tables["server"] = [
+        table(home, lab_folder),
+        table(home, lab_folder, "down", kind="cyrus", imap=closed, delivery=closed, login={"way": "password"},
+              probe={"accounts": []}),
+        table(home, lab_folder, "stranger", login=login),
+        table(anybody, lab_folder, "clear", imap=demanded),
+    ]
+    expired = authority.issue("old.example.com", lifetime=datetime.timedelta(days=-3))
+    good.tables["tls"]["certificate"] = [{"certificate": expired.cert, "key": expired.key}]
+    good.write()
+    add_accounts(good, [(f"{name}@example.com", name) for name in ("stranger", "clear")])
+    gone = {**good.tables, "server": [*good.tables["server"], table(home, lab_folder, "gone")]}
+    good.config.write_text(document(gone))
+    add_accounts(good, [("lost@example.com", "gone")])
+    good.write()
+    with socket.create_server((good.host, good.port["smtp"])):
+        said = onedomain("check", "--config", good.config, "--json")
+        japanese = onedomain("check", "--config", good.config, language="ja")
+    assert said.status == japanese.status == 1
+    errors, warnings = said.findings("error"), said.findings("warning")
+    for where, words in [
+        ("server[2].delivery", "delivery does not work"), ("server[2].imap", "IMAP does not work"),
+        ("server[3].login", "log-in for"), ("server[4].imap", "STARTTLS"),
+        ("tls.certificate[1].certificate", "ends on"), ("listener[1].port", "the port cannot be opened"),
+        ("server", "lost@example.com among them, live on gone"),
+    ]:
+        assert [one for one in errors if one[0] == where and words in one[1]], (where, words, errors)
+    assert len(errors) == 7, errors
+    for where, words in [
+        ("server[2]", "no probe account"), ("server[2]", "may arrive twice"), ("server[2].kind", "Message-ID"),
+        ("server[4].delivery", "surely does not exist"),
+    ]:
+        assert [one for one in warnings if one[0] == where and words in one[1]], (where, words, warnings)
+    lines = good.config.read_text().splitlines()
+    for one in json.loads(said.out):
+        if one["weight"] != "ok":
+            assert one["advice"], one
+        if one["where"] == "listener[1].port":
+            assert lines[one["line"] - 1] == f"port = {good.port['smtp']}"
+    assert home.master_password not in said.out and "not this" not in said.out
+    assert "使えません" in japanese.out and "期限" in japanese.out and "重複して届く" in japanese.out
+    assert "does not work" not in japanese.out
+
+
+def test_the_limit_of_open_files(good: Edge) -> None:
+    said = onedomain("check", "--config", good.config, "--json", files=300)
+    assert [where for where, words in said.findings("warning") if "open files" in words] == ["listener"]
+    limited = ["sh", "-c", 'ulimit -n 300 && exec "$@"', "sh"]
+    process = subprocess.Popen([*limited, *command("run", "--config", good.config)])
+    try:
+        wait_until(lambda: good.events("few descriptors"), "a line in the log")
+    finally:
+        process.terminate()
+        process.wait(30)
+    (event,) = good.events("few descriptors")
+    assert event["limit"] == 300 < event["needed"]
+
+
+WRONG = """\
+[edge]
+name = "mx1.example.com"
+state = "state"
+wokers = 2
+
+[[domain]]
+name = "example.com"
+postmaster = "no address"
+
+[[server]]
+name = "s1"
+kind = "dovcot"
+imap = { host = "192.0.2.1" }
+delivery = { host = "192.0.2.1", port = "24" }
+
+[[unit]]
+name = "all"
+
+[[listener]]
+protocol = "smtp"
+port = %d
+"""
+
+
+@pytest.mark.parametrize("verb, language, words", [
+    ("run", "en", "did you mean workers"), ("check", "ja", "workers の間違い"), ("status", "en", "did you mean"),
+])
+def test_a_wrong_file_starts_nothing(tmp_path: Path, verb: str, language: str, words: str) -> None:
+    port = free_port("127.0.0.1")
+    path = tmp_path / "onedomain.toml"
+    path.write_text(WRONG % port)
+    said = onedomain(verb, "--config", path, language=language)
+    assert said.status == 2 and not said.out, said
+    line = "line {}:" if language == "en" else "{} 行目:"
+    for number, key in [(4, "edge.wokers"), (8, "domain[1].postmaster"), (12, "server[1].kind"),
+                        (14, "server[1].delivery.port")]:
+        assert f"{line.format(number)} {key}" in said.err, said.err
+    assert words in said.err
+    assert [one.name for one in tmp_path.iterdir()] == ["onedomain.toml"]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+def test_a_port_that_is_taken_starts_nothing(good: Edge) -> None:
+    with socket.create_server((good.host, good.port["imap"])):
+        said = onedomain("run", "--config", good.config)
+    assert said.status == 1 and f"imap {good.host}:{good.port['imap']}" in said.err
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((good.host, good.port["smtp"]), timeout=1)
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_what_init_writes_is_right_once_the_certificates_are_there(
+    tmp_path: Path, certificate: Certificate, language: str
+) -> None:
+    path = tmp_path / "onedomain.toml"
+    assert onedomain("init", path, language=language).status == 0
+    before = onedomain("check", "--config", path, "--file-only", language=language)
+    assert before.status == 2 and "tls.certificate[1].certificate" in before.err
+    text = path.read_text()
+    path.write_text(text.replace("/etc/onedomain/mail.crt", str(certificate.cert))
+                    .replace("/etc/onedomain/mail.key", str(certificate.key)))
+    after = onedomain("check", "--config", path, "--file-only", language=language)
+    assert after.status == 0, after.err
