@@ -310,11 +310,36 @@ async def test_an_adoption_cut_off_by_a_full_disk_is_finished_at_the_next_start(
     disk.capacity = disk.used() + 2000
     with pytest.raises(Failed):
         await heir.adopt("/spool/1")
-    assert not heir.entries
     disk.crash(1)
     disk.capacity += 100_000
     heir = await open_spool(disk, "/spool/0", seed=6)
     assert sorted(heir.entries) == ids
+
+
+async def test_an_adoption_cut_off_by_a_full_disk_goes_on_without_a_restart() -> None:
+    disk = ForgetfulDisk()
+    dead = await open_spool(disk, "/spool/1")
+    ids = [await put(dead, b"x" * 250) for _ in range(10)]
+    disk.kill()
+    heir = await open_spool(disk, "/spool/0", seed=5)
+    arrived: list[str] = []
+    heir.arrived = lambda entry: arrived.append(entry.id)
+    disk.capacity = disk.used() + 2000
+    with pytest.raises(Failed):
+        await heir.adopt("/spool/1")
+    early = list(arrived)
+    assert 0 < len(early) < 10
+    await heir.attempt(heir.entries[early[0]], (0, 1), "s1")
+    heir.outcomes(heir.entries[early[0]], {0: DONE, 1: DONE})
+    await heir.tidy()
+    disk.capacity += 100_000
+    assert await heir.adopt() == 10 - len(early)
+    assert sorted(arrived) == ids, "each once"
+    assert sorted(heir.entries) == sorted(set(ids) - {early[0]})
+    await heir.tidy()
+    disk.crash(1)
+    heir = await open_spool(disk, "/spool/0", seed=6)
+    assert sorted(heir.entries) == sorted(set(ids) - {early[0]})
 
 
 async def test_room_is_given_back() -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from onedomain.edge.smtp_ports import SmtpParts
 from onedomain.edge.submission import SubmissionLogIn
 from onedomain.health.mirror import Mirror
 from onedomain.health.view import Change
+from onedomain.model.failure import Failed
 from onedomain.net.listen import Listener
 from onedomain.net.tls import CertificateError, ClientContexts
 from onedomain.queue.crash import crash_points
@@ -53,6 +55,7 @@ from onedomain.trace.recorder import Recorder
 LOCK_SECONDS = 20.0
 """How long a predecessor may take to let go of the spool: the supervisor's own patience, and some."""
 DRAIN_SECONDS = 5.0
+ADOPT_AGAIN = 30.0
 BEAT = 1.0
 
 
@@ -86,6 +89,7 @@ class Worker:
         self._put_together(spool)
         line = asyncio.create_task(self._line.run())
         starting = asyncio.create_task(self._start(spool))
+        starting.add_done_callback(partial(self._started, ended))
         await ended.wait()
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
@@ -153,20 +157,39 @@ class Worker:
 
     async def _start(self, spool: Spool) -> None:
         await self._book_whole.wait()
-        if self._slot == 0:
-            await self._adopt_orphans(spool)
         self._dispatcher.start()
         for values, sock in self._inherited.sockets[self._slot]:
             opened = listener(self._config, values, sock, self._conversations)
             opened.start()
             self._listeners.append(opened)
         self.trace.note("worker ready", slot=self._slot, pid=os.getpid(), queue=len(spool.entries))
+        await self._adopt_orphans(spool)
+
+    def _started(self, ended: asyncio.Event, start: asyncio.Task[None]) -> None:
+        """A worker that could not start would hold its share of all connections and answer none: a new one may."""
+        if not start.cancelled() and (error := start.exception()) is not None:
+            self.trace.note("worker failed", slot=self._slot, reason=repr(error))
+            ended.set()
 
     async def _adopt_orphans(self, spool: Spool) -> None:
-        """Spools of slots that are no more, since there are fewer workers now."""
-        for path in sorted((self._config.state / "spool").iterdir()):
-            if path.is_dir() and path.name.isdigit() and int(path.name) >= self._inherited.workers:
-                await spool.adopt(str(path))
+        """Spools of slots that are no more, since there are fewer workers now. Nobody waits for it: a disk that is full
+        or a process that is still ending must not keep mail and people out.
+        """
+        while True:
+            try:
+                for path in self._orphans():
+                    await spool.adopt(str(path))
+                await spool.adopt()
+                return
+            except (Failed, OSError) as problem:
+                self.trace.note("spool not adopted", slot=self._slot, reason=str(problem))
+            await asyncio.sleep(ADOPT_AGAIN)
+
+    def _orphans(self) -> list[Path]:
+        if self._slot != 0:
+            return []
+        found = (path for path in (self._config.state / "spool").iterdir() if path.is_dir() and path.name.isdigit())
+        return sorted(path for path in found if int(path.name) >= self._inherited.workers)
 
     async def _stop(self, spool: Spool) -> None:
         for opened in self._listeners:
@@ -212,10 +235,14 @@ class Worker:
 
     async def _take_directory(self, link: Link, delta: str) -> None:
         change = Delta.decode(delta.encode())
-        for address in self._book.apply(change):
+        moved = self._book.apply(change)
+        for address in moved:
             self._relays.account_changed(address, self._book.account(address))
         if change.draining is not None:
             self._servers_changed()
+        elif moved:
+            # Mail waits where the old home is: if that is down, nobody would look at it there.
+            self._dispatcher.reroute()
         if not change.more:
             self._book_whole.set()
 

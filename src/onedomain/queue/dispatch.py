@@ -92,6 +92,7 @@ class Dispatcher:
         self._in_flight: dict[str, set[int]] = {}
         self._waiters: dict[str, list[asyncio.Future[bool]]] = {}
         self._stopping = False
+        self._reroutes = 0  # asked for and not done
 
     # -- life
 
@@ -190,8 +191,17 @@ class Dispatcher:
             self._pump(lane)
 
     def reroute(self) -> None:
-        """Homes have changed: messages look for their lanes anew."""
-        self._spawn(self._enqueue_all())
+        """Homes have changed: messages look for their lanes anew. Many changes at once are one reason to look."""
+        self._reroutes += 1
+        if self._reroutes == 1:
+            self._spawn(self._reroute())
+
+    async def _reroute(self) -> None:
+        while wanted := self._reroutes:
+            try:
+                await self._enqueue_all()
+            finally:
+                self._reroutes -= wanted
 
     def kick(self, server: str) -> None:
         """The server has been seen to work again: its mail goes now."""

@@ -143,8 +143,11 @@ class Spool:
         self._report(found.damage)
         for event in found.amends:
             self._notes.note(event)
-        for name in filter(is_adopted, disk.list_directory(self.directory)):
-            await self._bring_in(f"{self.directory}/{name}")
+        try:
+            await self.adopt()
+        except (Failed, OSError) as error:
+            # Our own messages can be delivered all the same; on a full disk that is what makes room.
+            self._trace.note("spool not adopted", directory=self.directory, reason=str(error))
         self._tidier.run()
 
     def _replay(self) -> Replay:
@@ -304,36 +307,49 @@ class Spool:
         for start in range(0, len(finished), 1000):
             yield record.pack_removed(finished[start : start + 1000])
 
-    async def adopt(self, directory: str) -> int:
-        """Takes over the spool of a slot that is no more -> number of messages. Its process must have ended.
+    async def adopt(self, directory: str = "") -> int:
+        """Takes over the spool of a slot that is no more, and whatever could not be finished before -> number of
+        messages. Its process must have ended.
 
-        Raises BlockingIOError if it has not, Failed and OSError if it can't be finished now; opening this spool again
-        goes on with it.
+        Raises BlockingIOError if it has not, Failed and OSError if it can't be finished now. What has been copied by
+        then is served; nothing is tidied away until another call, or opening this spool again, has done the rest.
         """
-        taken = take_over(self._disk, directory, self.directory)
-        return await self._bring_in(taken) if taken else 0
+        if directory:
+            take_over(self._disk, directory, self.directory)
+        count = 0
+        while names := [name for name in self._disk.list_directory(self.directory) if is_adopted(name)]:
+            await self._tidier.pause()
+            count += await self._bring_in(f"{self.directory}/{names[0]}")
+        self._tidier.resume()
+        return count
 
     async def _bring_in(self, directory: str) -> int:
-        await self._tidier.pause()
-        nested = await self._in_thread(lambda: unnest(self._disk, directory, self.directory))
+        await self._in_thread(lambda: unnest(self._disk, directory, self.directory))
         found = await self._in_thread(lambda: self._read_adopted(directory))
-        self._report(found.damage)
-        strangers = [entry for entry in found.entries.values() if not self._shelf.knows(entry.id)]
-        # What is known of them is durable before they are, else a crash between would forget their attempts.
-        await self._notes.commit(*snapshots(strangers))
-        brought = [entry for entry in strangers if await self._copy(found.messages, entry)]
-        await self._messages.commit()
-        self._crash.reach(crash.IN_ADOPTION)
-        await found.close()
+        brought: list[Entry] = []
+        try:
+            self._report(found.damage)
+            strangers = [entry for entry in found.entries.values() if not self._shelf.knows(entry.id)]
+            # What is known of them is durable before they are, else a crash between would forget their attempts.
+            await self._notes.commit(*snapshots(strangers))
+            try:
+                for entry in strangers:
+                    if await self._copy(found.messages, entry):
+                        brought.append(entry)
+            finally:
+                # Also where room ran out half-way: the shelf knows these now, so no later try would bring them in.
+                await self._messages.commit()
+                for entry in brought:
+                    self.entries[entry.id] = entry
+            self._crash.reach(crash.IN_ADOPTION)
+        finally:
+            await found.close()
+            for entry in brought:
+                if entry.id in self.entries:
+                    self.arrived(entry)
         keep = len(brought) < len(strangers)
         await self._in_thread(lambda: clear(self._disk, directory, self.directory, keep=keep))
-        for entry in brought:
-            self.entries[entry.id] = entry
-            self.arrived(entry)
         self._trace.note("spool adopted", directory=directory, messages=len(brought), unreadable=keep)
-        for one in nested:
-            await self._bring_in(one)
-        self._tidier.resume()
         return len(brought)
 
     def _read_adopted(self, directory: str) -> Replay:
