@@ -44,6 +44,8 @@ def pair() -> Iterator[Cluster]:
         }
         cluster = started(stack, [KINDS["node"](folder)], folder / "edges", people=2, edges=2, extra=extra)
         cluster.sink = sink  # type: ignore[attr-defined]
+        for edge in cluster.edges:
+            wait_until(lambda edge=edge: control(edge, "status")["peers"], "edges that know each other")
         yield cluster
 
 

@@ -17,6 +17,9 @@ from onedomain.model.ports import Clock, Trace
 from onedomain.store.sql import AWAY, Database, DatabaseError
 
 SAY_EVERY = 20.0
+SAY_FIRST = 1.0           # and then after pauses that double: edges that start together should not have to wait
+STALE = 2.0               # whoever asks more than so long after the last look has us look again
+LOOK_SECONDS = 2.0
 GONE_AFTER = 7 * 86400.0  # an edge that has not said so for a week is not asked any more
 ASK_SECONDS = 5.0
 
@@ -35,6 +38,8 @@ class Peers:
         self._clock = clock
         self._trace = trace
         self._others: dict[str, Edge] = {}
+        self._looking = asyncio.Lock()
+        self._looked = 0.0  # when the database last answered; never to be asked by the way while it is away
         self._server: asyncio.Server | None = None
         self._served: set[Link] = set()
 
@@ -42,13 +47,16 @@ class Peers:
         """Until cancelled. A database that is away leaves us with the peers we know."""
         if self._listen is None:
             return
+        pause = SAY_FIRST
         try:
             while True:
                 try:
                     await self._exchange()
                 except (DatabaseError, *AWAY) as error:
+                    self._looked = float("inf")
                     self._trace.note("peers unknown", reason=f"{type(error).__name__}: {error}".split("\n")[0])
-                await asyncio.sleep(SAY_EVERY)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, SAY_EVERY)
         finally:
             if self._server is not None:
                 self._server.close()
@@ -57,6 +65,10 @@ class Peers:
 
     async def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """Every other edge's answer, or the LinkError or OSError that came instead, by name."""
+        if self._server is not None and self._clock.monotonic() - self._looked > STALE:
+            with suppress(TimeoutError, DatabaseError, *AWAY):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._exchange()
         names = list(self._others)
         answers = await asyncio.gather(*(self._ask_one(self._others[name], verb, arguments) for name in names),
                                        return_exceptions=True)
@@ -76,6 +88,11 @@ class Peers:
             task.cancel()
 
     async def _exchange(self) -> None:
+        async with self._looking:
+            await self._look()
+            self._looked = self._clock.monotonic()
+
+    async def _look(self) -> None:
         assert self._address is not None
         database = await self._open()
         try:
