@@ -13,12 +13,24 @@ from onedomain.model.health import Seen
 from onedomain.model.server import Endpoint, TlsMode
 from onedomain.net import dial as dialling
 from onedomain.net.dial import DialFailed, dial, secure
+from onedomain.net.names import Names, Place
 from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateFiles, ClientContexts, ServerContexts
 from onedomain.protocol.proxy import ProxyHeader, ProxyParser
 from tests.lab.ports import free_port
 from tests.lab.tls import Authority, Certificate
 from tests.net.conftest import endpoint, listening, read_exactly
+
+
+class Told(Names):
+    """Every name leads to these places."""
+
+    def __init__(self, *places: Place) -> None:
+        super().__init__()
+        self.places = list(places)
+
+    async def look_up(self, host: str, port: int) -> list[Place]:
+        return self.places
 
 
 async def greet(stream: Stream) -> None:
@@ -73,7 +85,7 @@ async def test_an_address_that_never_answers(client_tls: ClientContexts) -> None
 
 
 async def test_a_dead_address_leaves_time_for_the_next(
-    client_tls: ClientContexts, monkeypatch: pytest.MonkeyPatch
+    client_tls: ClientContexts
 ) -> None:
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))
@@ -84,11 +96,7 @@ async def test_a_dead_address_leaves_time_for_the_next(
             filler.connect_ex(door.getsockname())
         async with listening(greet) as listener:
 
-            async def resolve(_: object) -> list[object]:
-                kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
-                return [(*kind, door.getsockname()), (*kind, listener.address)]
-
-            monkeypatch.setattr("onedomain.net.dial._look_up", resolve)
+            client_tls.names = Told((socket.AF_INET, door.getsockname()), (socket.AF_INET, listener.address))
             stream = await dial(Endpoint("mail.example", 25), timeout=1, contexts=client_tls)
             assert stream.peer == listener.address
             stream.close()
@@ -96,20 +104,16 @@ async def test_a_dead_address_leaves_time_for_the_next(
             filler.close()
 
 
-async def test_the_next_address_is_tried(client_tls: ClientContexts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_next_address_is_tried(client_tls: ClientContexts) -> None:
     async with listening(greet) as listener:
         port = listener.address[1]
 
-        async def resolve(*_: object, **__: object) -> list[object]:
-            kind = (socket.SOCK_STREAM, 6, "")
-            return [
-                (socket.AF_INET, *kind, ("127.0.0.9", free_port())),
-                (socket.AF_INET6, *kind, ("::1", free_port(), 0, 0)),
-                (socket.AF_INET, *kind, ("127.0.0.1", port)),
-            ]
-
-        monkeypatch.setattr("onedomain.net.dial._look_up", resolve)
-        places = await dialling._resolve(Endpoint("mail.example", port), 1e12)
+        client_tls.names = Told(
+            (socket.AF_INET, ("127.0.0.9", free_port())),
+            (socket.AF_INET, ("127.0.0.1", port)),
+            (socket.AF_INET6, ("::1", free_port(), 0, 0)),
+        )
+        places = await dialling._resolve(Endpoint("mail.example", port), 1e12, client_tls.names)
         assert [place[0] for place in places] == [socket.AF_INET, socket.AF_INET6, socket.AF_INET]
         stream = await dial(Endpoint("mail.example", port), timeout=5, contexts=client_tls)
         assert stream.peer == ("127.0.0.1", port)

@@ -18,7 +18,7 @@ from onedomain.app import descriptors
 from onedomain.app.backends import Backends
 from onedomain.app.check_texts import TEXTS, say
 from onedomain.app.inherited import open_listener
-from onedomain.app.real import RealClock, RealNonce
+from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.smarthost import outside
 from onedomain.backend.base import DELIVERY, IMAP, ClientInfo
 from onedomain.backend.mailserver import MailServer, Tools
@@ -72,7 +72,7 @@ class Check:
             yield finding
         async for finding in self._directory():
             yield finding
-        tools = Tools(ClientContexts(), _Nobody(), RealNonce(), self._config.name)
+        tools = Tools(ClientContexts(names(self._config)), _Nobody(), RealNonce(), self._config.name)
         backends = Backends(tools)
         backends.configure(self._config.servers)
         try:

@@ -20,7 +20,7 @@ from onedomain.app.crew import Crew
 from onedomain.app.desk import Desk
 from onedomain.app.inherited import Inherited, server_contexts
 from onedomain.app.peers import Peers
-from onedomain.app.real import RealClock, RealNonce
+from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
 from onedomain.backend.mailserver import Tools
 from onedomain.config import Config, ConfigErrors, load
@@ -56,7 +56,7 @@ class Keeper:
         self._serving: dict[asyncio.Task[None], Link] = {}
         self._book = Book(config.domains, config.units, config.servers)
         self._board = Board(config.servers, self._clock, Patience(silence=config.health.patience))
-        self._backends = Backends(Tools(ClientContexts(), self._board, nonce, config.name))
+        self._backends = Backends(Tools(ClientContexts(names(config)), self._board, nonce, config.name))
         self._prober = Prober(self._board, self._backends, nonce.random, rhythm(config))
         self._crew = Crew(self._book, self._board, self.trace)
         self._feed = Feed(self._open_database, self._book, Snapshot(config.snapshot), self._publish,

@@ -1,10 +1,13 @@
-"""The real clock and the real dice, as the ports want them. The only place where parts get them from."""
+"""The real clock, dice and names, as the ports want them. The only place where parts get them from."""
 
 from __future__ import annotations
 
 import random
 import secrets
 import time
+
+from onedomain.config import Config
+from onedomain.net.names import Names
 
 
 class RealClock:
@@ -21,3 +24,8 @@ class RealNonce:
 
     def random(self) -> float:
         return random.random()
+
+
+def names(config: Config) -> Names:
+    """By the resolvers that the file names, or the system's way."""
+    return Names(config.resolver.servers, config.resolver.timeout)

@@ -20,7 +20,7 @@ from onedomain.app.backends import Backends
 from onedomain.app.inherited import Inherited
 from onedomain.app.line import Line
 from onedomain.app.listening import Conversations, listener
-from onedomain.app.real import RealClock, RealNonce
+from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
 from onedomain.app.smarthost import outside
 from onedomain.backend.base import Backend
@@ -126,7 +126,7 @@ class Worker:
             "queue_list": self._queue_list, "queue_show": self._queue_show, "queue_act": self._queue_act}
         mirror = self._mirror = Mirror(lambda name: self._backends.in_flight(name), lambda: self._line.urgent())
         self._line = Line(config.control, self._slot, handlers, mirror.report)
-        contexts = ClientContexts()
+        contexts = ClientContexts(names(config))
         self._backends = Backends(Tools(contexts, mirror, nonce, config.name))
         self._backends.configure(self._book.servers())
         self._smarthost = outside(config, contexts, mirror, nonce)

@@ -12,11 +12,11 @@ import os
 import socket
 import ssl
 from functools import partial
-from typing import Any
 
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Seen
 from onedomain.model.server import Endpoint, TlsMode
+from onedomain.net.names import Names, NoSuchName, Place
 from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateError, ClientContexts
 from onedomain.net.wire import TlsError
@@ -24,9 +24,6 @@ from onedomain.protocol.proxy import build_v2
 
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))
 """A peer that vanished without a FIN is noticed after four minutes."""
-
-Place = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
-
 
 class DialFailed(Failed):
     """`seen` is for health: REFUSED, SILENT (time ran out, no route) or BROKEN (TLS, name, configuration)."""
@@ -49,7 +46,7 @@ async def dial(
     `client` is what the PROXY header says, if the endpoint wants one.
     """
     limit = asyncio.get_running_loop().time() + timeout
-    stream = await _connect(endpoint, limit, quick_ack)
+    stream = await _connect(endpoint, limit, quick_ack, contexts.names)
     try:
         stream.deadline = limit
         if endpoint.proxy_protocol:
@@ -95,9 +92,9 @@ def _keep_session(contexts: ClientContexts, context: ssl.SSLContext, server: str
         contexts.keep(context, server, name, sock.session)
 
 
-async def _connect(endpoint: Endpoint, limit: float, quick_ack: bool) -> Stream:
+async def _connect(endpoint: Endpoint, limit: float, quick_ack: bool, names: Names) -> Stream:
     loop = asyncio.get_running_loop()
-    places = await _resolve(endpoint, limit)
+    places = await _resolve(endpoint, limit, names)
     reasons: list[str] = []
     seen = Seen.SILENT
     for position, (family, address) in enumerate(places):
@@ -117,7 +114,7 @@ async def _connect(endpoint: Endpoint, limit: float, quick_ack: bool) -> Stream:
     raise DialFailed(endpoint, seen, "; ".join(reasons))
 
 
-async def _resolve(endpoint: Endpoint, limit: float) -> list[Place]:
+async def _resolve(endpoint: Endpoint, limit: float, names: Names) -> list[Place]:
     """Addresses to try, families taking turns (RFC 8305 section 4)."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
@@ -127,25 +124,19 @@ async def _resolve(endpoint: Endpoint, limit: float) -> list[Place]:
         return [(family, (endpoint.host, endpoint.port))]
     try:
         async with asyncio.timeout_at(limit):
-            found = await _look_up(endpoint)
+            found = await names.look_up(endpoint.host, endpoint.port)
     except TimeoutError:
         raise DialFailed(endpoint, Seen.SILENT, f"the name {endpoint.host} was not resolved in time", "4.4.3") from None
-    except (socket.gaierror, UnicodeError) as error:
-        why = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
-        raise DialFailed(endpoint, Seen.BROKEN, f"the name {endpoint.host}: {why}", "4.4.3") from None
+    except NoSuchName as error:
+        raise DialFailed(endpoint, Seen.BROKEN, f"the name {endpoint.host}: {error}", "4.4.3") from None
     first = found[0][0]
-    ours = [(family, address) for family, _, _, _, address in found if family is first]
-    others = [(family, address) for family, _, _, _, address in found if family is not first]
+    ours = [place for place in found if place[0] is first]
+    others = [place for place in found if place[0] is not first]
     mixed: list[Place] = []
     while ours or others:
         mixed += ours[:1] + others[:1]
         del ours[:1], others[:1]
     return mixed
-
-
-async def _look_up(endpoint: Endpoint) -> list[Any]:
-    """getaddrinfo, in a thread: /etc/hosts and the resolver's own rules count."""
-    return await asyncio.get_running_loop().getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
 
 
 async def _connect_one(

@@ -15,6 +15,8 @@ from typing import Any
 
 from cryptography import x509
 
+from onedomain.net.names import Names
+
 SESSIONS_KEPT = 256
 """Client sessions kept for resumption, one per server and context; some 2 kB each."""
 
@@ -79,9 +81,13 @@ class ServerContexts:
 
 
 class ClientContexts:
-    """The client side: one context per (CA file, verified or not), and the last session with each server."""
+    """The client side: one context per (CA file, verified or not), and the last session with each server.
 
-    def __init__(self) -> None:
+    `names` goes with them to whoever dials.
+    """
+
+    def __init__(self, names: Names | None = None) -> None:
+        self.names = names or Names()
         self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
         self._sessions: OrderedDict[tuple[Any, ...], ssl.SSLSession] = OrderedDict()
 
