@@ -212,6 +212,36 @@ async def test_unauthenticate_does_not_reach_the_home() -> None:
         assert await client.rest() == b"* BYE Please connect again.\r\n"
 
 
+async def test_compress_is_refused_and_hides_nothing_that_follows() -> None:
+    async with edge(echo, clear) as running:
+        client = await inside(running)
+        assert await client.ask("b COMPRESS DEFLATE") == "b OK home saw COMPRESS DEFLATE-"
+        assert await client.ask("c DELETE x") == "c OK home saw DELETE x"
+        assert running.notes.changes == [("joe@example.com", "DELETE", "x")]
+        client.send(b"d UNAUTHENTICATE\r\n")
+        assert await client.rest() == b"* BYE Please connect again.\r\n"
+
+
+async def test_nothing_comes_behind_compress() -> None:
+    async with edge(echo, clear) as running:
+        client = await inside(running)
+        client.send(b"b COMPRESS DEFLATE\r\nc NOOP\r\n")
+        assert await client.rest() == b"* BYE Please connect again.\r\n"
+
+
+@pytest.mark.parametrize("command", [b"UNAUTHENTICATE", b"COMPRESS DEFLATE"])
+async def test_what_hides_behind_a_literal_ends_the_session(command: bytes) -> None:
+    async def full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"b NO [OVERQUOTA] Full\r\n")
+        await echo(reader, writer)
+
+    async with edge(full, clear) as running:
+        client = await inside(running)
+        client.send(b"b APPEND Sent {100}\r\nc " + command + b"\r\n")
+        assert (await client.rest()).endswith(b"* BYE Please connect again.\r\n")
+
+
 async def test_starttls_and_what_was_said_before_it(contexts: ServerContexts, certificate: Certificate) -> None:
     async with edge(echo, ImapEdge, tls=contexts) as running:
         client = await running.connect()

@@ -2,7 +2,7 @@
 
 Knows the order of things. Does not know IMAP's grammar (protocol/imap), who may log in (login.py), how the home is
 spoken to (backend) or how bytes are pumped (net). Server to client passes unparsed; client to server is looked at for
-what it changes, and never altered.
+what it changes, and never altered, but for COMPRESS, which would end the looking.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from onedomain.net.pump import Relay
 from onedomain.net.stream import Stream
 from onedomain.protocol.imap.capability import through_relay
 from onedomain.protocol.imap.front import Close, Front, FrontOptions, LogIn, StartTls
-from onedomain.protocol.imap.scanner import Scanner
+from onedomain.protocol.imap.scanner import Scanner, refused_compress
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +159,28 @@ class _ImapSession:
         account = seat.account
 
         def upstream(data: bytes) -> bytes | None:
+            altered = None
             for touch in scanner.scan(data):
                 if touch.command == "UNAUTHENTICATE":
                     # RFC 8437: another log-in on this connection would be at the home, past our waits.
                     relay.cut(b"* BYE Please connect again.\r\n", "UNAUTHENTICATE")
                     return b""
+                if touch.command == "COMPRESS":
+                    altered = refused_compress(data)
+                    if altered is None:
+                        relay.cut(b"* BYE Please connect again.\r\n", "more behind COMPRESS")
+                        return b""
+                    continue
                 parts.changes.changed(account.address, touch.command, touch.folder)
-            return None
+            return altered
 
         def downstream(data: bytes) -> bytes | None:
             if scanner.waiting:
                 for touch in scanner.server_said(data):
+                    if touch.command in ("UNAUTHENTICATE", "COMPRESS"):
+                        # Sent behind a literal that nobody waited for: the home has it, and its answer goes nowhere.
+                        relay.cut(b"* BYE Please connect again.\r\n", touch.command)
+                        return b""
                     parts.changes.changed(account.address, touch.command, touch.folder)
             return None
 
