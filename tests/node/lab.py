@@ -109,8 +109,6 @@ async def imap(node: Node, account: str = "u@example.com", select: str = "") -> 
     assert isinstance(client, Imap)
     assert (await client.line()).startswith(b"* OK [CAPABILITY ")
     if account:
-
-
         answer = base64.b64encode(f"{account}\0edge\0sesame".encode()).decode()
         assert (await client(f"AUTHENTICATE PLAIN {answer}"))[-1].startswith(b"OK ")
     if select:
@@ -123,6 +121,8 @@ class Lmtp(Wire):
         """The last line of one reply."""
         while True:
             line = await self.line()
+            if not line.endswith(b"\n"):
+                raise ConnectionError(f"closed after {line!r}")
             if line[3:4] != b"-":
                 return line.rstrip(b"\r\n")
 

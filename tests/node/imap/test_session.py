@@ -283,6 +283,9 @@ async def test_folders_and_lists(node: Node) -> None:
     assert (await client('LIST (SUBSCRIBED RECURSIVEMATCH) "" a'))[0] == (
         b'* LIST (\\NonExistent \\Noselect \\HasNoChildren) "/" a ("CHILDINFO" ("SUBSCRIBED"))'
     )
+    assert (await client('LIST (SUBSCRIBED RECURSIVEMATCH) "" a*')) == [
+        b'* LIST (\\NonExistent \\Noselect \\HasNoChildren \\Subscribed) "/" a/b/c', b"OK List completed",
+    ]  # fmt: skip
     await client("UNSUBSCRIBE a/b/c")
     assert (await client('LSUB "" a*')) == [b"OK Lsub completed"]
     listed = await client('LIST "" (INBOX Sent) RETURN (STATUS (MESSAGES UNSEEN))')

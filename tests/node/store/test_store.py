@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from onedomain.model.failure import Failed
-from onedomain.node.store import accounts, bodies, folders, messages
+from onedomain.node.store import accounts, bodies, folders, messages, schema
 from onedomain.node.store.bodies import LARGE, Segments
 from onedomain.node.store.index import Index
 from onedomain.node.store.readers import Reading
@@ -169,7 +169,7 @@ async def test_uidvalidity_is_never_given_twice(store: Store) -> None:
         made = await store.write(lambda tx: folders.create(tx, account.id, "again", 1))
         assert made.uidvalidity not in seen
         seen.add(made.uidvalidity)
-        await store.write(lambda tx: folders.delete(tx, account.id, "again"))
+        await store.write(lambda tx: folders.delete(tx, account.id, "again", 1))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ async def test_a_deleted_folder_empties_the_index_of_those_who_watch(store: Stor
     index = await store.indexes.open(folder.id)
     watching = Watching()
     index.watchers.add(watching)
-    await store.write(lambda tx: folders.delete(tx, account.id, "f"))
+    await store.write(lambda tx: folders.delete(tx, account.id, "f", 1))
     assert watching.changes == [Removed(folder.id)] and index.removed
     with pytest.raises(Rejected):
         await store.indexes.open(folder.id)
@@ -373,6 +373,32 @@ async def test_verify_sees_what_is_wrong(tmp_path: Path) -> None:
     assert {finding.rule for finding in verify(tmp_path).findings} == {
         "uid not below uidnext", "body without a message", "body",
     }  # fmt: skip
+
+
+async def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    db = sqlite3.connect(tmp_path / "node.db", isolation_level=None)
+    db.executescript(f"BEGIN; {schema._FIRST} PRAGMA user_version = 1; COMMIT;")
+    db.execute("INSERT INTO account (name, uidvalidity, created) VALUES ('u@x.jp', 7, 1)")
+    db.execute("INSERT INTO folder (account, name, mailbox_id, uidvalidity) VALUES (1, 'INBOX', 'm', 7)")
+    db.execute("INSERT INTO expunged VALUES (1, 1, 1)")
+    db.execute("UPDATE folder SET uidnext = 2")
+    db.close()
+    store = await Store.open(tmp_path, Clock(), Notes())
+    account = await store.account("u@x.jp")
+    assert account is not None
+    await put(store, account, b"x")
+    assert list((await inbox(store, account)).uids) == [2]
+    await store.close()
+    assert verify(tmp_path).findings == ()
+    assert schema.open_for_writing(tmp_path).execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
+
+
+def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    db = schema.open_for_writing(tmp_path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(schema.WrongVersion, match="99"):
+        schema.open_for_writing(tmp_path)
 
 
 @pytest.mark.parametrize(

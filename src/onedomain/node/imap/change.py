@@ -1,5 +1,5 @@
 """What changes a mailbox from inside: STORE, COPY, MOVE, EXPUNGE (RFC 3501 section 6.4, UIDPLUS RFC 4315, MOVE RFC
-6851).
+6851, conditional STORE RFC 7162).
 
 Knows what is answered, and that long lists are done in steps. Does not know how rows change.
 """
@@ -7,6 +7,8 @@ Knows what is answered, and that long lists are done in steps. Does not know how
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 from onedomain.node.imap.fetch import GONE, STEP, chosen
 from onedomain.node.imap.talk import Done, Talk
@@ -21,17 +23,35 @@ async def store(talk: Talk, arguments: c.Store) -> Done:
     view = talk.writable()
     uids = chosen(view, arguments.messages, arguments.uid)
     folder = view.index.folder.id
+    if arguments.unchanged_since is not None:
+        talk.enable_condstore()
+
+    def work(tx: Transaction, step: Sequence[int]) -> list[int]:
+        """-> those that somebody has changed in the meantime, and that stay as they are."""
+        changed: list[int] = []
+        if arguments.unchanged_since is not None:
+            changed = messages.modified_since(tx.db, folder, step, arguments.unchanged_since)
+            step = sorted(set(step).difference(changed))
+        messages.store_flags(tx, folder, step, arguments.mode, arguments.flags, view)
+        return changed
+
+    changed: list[int] = []
     for step in _steps(uids):
-        await talk.store.write(
-            lambda tx, step=step: messages.store_flags(tx, folder, step, arguments.mode, arguments.flags, view)  # type: ignore[misc]
-        )
-    there = [(uid, flags) for uid in uids if (flags := view.index.flags(uid)) is not None]
+        changed += await talk.store.write(partial(work, step=step))
+    untouched = frozenset(changed)
+    there = [message for uid in uids if uid not in untouched and (message := view.index.get(uid)) is not None]
     talk.say(*view.new_keywords())
     if not arguments.silent:
-        await talk.say_all(view.fetch_flags(uid, flags) for uid, flags in there)
-    if len(there) < len(uids) and not arguments.uid:
-        return GONE
-    return Done("Store completed", expunges=arguments.uid)
+        await talk.say_all(map(view.fetch_flags, there))
+    elif view.enabled.condstore:
+        await talk.say_all(map(view.fetch_modseq, there))
+    code = ""
+    if changed:
+        numbers = changed if arguments.uid else [view.sequence(uid) for uid in changed]
+        code = f"MODIFIED {format_set(numbers).decode()}"
+    if len(there) + len(changed) < len(uids) and not arguments.uid:
+        return replace(GONE, code=code or GONE.code)
+    return Done("Conditional store failed" if changed else "Store completed", code=code, expunges=arguments.uid)
 
 
 async def copy(talk: Talk, arguments: c.Copy) -> Done:
@@ -56,7 +76,7 @@ async def copy(talk: Talk, arguments: c.Copy) -> Done:
     if arguments.move:
         if code:
             talk.say(f"* OK [{code}] Moved\r\n".encode())
-        return Done("Move completed")
+        return Done("Move completed", modseq=bool(code))
     if len(given.source) < len(uids) and not arguments.uid:
         return Done("Some messages were expunged meanwhile", "NO", "EXPUNGEISSUED")
     return Done("Copy completed", code=code)
@@ -69,9 +89,10 @@ async def expunge(talk: Talk, arguments: c.Plain | c.UidExpunge) -> Done:
     if isinstance(arguments, c.UidExpunge):
         named = set(chosen(view, arguments.messages, uid=True))
         marked = [uid for uid in marked if uid in named]
+    some = False
     for step in _steps(marked):
-        await talk.store.write(lambda tx, step=step: messages.expunge(tx, folder, step))  # type: ignore[misc]
-    return Done("Expunge completed")
+        some |= await talk.store.write(partial(messages.expunge, folder=folder, uids=step)) is not None
+    return Done("Expunge completed", modseq=some)
 
 
 def _steps(uids: Sequence[int]) -> Iterator[Sequence[int]]:

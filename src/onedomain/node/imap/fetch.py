@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from onedomain.node.imap import resync
 from onedomain.node.imap.sections import Pieces, cut
 from onedomain.node.imap.talk import FLUSH_AT, Done, Talk
 from onedomain.node.imap.view import View
@@ -29,7 +30,7 @@ PORTION_BYTES = 1024 * 1024
 
 GONE = Done("Some messages were expunged meanwhile", "NO", "EXPUNGEISSUED", expunges=False)
 
-_FROM_INDEX = frozenset({"UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE"})
+_FROM_INDEX = frozenset({"UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "MODSEQ"})
 
 
 def chosen(view: View, wanted: SequenceSet, uid: bool) -> list[int]:
@@ -44,8 +45,21 @@ def chosen(view: View, wanted: SequenceSet, uid: bool) -> list[int]:
 
 async def fetch(talk: Talk, arguments: c.Fetch) -> Done:
     view = talk.selected
+    if arguments.vanished and not view.enabled.qresync:
+        raise BadCommand("VANISHED needs ENABLE QRESYNC")
     uids = chosen(view, arguments.messages, arguments.uid)
     items = arguments.items if not arguments.uid or "UID" in arguments.items else ("UID", *arguments.items)
+    if arguments.changed_since is not None and "MODSEQ" not in items:
+        items = (*items, "MODSEQ")
+    if "MODSEQ" in items:
+        talk.enable_condstore()
+    if arguments.changed_since is not None:
+        changed = set(view.index.since(arguments.changed_since))
+        # What is gone stays in: a command by numbers has to say so
+        uids = [uid for uid in uids if uid in changed or (view.index.flags(uid) is None and not arguments.uid)]
+    if arguments.vanished and arguments.changed_since is not None:
+        within = arguments.messages.resolve(max(view.uidnext - 1, 1))
+        await resync.vanished(talk, view, arguments.changed_since, within)
     from_body = [item for item in items if item not in _FROM_INDEX]
     seen: set[int] = set()
     if not view.read_only and any(isinstance(item, c.Section) and not item.peek for item in items):
@@ -92,8 +106,12 @@ def _head(view: View, message: Message, items: Sequence[str | c.Section], with_f
             words.append(b"INTERNALDATE " + render.internal_date(message.date))
         elif item == "RFC822.SIZE":
             words.append(b"RFC822.SIZE %d" % message.size)
+        elif item == "MODSEQ":
+            words.append(b"MODSEQ (%d)" % message.modseq)
     if with_flags and "FLAGS" not in items:
         words.append(b"FLAGS " + render.flags(message.flags, message.uid in view.recent))
+    if with_flags and view.enabled.condstore and "MODSEQ" not in items:
+        words.append(b"MODSEQ (%d)" % message.modseq)
     return b"* %d FETCH (" % view.sequence(message.uid) + b" ".join(words)
 
 

@@ -5,6 +5,7 @@ Knows what is answered. Does not know how folders are kept, nor LIST, which has 
 
 from __future__ import annotations
 
+from onedomain.node.imap import resync
 from onedomain.node.imap.talk import Done, Talk
 from onedomain.node.imap.view import View
 from onedomain.node.store import folders, messages
@@ -12,11 +13,16 @@ from onedomain.node.store.readers import Reading
 from onedomain.node.store.values import Folder
 from onedomain.protocol.imap import command as c
 from onedomain.protocol.imap import render
+from onedomain.protocol.imap.cursor import BadCommand
 
 
 async def select(talk: Talk, arguments: c.Select) -> Done:
     was_open = talk.view is not None
+    if arguments.resync is not None and not talk.enabled.qresync:
+        raise BadCommand("QRESYNC has to be enabled first")  # RFC 7162 section 3.2.5
     talk.leave()
+    if arguments.condstore:
+        talk.enable_condstore()
     owner = talk.owner.id
     folder = await talk.store.read(lambda reading: folders.get(reading.db, owner, arguments.mailbox))
     view = await open_view(talk, folder, arguments.read_only)
@@ -24,22 +30,27 @@ async def select(talk: Talk, arguments: c.Select) -> Done:
         talk.say(b"* OK [CLOSED] Previous mailbox is closed\r\n")
     talk.view = view
     index = view.index
+    view.tell(expunges=True)  # what has come since the view was opened is part of what is shown now
+    modseq = view.modseq
     talk.say(
         *view.flag_lines(),
         b"* %d EXISTS\r\n" % len(view.uids),
         b"* %d RECENT\r\n" % len(view.recent),
         b"* OK [UIDVALIDITY %d] UIDs valid\r\n" % index.folder.uidvalidity,
         b"* OK [UIDNEXT %d] Predicted next UID\r\n" % index.uidnext,
+        b"* OK [HIGHESTMODSEQ %d] Highest\r\n" % modseq,
     )
     if view.first_unseen:
         talk.say(b"* OK [UNSEEN %d] First unseen\r\n" % view.first_unseen)
+    if arguments.resync is not None and arguments.resync.uidvalidity == index.folder.uidvalidity:
+        await resync.resync(talk, view, arguments.resync)
     if arguments.read_only:
         return Done("Examine completed", code="READ-ONLY")
     return Done("Select completed", code="READ-WRITE")
 
 
 async def open_view(talk: Talk, folder: Folder, read_only: bool) -> View:
-    view = await View.open(talk.store.indexes, folder.id, read_only)
+    view = await View.open(talk.store.indexes, folder.id, read_only, talk.enabled)
     claimed = view.index.recent_uid
     if not read_only and view.recent:
         await talk.store.write(lambda tx: folders.claim_recent(tx, folder.id, claimed))
@@ -54,7 +65,8 @@ async def create(talk: Talk, arguments: c.Create) -> Done:
 
 async def delete(talk: Talk, arguments: c.Delete) -> Done:
     owner = talk.owner.id
-    await talk.store.write(lambda tx: folders.delete(tx, owner, arguments.mailbox))
+    now = talk.store.now()
+    await talk.store.write(lambda tx: folders.delete(tx, owner, arguments.mailbox, now))
     return Done("Delete completed")
 
 
@@ -73,6 +85,8 @@ async def subscribe(talk: Talk, arguments: c.Subscribe) -> Done:
 
 async def status(talk: Talk, arguments: c.Status) -> Done:
     owner = talk.owner.id
+    if "HIGHESTMODSEQ" in arguments.items:
+        talk.enable_condstore()
 
     def read(reading: Reading) -> bytes:
         return status_line(reading, folders.get(reading.db, owner, arguments.mailbox), arguments.items)

@@ -22,6 +22,8 @@ async def list_(talk: Talk, arguments: c.List) -> Done:
         talk.say(b'* LIST (\\Noselect) "/" ""\r\n')  # asks for the separator
         return Done("List completed")
     owner = talk.owner.id
+    if "HIGHESTMODSEQ" in arguments.status:
+        talk.enable_condstore()
 
     def read(reading: Reading) -> list[bytes]:
         names = _Names(folders.of_account(reading.db, owner), folders.subscriptions(reading.db, owner))
@@ -57,14 +59,18 @@ class _Names:
 
 def _lines(reading: Reading, names: _Names, arguments: c.List) -> Iterable[bytes]:
     patterns = [_pattern(arguments.reference, pattern) for pattern in arguments.patterns]
+
+    def wanted(name: str) -> bool:
+        return any(pattern.fullmatch(name) for pattern in patterns)
+
     only_subscribed = "SUBSCRIBED" in arguments.select
     recursive = "RECURSIVEMATCH" in arguments.select
     candidates = set(names.folders) | names.parents
     if only_subscribed:
-        candidates = names.subscribed | (names.subscribed_parents if recursive else set())
-    for name in sorted(candidates, key=lambda name: (name != "INBOX", name)):
-        if not any(pattern.fullmatch(name) for pattern in patterns):
-            continue
+        candidates = names.subscribed
+    if recursive:  # RFC 5258 section 3.5: a parent speaks for the children that are not listed themselves
+        candidates = candidates | _parents(name for name in names.subscribed if not wanted(name))
+    for name in sorted(filter(wanted, candidates), key=lambda name: (name != "INBOX", name)):
         folder = names.folders.get(name)
         if "SPECIAL-USE" in arguments.select and (folder is None or not folder.special_use):
             continue

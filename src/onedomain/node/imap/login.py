@@ -16,7 +16,7 @@ from onedomain.protocol.imap.lines import Limits
 BASE = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE")
 MORE = (
     "IDLE", "NAMESPACE", "CHILDREN", "UIDPLUS", "UNSELECT", "MOVE", "ESEARCH", "WITHIN", "SPECIAL-USE",
-    "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "MULTIAPPEND",
+    "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "MULTIAPPEND", "CONDSTORE", "QRESYNC",
 )
 
 WRONG_DELAY = 2.0
@@ -52,9 +52,14 @@ async def identify(talk: Talk, arguments: c.Id) -> Done:
     return Done("ID completed")
 
 
-async def enable(talk: Talk, _: c.Enable) -> Done:
-    """RFC 5161. There is nothing yet that has to be enabled."""
-    talk.say(b"* ENABLED\r\n")
+async def enable(talk: Talk, arguments: c.Enable) -> Done:
+    """RFC 5161. QRESYNC brings CONDSTORE along (RFC 7162 section 3.2.3); what is not known is passed over."""
+    names = [name for name in dict.fromkeys(arguments.capabilities) if name in ("CONDSTORE", "QRESYNC")]
+    talk.say(" ".join(["* ENABLED", *names]).encode() + b"\r\n")
+    if names:
+        talk.enable_condstore()
+    if "QRESYNC" in names:
+        talk.enabled.qresync = True
     return Done("Enabled")
 
 

@@ -87,6 +87,8 @@ class _Matching:
                 return (message.uid if uid else self._candidate.number) in self._question.sets[key]
             case c.Size(size=size, larger=larger):
                 return message.size > size if larger else message.size < size
+            case c.Modified(modseq=modseq):
+                return message.modseq >= modseq
             case c.Age(seconds=seconds, older=older):
                 return (message.date <= self._question.now - seconds) is older
             case c.Day(sent=False):

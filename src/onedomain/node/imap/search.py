@@ -27,6 +27,9 @@ WITH_BODIES = 50
 
 async def search(talk: Talk, tag: str, arguments: c.Search) -> Done:
     view = talk.selected
+    with_modseq = any(isinstance(key, c.Modified) for key in _leaves(arguments.key))
+    if with_modseq:
+        talk.enable_condstore()
     question = await _question(talk, view, arguments.key)
     positions = _positions(view, question)
     step = WITH_BODIES if needs_body(question.key) else IN_MEMORY
@@ -35,9 +38,11 @@ async def search(talk: Talk, tag: str, arguments: c.Search) -> Done:
         found += await _among(talk, view, question, some)
     numbers = found if arguments.uid else [view.sequence(uid) for uid in found]
     if arguments.give is None:
-        talk.say(b"* SEARCH" + b"".join(b" %d" % number for number in numbers) + b"\r\n")
+        modseq = _modseq(view, found) if with_modseq and found else b""
+        talk.say(b"* SEARCH" + b"".join(b" %d" % number for number in numbers) + modseq + b"\r\n")
     else:
-        talk.say(_esearch(tag, arguments, numbers))
+        named = _named(arguments.give, found) if with_modseq else []
+        talk.say(_esearch(tag, arguments, numbers, _modseq(view, named)[2:-1] if named else b""))
     return Done("Search completed", expunges=arguments.uid)
 
 
@@ -122,7 +127,20 @@ def _open(reading: Reading | None, body: int) -> BodyFile | None:
     return reading.body(body) if reading is not None else None
 
 
-def _esearch(tag: str, arguments: c.Search, numbers: Sequence[int]) -> bytes:
+def _modseq(view: View, uids: Sequence[int]) -> bytes:
+    """The highest of those found (RFC 7162 section 3.1.5)."""
+    highest = max((message.modseq for uid in uids if (message := view.index.get(uid)) is not None), default=0)
+    return b" (MODSEQ %d)" % highest if highest else b""
+
+
+def _named(give: frozenset[str], found: Sequence[int]) -> Sequence[int]:
+    """Those whose mod-sequence counts: all, unless only MIN or MAX are named (RFC 4731 section 3.2)."""
+    if give & {"ALL", "COUNT"}:
+        return found
+    return [*(found[:1] if "MIN" in give else ()), *(found[-1:] if "MAX" in give else ())]
+
+
+def _esearch(tag: str, arguments: c.Search, numbers: Sequence[int], modseq: bytes) -> bytes:
     give = arguments.give or frozenset()
     words = [b'(TAG "%b")' % tag.encode()]
     if arguments.uid:
@@ -135,4 +153,6 @@ def _esearch(tag: str, arguments: c.Search, numbers: Sequence[int]) -> bytes:
         words.append(b"ALL " + format_set(numbers))
     if "COUNT" in give:
         words.append(b"COUNT %d" % len(numbers))
+    if modseq:
+        words.append(modseq)
     return b"* ESEARCH " + b" ".join(words) + b"\r\n"

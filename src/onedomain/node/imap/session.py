@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from onedomain.model.failure import Failed
@@ -93,6 +94,8 @@ class ImapSession:
         self._count(done)
         if done is not _SILENT:
             talk.tell(expunges=done.expunges)
+            if done.modseq and talk.view is not None and talk.enabled.condstore:
+                done = replace(done, code=f"HIGHESTMODSEQ {talk.view.modseq}")
             talk.say(done.line(tag))
 
     async def _append(self, command: Append) -> Done:

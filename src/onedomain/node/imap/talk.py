@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from onedomain.net.stream import Stream
 from onedomain.node.imap.reader import CommandReader
-from onedomain.node.imap.view import View
+from onedomain.node.imap.view import Enabled, View
 from onedomain.node.services import Services
 from onedomain.node.store.store import Store
 from onedomain.node.store.values import Account, Rejected
@@ -21,12 +21,16 @@ FLUSH_AT = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The tagged answer: OK, NO or BAD, a response code or "", the text. `expunges`: EXPUNGE may be told before it."""
+    """The tagged answer: OK, NO or BAD, a response code or "", the text.
+
+    `expunges`: EXPUNGE may be told before it. `modseq`: a client that wants mod-sequences gets HIGHESTMODSEQ with it.
+    """
 
     text: str
     status: str = "OK"
     code: str = ""
     expunges: bool = True
+    modseq: bool = False
 
     def line(self, tag: str) -> bytes:
         code = f"[{self.code}] " if self.code else ""
@@ -43,6 +47,7 @@ class Talk:
         self.client = stream.peer[0]
         self.account: Account | None = None
         self.view: View | None = None
+        self.enabled = Enabled()
         self.failures = 0
         self.over = False
         self._out: list[bytes] = []
@@ -93,6 +98,14 @@ class Talk:
     def tell(self, expunges: bool) -> None:
         if self.view is not None:
             self.say(*self.view.tell(expunges))
+
+    def enable_condstore(self) -> None:
+        """By ENABLE, or by any command that shows that the client knows mod-sequences (RFC 7162 section 3.1)."""
+        if not self.enabled.condstore:
+            self.enabled.condstore = True
+            if self.view is not None:
+                self.say(*self.view.tell(expunges=False))
+                self.say(b"* OK [HIGHESTMODSEQ %d] Highest\r\n" % self.view.modseq)
 
     def leave(self) -> None:
         """Nothing is selected any more."""

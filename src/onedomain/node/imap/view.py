@@ -1,45 +1,75 @@
 """A folder as one session sees it: its own sequence numbers, and what it has not been told yet.
 
-Knows when which news may be told (RFC 3501 sections 5.5 and 7.4.1). Does not know commands.
+Knows when which news may be told (RFC 3501 sections 5.5 and 7.4.1), and how to a client that has enabled CONDSTORE or
+QRESYNC (RFC 7162). Does not know commands.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from onedomain.node.store.index import Index, Indexes
-from onedomain.node.store.values import Added, Change, Expunged, Flagged, Removed
+from onedomain.node.store.values import Added, Change, Expunged, Flagged, Message, Removed
 from onedomain.protocol.imap import render
 from onedomain.protocol.imap.flags import SYSTEM
+from onedomain.protocol.imap.sequence import format_set
+
+
+@dataclass(slots=True)
+class Enabled:
+    """What the client has enabled for the connection (RFC 7162); never taken back."""
+
+    condstore: bool = False
+    qresync: bool = False
 
 
 class View:
     """`uids[n - 1]` is the UID of message n. `recent` are the UIDs that this session was first to be told of."""
 
-    def __init__(self, index: Index, read_only: bool) -> None:
+    def __init__(self, index: Index, read_only: bool, enabled: Enabled | None = None) -> None:
         self.index = index
+        self.enabled = enabled or Enabled()
         self.read_only = read_only
         self.uids = array("I", index.uids)
         self.recent: set[int] = set()
         self.news: Callable[[], None] | None = None
         """Called when there is something to tell; set while the session idles."""
-        self.first_unseen = index.first_without(r"\Seen") + 1
-        """Its number when the folder was opened, 0 if there was none."""
         self._next = index.uidnext
         self._keywords = len(index.keywords)
         self._gone: set[int] = set()
+        self._gone_since = 0  # modseq of the first expunge that has not been told
         self._flagged: dict[int, None] = {}
         self._grown = False
         self._claim(bisect_left(self.uids, index.recent_uid))
 
     @classmethod
-    async def open(cls, indexes: Indexes, folder: int, read_only: bool) -> View:
+    async def open(cls, indexes: Indexes, folder: int, read_only: bool, enabled: Enabled) -> View:
         """Raises Rejected where the folder is gone."""
-        view = cls(await indexes.open(folder), read_only)
+        view = cls(await indexes.open(folder), read_only, enabled)
         view.index.watchers.add(view)
         return view
+
+    @property
+    def first_unseen(self) -> int:
+        """Its number, 0 if there is none; just after `tell`."""
+        return self.index.first_without(r"\Seen") + 1
+
+    @property
+    def uidnext(self) -> int:
+        """UIDs below it are in `uids`, or the session doesn't know of them."""
+        return self._next
+
+    @property
+    def modseq(self) -> int:
+        """The highest one up to which the session has been told everything, provided that `tell` was called just now.
+
+        While expunges are held back it is below theirs (RFC 7162 section 3.2): a client that loses the connection and
+        comes back with it is told of them.
+        """
+        return self._gone_since - 1 if self._gone else self.index.highestmodseq
 
     def sequence(self, uid: int) -> int:
         """The message's number, 0 if the session doesn't know it."""
@@ -54,10 +84,10 @@ class View:
                 if by is self:
                     return
                 self._flagged.update((uid, None) for uid, _ in flags)
-            case Expunged(uids=uids):
-                self._gone.update(uids)
+            case Expunged(uids=uids, modseq=modseq):
+                self._hide(uids, modseq)
             case Removed():
-                self._gone.update(self.uids)
+                self._hide(self.uids, self.index.highestmodseq)
         if self.news is not None:
             self.news()
 
@@ -72,6 +102,8 @@ class View:
             lines += self._tell_new()
         if self._flagged:
             lines += self._tell_flags()
+        if self._gone and self.enabled.qresync:
+            lines.append(b"* OK [HIGHESTMODSEQ %d] Expunges are held back\r\n" % self.modseq)
         return lines
 
     def flag_lines(self) -> list[bytes]:
@@ -80,9 +112,16 @@ class View:
         permanent = "" if self.read_only else rf"{known} \*"
         return [f"* FLAGS ({known})\r\n".encode(), f"* OK [PERMANENTFLAGS ({permanent})] Flags permitted\r\n".encode()]
 
-    def fetch_flags(self, uid: int, flags: str) -> bytes:
-        number = self.sequence(uid)
-        return b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, render.flags(flags, uid in self.recent))
+    def fetch_flags(self, message: Message) -> bytes:
+        uid = message.uid
+        words = b"UID %d FLAGS %b" % (uid, render.flags(message.flags, uid in self.recent))
+        if self.enabled.condstore:
+            words += b" MODSEQ (%d)" % message.modseq
+        return b"* %d FETCH (%b)\r\n" % (self.sequence(uid), words)
+
+    def fetch_modseq(self, message: Message) -> bytes:
+        """What STORE .SILENT answers once CONDSTORE is enabled (RFC 7162 section 3.1.3)."""
+        return b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (self.sequence(message.uid), message.uid, message.modseq)
 
     def new_keywords(self) -> list[bytes]:
         """FLAGS again when a keyword came into use since it was last told."""
@@ -92,15 +131,23 @@ class View:
         self._keywords = count
         return self.flag_lines()
 
+    def _hide(self, uids: Iterable[int], modseq: int) -> None:
+        if not self._gone:
+            self._gone_since = modseq
+        self._gone.update(uids)
+
     def _tell_expunges(self) -> list[bytes]:
         # From the highest down: no number changes the ones that are still to be said
-        numbers = sorted(filter(None, map(self.sequence, self._gone)), reverse=True)
+        known = sorted((uid for uid in self._gone if self.sequence(uid)), reverse=True)
+        numbers = [self.sequence(uid) for uid in known]
         if len(numbers) > 1:
             self.uids = array("I", (uid for uid in self.uids if uid not in self._gone))
         elif numbers:
             del self.uids[numbers[0] - 1]
         self.recent -= self._gone
         self._gone.clear()
+        if self.enabled.qresync:
+            return [b"* VANISHED " + format_set(known) + b"\r\n"] if known else []
         return [b"* %d EXPUNGE\r\n" % number for number in numbers]
 
     def _tell_new(self) -> list[bytes]:
@@ -115,9 +162,9 @@ class View:
     def _tell_flags(self) -> list[bytes]:
         lines = self.new_keywords()
         for uid in sorted(self._flagged):
-            flags = self.index.flags(uid)
-            if flags is not None and self.sequence(uid):
-                lines.append(self.fetch_flags(uid, flags))
+            message = self.index.get(uid)
+            if message is not None and self.sequence(uid):
+                lines.append(self.fetch_flags(message))
         self._flagged.clear()
         return lines
 

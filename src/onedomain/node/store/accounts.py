@@ -35,7 +35,9 @@ def create(tx: Transaction, name: str, now: int, password: str = "") -> Account:
     found = find(tx.db, name)
     if found is not None:
         return found
-    cursor = tx.db.execute("INSERT INTO account (name, password, created) VALUES (?, ?, ?)", (name, password, now))
+    cursor = tx.db.execute(
+        "INSERT INTO account (name, password, created, changed) VALUES (?, ?, ?, ?)", (name, password, now, tx.number)
+    )
     account = Account(int(cursor.lastrowid or 0), name)
     for folder, use in {"INBOX": "", **DEFAULT_FOLDERS}.items():
         folders.create(tx, account.id, folder, now, use)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 
-from onedomain.node.store import messages
+from onedomain.node.store import messages, retired
 from onedomain.node.store.values import Folder, Rejected, Removed
 from onedomain.node.store.writer import Transaction
 
@@ -18,7 +18,12 @@ MAX_NAME = 255          # characters of the whole name
 MAX_DEPTH = 32
 MAX_FOLDERS = 10_000    # of one account
 
-_COLUMNS = "id, account, name, mailbox_id, special_use, uidvalidity, uidnext, highestmodseq, recent_uid"
+LARGEST = 0xFFFF_FFFF    # of UIDVALIDITY and UID (RFC 3501 section 2.3.1.1)
+
+_COLUMNS = (
+    "id, account, name, mailbox_id, special_use, uidvalidity, uidnext, highestmodseq, recent_uid,"
+    " forgotten_modseq, forgotten_uid, changed"
+)
 
 
 def find(db: sqlite3.Connection, account: int, name: str) -> Folder | None:
@@ -38,6 +43,13 @@ def by_id(db: sqlite3.Connection, folder: int) -> Folder:
     if row is None:
         raise Rejected("NONEXISTENT", "Mailbox has been deleted")
     return Folder(*row)
+
+
+def with_mailbox_id(db: sqlite3.Connection, account: int, mailbox_id: str) -> Folder | None:
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM folder WHERE mailbox_id = ? AND account = ?", (mailbox_id, account)
+    ).fetchone()
+    return None if row is None else Folder(*row)
 
 
 def of_account(db: sqlite3.Connection, account: int) -> list[Folder]:
@@ -67,16 +79,24 @@ def create(tx: Transaction, account: int, name: str, now: int, special_use: str 
     if count >= MAX_FOLDERS:
         raise Rejected("LIMIT", "Too many mailboxes")
     (uidvalidity,) = tx.db.execute(
-        "UPDATE account SET uidvalidity = max(uidvalidity + 1, ?) WHERE id = ? RETURNING uidvalidity", (now, account)
+        "UPDATE account SET uidvalidity = max(uidvalidity + 1, ?), changed = ? WHERE id = ? RETURNING uidvalidity",
+        (now, tx.number, account),
     ).fetchone()
+    if uidvalidity > LARGEST:
+        raise Rejected("LIMIT", "No UIDVALIDITY is left")
     tx.db.execute(
-        "INSERT INTO folder (account, name, mailbox_id, special_use, uidvalidity) VALUES (?, ?, ?, ?, ?)",
-        (account, name, secrets.token_hex(12), special_use, uidvalidity),
+        "INSERT INTO folder (account, name, mailbox_id, special_use, uidvalidity, changed) VALUES (?, ?, ?, ?, ?, ?)",
+        (account, name, secrets.token_hex(12), special_use, uidvalidity, tx.number),
     )
     return get(tx.db, account, name)
 
 
-def delete(tx: Transaction, account: int, name: str) -> None:
+def touch(tx: Transaction, account: int) -> None:
+    """The account's folders, their special use or its subscriptions have changed."""
+    tx.db.execute("UPDATE account SET changed = ? WHERE id = ?", (tx.number, account))
+
+
+def delete(tx: Transaction, account: int, name: str, now: int) -> None:
     """The folder and its messages; its children stay (RFC 3501 section 6.3.4). Raises Rejected."""
     if name == "INBOX":
         raise Rejected("CANNOT", "INBOX can't be deleted")
@@ -85,8 +105,10 @@ def delete(tx: Transaction, account: int, name: str) -> None:
         if _children(tx.db, account, name):
             raise Rejected("HASCHILDREN", "Mailbox has no messages, only children")
         raise Rejected("NONEXISTENT", "No such mailbox")
+    retired.retire(tx, folder, now)
     bodies = [body for (body,) in tx.db.execute("SELECT body FROM message WHERE folder = ?", (folder.id,))]
     tx.db.execute("DELETE FROM folder WHERE id = ?", (folder.id,))
+    touch(tx, account)
     messages.drop_bodies(tx, bodies)
     tx.changes.append(Removed(folder.id))
 
@@ -111,6 +133,7 @@ def rename(tx: Transaction, account: int, old: str, new: str, now: int) -> None:
         moved.append(old)
     if not moved:
         raise Rejected("NONEXISTENT", "No such mailbox")
+    touch(tx, account)
     for name in moved:
         check_name(new + name[len(old):])
         tx.db.execute(
@@ -123,11 +146,13 @@ def subscribe(tx: Transaction, account: int, name: str) -> None:
     (count,) = tx.db.execute("SELECT count(*) FROM subscription WHERE account = ?", (account,)).fetchone()
     if count >= MAX_FOLDERS:
         raise Rejected("LIMIT", "Too many subscriptions")
-    tx.db.execute("INSERT OR IGNORE INTO subscription (account, name) VALUES (?, ?)", (account, name))
+    if tx.db.execute("INSERT OR IGNORE INTO subscription (account, name) VALUES (?, ?)", (account, name)).rowcount:
+        touch(tx, account)
 
 
 def unsubscribe(tx: Transaction, account: int, name: str) -> None:
-    tx.db.execute("DELETE FROM subscription WHERE account = ? AND name = ?", (account, name))
+    if tx.db.execute("DELETE FROM subscription WHERE account = ? AND name = ?", (account, name)).rowcount:
+        touch(tx, account)
 
 
 def subscriptions(db: sqlite3.Connection, account: int) -> list[str]:

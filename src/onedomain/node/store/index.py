@@ -2,8 +2,8 @@
 
 Knows arrays of UIDs, modseqs, flags, dates, sizes; who watches. Does not know SQL, sessions or IMAP's sequence numbers.
 
-While an index is being loaded the changes of commits pile up beside it; those newer than what was loaded are applied
-when it is there. A folder's modseq grows with every change, so none is applied twice and none is missed.
+While an index is being loaded the changes of commits pile up beside it; those of commits later than the one that was
+loaded are applied when it is there: none twice, and none is missed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from onedomain.node.store.values import Added, Change, Expunged, Flagged, Folder, Message, Rejected, Removed
+from onedomain.node.store.values import Added, Change, Expunged, Flagged, Folder, Message, Raised, Rejected, Removed
 from onedomain.protocol.imap.flags import has
 
 KEPT = 64
@@ -33,8 +33,10 @@ class Watcher(Protocol):
 class Index:
     """What is in a folder now, in ascending order of UIDs."""
 
-    def __init__(self, folder: Folder, messages: Iterable[Message]) -> None:
+    def __init__(self, folder: Folder, messages: Iterable[Message], commit: int = 0) -> None:
+        """`commit` is the number of the last one that `folder` and `messages` have seen."""
         self.folder = folder
+        self.commit = commit
         self.highestmodseq = folder.highestmodseq
         self.uidnext = folder.uidnext
         self.recent_uid = folder.recent_uid
@@ -67,6 +69,10 @@ class Index:
         at = self._find(uid)
         return None if at < 0 else self._flags[at]
 
+    def since(self, modseq: int) -> list[int]:
+        """UIDs of the messages that were added or changed after `modseq`."""
+        return [uid for uid, each in zip(self.uids, self._modseqs, strict=True) if each > modseq]
+
     def first_without(self, flag: str) -> int:
         """Position of the first message that lacks the flag, -1 if none does."""
         having = {flags for flags in self._shared if has(flags, flag)}
@@ -80,21 +86,38 @@ class Index:
         match change:
             case Added(messages=messages):
                 for message in messages:
-                    self._append(message)
-                self.uidnext = messages[-1].uid + 1
-                self.highestmodseq = messages[-1].modseq
+                    self._insert(message)
+                    self._raise(message.uid + 1, message.modseq)
             case Flagged(modseq=modseq, flags=flags):
                 for uid, text in flags:
                     at = self._find(uid)
                     self._flags[at] = self._share(text)
                     self._modseqs[at] = modseq
-                self.highestmodseq = modseq
+                self._raise(0, modseq)
             case Expunged(modseq=modseq, uids=uids):
                 self._remove(uids)
-                self.highestmodseq = modseq
+                self._raise(0, modseq)
+            case Raised(uidnext=uidnext, highestmodseq=modseq):
+                self._raise(uidnext, modseq)
             case Removed():
                 self._remove(self.uids)
                 self.removed = True
+
+    def _raise(self, uidnext: int, modseq: int) -> None:
+        self.uidnext = max(self.uidnext, uidnext)
+        self.highestmodseq = max(self.highestmodseq, modseq)
+
+    def _insert(self, message: Message) -> None:
+        if not self.uids or message.uid > self.uids[-1]:
+            self._append(message)
+            return
+        at = bisect_left(self.uids, message.uid)
+        self.uids.insert(at, message.uid)
+        self._modseqs.insert(at, message.modseq)
+        self._dates.insert(at, message.date)
+        self._flags.insert(at, self._share(message.flags))
+        self._bodies.insert(at, message.body)
+        self._sizes.insert(at, message.size)
 
     def _append(self, message: Message) -> None:
         self.uids.append(message.uid)
@@ -139,7 +162,7 @@ class Indexes:
         """`load` reads one folder from the database, in one moment of it. Raises Rejected where the folder is gone."""
         self._load = load
         self._indexes: OrderedDict[int, Index] = OrderedDict()
-        self._loading: dict[int, list[list[Change]]] = {}
+        self._loading: dict[int, list[list[tuple[int, Change]]]] = {}
 
     async def open(self, folder: int) -> Index:
         """The caller puts its watcher into `watchers` before anything else happens. Raises Rejected: it is gone."""
@@ -161,10 +184,10 @@ class Indexes:
         """The index if it happens to be there: answers STATUS without SQL."""
         return self._indexes.get(folder)
 
-    def publish(self, changes: Sequence[Change]) -> None:
+    def publish(self, commit: int, changes: Sequence[Change]) -> None:
         for change in changes:
             for behind in self._loading.get(change.folder, ()):
-                behind.append(change)
+                behind.append((commit, change))
             index = self._indexes.get(change.folder)
             if index is None:
                 continue
@@ -175,7 +198,7 @@ class Indexes:
                 del self._indexes[change.folder]
 
     async def _get(self, folder: int) -> Index:
-        behind: list[Change] = []
+        behind: list[tuple[int, Change]] = []
         waiting = self._loading.setdefault(folder, [])
         waiting.append(behind)
         try:
@@ -188,13 +211,9 @@ class Indexes:
         there = self._indexes.get(folder)
         if there is not None:  # somebody else's load was faster, and has been kept true since
             return there
-        for change in behind:
-            if isinstance(change, Removed) or _modseq(change) > index.highestmodseq:
+        for commit, change in behind:
+            if commit > index.commit:
                 index.apply(change)
         if not index.removed:
             self._indexes[folder] = index
         return index
-
-
-def _modseq(change: Added | Flagged | Expunged) -> int:
-    return change.messages[-1].modseq if isinstance(change, Added) else change.modseq

@@ -14,6 +14,9 @@ from onedomain.node.store.values import Added, Expunged, Flagged, Message, Taken
 from onedomain.node.store.writer import Transaction
 from onedomain.protocol.imap.flags import Mode, change, has
 
+DIGEST = 8
+"""Bytes of its SHA-256 that are remembered of an expunged message: enough to tell it from any other."""
+
 _STEP = 500  # parameters in one statement; SQLite allows 32766
 
 
@@ -44,16 +47,16 @@ def add_body(tx: Transaction, place: Place, delivery: str | None = None) -> int:
 def add(tx: Transaction, folder: int, new: Sequence[New]) -> Added:
     """Under the folder's next UIDs, in order."""
     row = tx.db.execute(
-        "UPDATE folder SET uidnext = uidnext + ?, highestmodseq = highestmodseq + 1 WHERE id = ?"
+        "UPDATE folder SET uidnext = uidnext + ?, highestmodseq = highestmodseq + 1, changed = ? WHERE id = ?"
         " RETURNING uidnext, highestmodseq",
-        (len(new), folder),
+        (len(new), tx.number, folder),
     ).fetchone()
     first, modseq = row[0] - len(new), row[1]
     added = tuple(
         Message(uid, modseq, item.date, item.flags, item.body, item.size) for uid, item in enumerate(new, first)
     )
     for message in added:
-        _insert(tx, folder, message)
+        insert(tx, folder, message)
     change = Added(folder, added)
     tx.changes.append(change)
     return change
@@ -69,13 +72,13 @@ def deliver(
     outcomes: list[Taken] = []
     body: int | None = None
     for account in accounts:
-        if delivery is not None and not _take(tx, account, delivery, now):
+        if delivery is not None and not take(tx, account, delivery, now):
             outcomes.append(Taken.ALREADY if _exists(tx.db, account) else Taken.NO_ACCOUNT)
             continue
         row = tx.db.execute(
-            "UPDATE folder SET uidnext = uidnext + 1, highestmodseq = highestmodseq + 1"
+            "UPDATE folder SET uidnext = uidnext + 1, highestmodseq = highestmodseq + 1, changed = ?"
             " WHERE account = ? AND name = 'INBOX' RETURNING id, uidnext, highestmodseq",
-            (account,),
+            (tx.number, account),
         ).fetchone()
         if row is None:
             outcomes.append(Taken.NO_ACCOUNT)
@@ -83,13 +86,13 @@ def deliver(
         if body is None:
             body = add_body(tx, place, delivery)
         message = Message(row[1] - 1, row[2], now, "", body, place.size)
-        _insert(tx, row[0], message)
+        insert(tx, row[0], message)
         tx.changes.append(Added(row[0], (message,)))
         outcomes.append(Taken.STORED)
     return outcomes
 
 
-def _take(tx: Transaction, account: int, delivery: str, now: int) -> bool:
+def take(tx: Transaction, account: int, delivery: str, now: int) -> bool:
     """Whether the account is there and the id new to it; it is remembered from now on."""
     cursor = tx.db.execute(
         "INSERT OR IGNORE INTO delivered (account, delivery, time) SELECT id, ?, ? FROM account WHERE id = ?",
@@ -102,7 +105,7 @@ def _exists(db: sqlite3.Connection, account: int) -> bool:
     return db.execute("SELECT 1 FROM account WHERE id = ?", (account,)).fetchone() is not None
 
 
-def _insert(tx: Transaction, folder: int, message: Message) -> None:
+def insert(tx: Transaction, folder: int, message: Message) -> None:
     tx.db.execute(
         "INSERT INTO message (folder, uid, modseq, date, flags, body) VALUES (?, ?, ?, ?, ?, ?)",
         (folder, message.uid, message.modseq, message.date, message.flags, message.body),
@@ -157,6 +160,18 @@ def store_flags(
     return flagged
 
 
+def modified_since(db: sqlite3.Connection, folder: int, uids: Sequence[int], modseq: int) -> list[int]:
+    """Those of `uids` whose modseq is above `modseq`: what UNCHANGEDSINCE protects (RFC 7162 section 3.1.3)."""
+    found: list[int] = []
+    for step in _steps(uids):
+        rows = db.execute(
+            f"SELECT uid FROM message WHERE folder = ? AND uid IN ({_marks(step)}) AND modseq > ? ORDER BY uid",
+            (folder, *step, modseq),
+        )
+        found += [uid for (uid,) in rows]
+    return found
+
+
 def expunge(
     tx: Transaction, folder: int, uids: Sequence[int], only: Callable[[Message], bool] | None = None
 ) -> Expunged | None:
@@ -166,10 +181,17 @@ def expunge(
     if not gone:
         return None
     modseq = next_modseq(tx, folder)
-    tx.db.executemany("DELETE FROM message WHERE folder = ? AND uid = ?", [(folder, m.uid) for m in gone])
+    return remove(tx, folder, gone, modseq)
+
+
+def remove(tx: Transaction, folder: int, gone: Sequence[Message], modseq: int) -> Expunged:
+    """Expunge them, by a change that has taken `modseq`. What each UID named is remembered."""
     tx.db.executemany(
-        "INSERT INTO expunged (folder, uid, modseq) VALUES (?, ?, ?)", [(folder, m.uid, modseq) for m in gone]
+        "INSERT INTO expunged (folder, uid, modseq, digest)"
+        " SELECT ?, ?, ?, substr(digest, 1, ?) FROM body WHERE id = ?",
+        [(folder, m.uid, modseq, DIGEST, m.body) for m in gone],
     )
+    tx.db.executemany("DELETE FROM message WHERE folder = ? AND uid = ?", [(folder, m.uid) for m in gone])
     drop_bodies(tx, [m.body for m in gone])
     expunged = Expunged(folder, modseq, tuple(m.uid for m in gone))
     tx.changes.append(expunged)
@@ -195,7 +217,8 @@ def move(tx: Transaction, source: int, target: int, uids: Sequence[int]) -> Give
 
 def next_modseq(tx: Transaction, folder: int) -> int:
     (modseq,) = tx.db.execute(
-        "UPDATE folder SET highestmodseq = highestmodseq + 1 WHERE id = ? RETURNING highestmodseq", (folder,)
+        "UPDATE folder SET highestmodseq = highestmodseq + 1, changed = ? WHERE id = ? RETURNING highestmodseq",
+        (tx.number, folder),
     ).fetchone()
     return int(modseq)
 

@@ -2,8 +2,9 @@
 
 Knows SQL and the version of the format. Does not know what the rows are used for.
 
-Replication finds what it will need: a modseq per message and folder, the UIDs that were expunged and when (RFC 7162
-section 3.2), a mailbox id that survives RENAME, and per account the delivery ids that were ever taken.
+Replication finds what it needs: a modseq per message and folder, the UIDs that were expunged and when (RFC 7162
+section 3.2), a mailbox id that survives RENAME, per account the delivery ids that were ever taken, and the number of
+the commit that last changed a folder or an account's list of folders.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 DATABASE = "node.db"
 
-_TABLES = """
+_FIRST = """
 CREATE TABLE account (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,              -- key form, `local@domain`
@@ -74,6 +75,36 @@ CREATE TABLE delivered (
 ) WITHOUT ROWID;
 """
 
+_SECOND = """
+CREATE TABLE node (                         -- one row
+    id TEXT NOT NULL,                       -- of this database: another one behind the same address has another id
+    change INTEGER NOT NULL                 -- number of the last commit: what `changed` refers to
+);
+INSERT INTO node VALUES (lower(hex(randomblob(12))), 1);
+ALTER TABLE account ADD COLUMN changed INTEGER NOT NULL DEFAULT 1;  -- names of folders, special use, subscriptions
+ALTER TABLE folder ADD COLUMN changed INTEGER NOT NULL DEFAULT 1;   -- UIDNEXT, HIGHESTMODSEQ
+ALTER TABLE folder ADD COLUMN forgotten_modseq INTEGER NOT NULL DEFAULT 0;  -- expunges up to here may be missing
+ALTER TABLE folder ADD COLUMN forgotten_uid INTEGER NOT NULL DEFAULT 0;     -- the highest UID that may be missing there
+ALTER TABLE expunged ADD COLUMN digest BLOB;                        -- begins the SHA-256 of what the UID named
+CREATE INDEX account_changed ON account (changed);
+CREATE INDEX folder_changed ON folder (changed);
+CREATE INDEX message_modseq ON message (folder, modseq);
+CREATE TABLE retired (                      -- a name's UIDVALIDITY of before: what its UIDs named is not forgotten
+    account INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    uidvalidity INTEGER NOT NULL,
+    uidnext INTEGER NOT NULL,
+    highestmodseq INTEGER NOT NULL,
+    forgotten_uid INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    contents BLOB NOT NULL,                 -- retired.py
+    PRIMARY KEY (account, name, uidvalidity)
+);
+CREATE INDEX retired_time ON retired (time);
+"""
+_STEPS = (_FIRST, _SECOND)
+"""Each leads from one version of the format to the next."""
+
 
 class WrongVersion(Exception):
     """The database was written by a version of the node that this one can't read."""
@@ -88,11 +119,11 @@ def open_for_writing(directory: Path) -> sqlite3.Connection:
     db.execute("PRAGMA cache_size = -32768")
     db.execute("PRAGMA wal_autocheckpoint = 4000")
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-    if version not in (0, VERSION):
+    if not 0 <= version <= VERSION:
         db.close()
         raise WrongVersion(f"{directory / DATABASE} has format {version}, this node reads {VERSION}")
+    for number, step in enumerate(_STEPS[version:], version + 1):
+        db.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;")
     return db
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from onedomain.model.failure import Failed, Failure
 from onedomain.model.ports import Clock, Trace
-from onedomain.node.store import accounts, bodies, compact, folders, messages
+from onedomain.node.store import accounts, bodies, compact, expunges, folders, messages, retired
 from onedomain.node.store.bodies import Place, Segments
 from onedomain.node.store.index import Index, Indexes
 from onedomain.node.store.readers import Readers, Reading
@@ -143,7 +143,8 @@ class Store:
 
     async def _load(self, folder: int) -> Index:
         def load(reading: Reading) -> Index:
-            return Index(folders.by_id(reading.db, folder), messages.of_folder(reading.db, folder))
+            (commit,) = reading.db.execute("SELECT change FROM node").fetchone()
+            return Index(folders.by_id(reading.db, folder), messages.of_folder(reading.db, folder), commit)
 
         return await self.read(load)
 
@@ -153,6 +154,8 @@ class Store:
             before = self.now() - DELIVERIES_KEPT
             try:
                 await self.write(partial(messages.forget_deliveries, before=before))
+                await self.write(partial(retired.forget, before=before))
+                await self.write(expunges.forget)
                 await self.compact()
             except Failed as failed:
                 self._trace.note("maintenance failed", reason=failed.failure.reason)

@@ -24,7 +24,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """`name` in Unicode with "/" between levels. `recent_uid`: the first UID not yet shown to anybody as recent."""
+    """`name` in Unicode with "/" between levels. `recent_uid`: the first UID not yet shown to anybody as recent.
+
+    Of expunges with a modseq up to `forgotten_modseq` some are no longer known, none of a UID above `forgotten_uid`.
+    `changed` is the number of the commit that last changed what is in it.
+    """
 
     id: int
     account: int
@@ -35,6 +39,9 @@ class Folder:
     uidnext: int
     highestmodseq: int
     recent_uid: int
+    forgotten_modseq: int
+    forgotten_uid: int
+    changed: int
 
 
 class Message(NamedTuple):
@@ -50,7 +57,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """New messages, in ascending order of their UIDs."""
+    """New messages, in ascending order of their UIDs. A link may put one below others that are there."""
 
     folder: int
     messages: tuple[Message, ...]
@@ -74,13 +81,22 @@ class Expunged:
 
 
 @dataclass(frozen=True, slots=True)
+class Raised:
+    """UIDs below `uidnext` and modseqs up to `highestmodseq` are used up, by whatever."""
+
+    folder: int
+    uidnext: int
+    highestmodseq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Removed:
-    """The folder itself is gone."""
+    """The folder itself is gone, or is another one from now on: its UIDVALIDITY has changed."""
 
     folder: int
 
 
-Change = Added | Flagged | Expunged | Removed
+Change = Added | Flagged | Expunged | Raised | Removed
 
 
 class Taken(Enum):

@@ -33,6 +33,9 @@ _RULES = {
         "SELECT folder.id, folder.name FROM folder JOIN account ON account.id = account"
         " WHERE folder.uidvalidity > account.uidvalidity OR folder.uidvalidity < 1"
     ),
+    "changed after the last commit": "SELECT folder.id, name FROM folder, node WHERE changed > change",
+    "forgotten uid not below uidnext": "SELECT id, name FROM folder WHERE forgotten_uid >= uidnext",
+    "forgotten modseq above the folder's": "SELECT id, name FROM folder WHERE forgotten_modseq > highestmodseq",
     "account without INBOX": (
         "SELECT id, name FROM account WHERE NOT EXISTS"
         " (SELECT 1 FROM folder WHERE folder.account = account.id AND folder.name = 'INBOX')"

@@ -52,14 +52,22 @@ Body = SmallBody | Place
 class Transaction:
     """What a work may touch: the connection, the places of its bodies; and what it tells.
 
-    `changes` are published after the commit. `left` are segments that lost a body: the empty ones are removed then.
+    `number` is that of the commit that this will be. `changes` are published after it. `left` are segments that lost
+    a body: the empty ones are removed then.
     """
 
-    def __init__(self, db: sqlite3.Connection, places: Sequence[Place]) -> None:
+    def __init__(self, db: sqlite3.Connection, places: Sequence[Place], number: int | None = None) -> None:
         self.db = db
         self.places = places
+        self.number = next_commit(db) if number is None else number
         self.changes: list[Change] = []
         self.left: set[int] = set()
+
+
+def next_commit(db: sqlite3.Connection) -> int:
+    """Inside a transaction that writes. The numbers grow in the order of the commits, whoever makes them."""
+    (number,) = db.execute("UPDATE node SET change = change + 1 RETURNING change").fetchone()
+    return int(number)
 
 
 @dataclass(slots=True)
@@ -78,10 +86,11 @@ class Writer:
         self,
         directory: Path,
         segments: Segments,
-        publish: Callable[[Sequence[Change]], None],
+        publish: Callable[[int, Sequence[Change]], None],
         alarm: Callable[[str], None],
     ) -> None:
-        """Both are called in the loop: `publish` after each commit, `alarm` with the reason when storage has failed."""
+        """Both are called in the loop: `publish` after each commit, with its number; `alarm` with the reason when
+        storage has failed."""
         self._db = open_for_writing(directory)
         self._segments = segments
         self._publish = publish
@@ -129,10 +138,10 @@ class Writer:
             if first is None:
                 return
             batch, last = self._gather(first)
-            self._do(batch)
+            number = self._do(batch)
             self.batches += 1
             self.works += len(batch)
-            self._loop.call_soon_threadsafe(self._answer, batch)
+            self._loop.call_soon_threadsafe(self._answer, number, batch)
             if last:
                 return
 
@@ -145,12 +154,12 @@ class Writer:
             batch.append(work)
         return batch, False
 
-    def _do(self, batch: Sequence[_Work]) -> None:
+    def _do(self, batch: Sequence[_Work]) -> int:
+        """The commit's number; 0 where there was none, and every work has its error."""
         failure = self._poison
         if failure is None:
             try:
-                self._commit(batch)
-                return
+                return self._commit(batch)
             except OSError as error:
                 failure = self._poison = poisoned(f"bodies: {error}")
             except sqlite3.Error as error:
@@ -160,8 +169,9 @@ class Writer:
             self._roll_back()
         for work in batch:
             work.error = Failed(failure)
+        return 0
 
-    def _commit(self, batch: Sequence[_Work]) -> None:
+    def _commit(self, batch: Sequence[_Work]) -> int:
         ready: list[tuple[_Work, list[Place]]] = []
         for work in batch:
             try:
@@ -172,8 +182,9 @@ class Writer:
         db = self._db
         left: set[int] = set()
         db.execute("BEGIN IMMEDIATE")
+        number = next_commit(db)
         for work, places in ready:
-            transaction = Transaction(db, places)
+            transaction = Transaction(db, places, number)
             if work.rejects:
                 self._try(work, transaction)
             else:
@@ -183,6 +194,7 @@ class Writer:
                 left |= transaction.left
         db.execute("COMMIT")
         self._remove_empty(left)
+        return number
 
     def _try(self, work: _Work, transaction: Transaction) -> None:
         db = transaction.db
@@ -222,10 +234,10 @@ class Writer:
             except sqlite3.Error as error:
                 self._poison = poisoned(f"sqlite: rollback: {error}")
 
-    def _answer(self, batch: Sequence[_Work]) -> None:
+    def _answer(self, number: int, batch: Sequence[_Work]) -> None:
         for work in batch:
             if work.error is None and work.changes:
-                self._publish(work.changes)
+                self._publish(number, work.changes)
         for work in batch:
             if work.answer.done():
                 continue

@@ -48,9 +48,24 @@ class Enable:
 
 
 @dataclass(frozen=True, slots=True)
+class Resync:
+    """What a client knows of a mailbox (RFC 7162 section 3.2.5). `known` None: all UIDs that there ever were.
+
+    `pairs`: message numbers and the UIDs they had, as two sets of the same size.
+    """
+
+    uidvalidity: int
+    modseq: int
+    known: SequenceSet | None = None
+    pairs: tuple[SequenceSet, SequenceSet] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Select:
     mailbox: str
     read_only: bool
+    condstore: bool = False
+    resync: Resync | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +143,13 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """`items` are names in capitals (FLAGS, UID, ENVELOPE …) and sections."""
+    """`items` are names in capitals (FLAGS, UID, ENVELOPE …) and sections. `vanished` goes with `changed_since`."""
 
     messages: SequenceSet
     uid: bool
     items: tuple[str | Section, ...]
+    changed_since: int | None = None
+    vanished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +159,7 @@ class Store:
     mode: Mode
     silent: bool
     flags: str
+    unchanged_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +261,14 @@ class BodyText:
     header: bool
 
 
-Key = All | And | Or | Not | Flag | Among | Day | Age | Size | HeaderText | BodyText
+@dataclass(frozen=True, slots=True)
+class Modified:
+    """MODSEQ: this mod-sequence or a higher one (RFC 7162 section 3.1.5)."""
+
+    modseq: int
+
+
+Key = All | And | Or | Not | Flag | Among | Day | Age | Size | HeaderText | BodyText | Modified
 
 Arguments = (
     Plain | Login | Authenticate | Id | Enable | Select | Create | Delete | Rename | Subscribe | List | Lsub | Status

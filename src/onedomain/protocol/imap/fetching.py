@@ -1,4 +1,5 @@
-"""The items of FETCH (RFC 3501 section 6.4.5). Knows their grammar, and what the macros stand for."""
+"""The items of FETCH (RFC 3501 section 6.4.5, MODSEQ of RFC 7162). Knows their grammar, and what the macros stand for.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ _MACROS: dict[str, tuple[str, ...]] = {
     "FAST": ("FLAGS", "INTERNALDATE", "RFC822.SIZE"),
     "FULL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY"),
 }
-_SIMPLE = frozenset({"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE"})
+_SIMPLE = frozenset({"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ"})
 _OLD = {
     "RFC822": Section((), "", (), None, False, b"RFC822"),
     "RFC822.HEADER": Section((), "HEADER", (), None, True, b"RFC822.HEADER"),
@@ -32,7 +33,8 @@ def fetch_items(cursor: Cursor) -> tuple[str | Section, ...]:
     """Raises BadCommand."""
     if not cursor.skip(b"("):
         name = _name(cursor)
-        return _MACROS[name] if name in _MACROS and cursor.at_end else (_item(cursor, name),)
+        whole = cursor.at_end or cursor.peek(b" ")
+        return _MACROS[name] if name in _MACROS and whole else (_item(cursor, name),)
     items: list[str | Section] = []
     while not cursor.skip(b")"):
         if items:

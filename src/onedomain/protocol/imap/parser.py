@@ -15,6 +15,7 @@ from onedomain.protocol.imap.cursor import BadCommand, BadName, Cursor
 from onedomain.protocol.imap.fetching import fetch_items
 from onedomain.protocol.imap.flags import Mode
 from onedomain.protocol.imap.searching import BadCharset, search
+from onedomain.protocol.imap.sequence import SequenceSet
 
 __all__ = ["BadCharset", "BadCommand", "BadName", "parse", "parse_append", "parse_append_more", "tag_of"]
 
@@ -158,9 +159,49 @@ def _enable(cursor: Cursor) -> c.Enable:
 def _select(read_only: bool) -> Callable[[Cursor], c.Select]:
     def read(cursor: Cursor) -> c.Select:
         cursor.space()
-        return c.Select(cursor.mailbox(), read_only)
+        mailbox = cursor.mailbox()
+        condstore, resync = False, None
+        if cursor.skip(b" ("):  # RFC 4466 section 2.1
+            while not cursor.skip(b")"):
+                cursor.skip(b" ")
+                match cursor.word():
+                    case "CONDSTORE":
+                        condstore = True
+                    case "QRESYNC":
+                        cursor.expect(b" (")
+                        resync = _resync(cursor)
+                    case _:
+                        raise BadCommand("Unknown SELECT parameter")
+        return c.Select(mailbox, read_only, condstore, resync)
 
     return read
+
+
+def _resync(cursor: Cursor) -> c.Resync:
+    """RFC 7162 section 7: `uidvalidity modseq [known-uids] [(known-sequence-set known-uid-set)])`."""
+    uidvalidity = cursor.number()
+    cursor.space()
+    modseq = cursor.number()
+    if not uidvalidity or not modseq:
+        raise BadCommand("UIDVALIDITY and mod-sequence are above zero")
+    known, pairs = None, None
+    if cursor.skip(b" ") and not cursor.peek(b"("):
+        known = _known(cursor)
+        cursor.skip(b" ")
+    if cursor.skip(b"("):
+        numbers = _known(cursor)
+        cursor.space()
+        pairs = (numbers, _known(cursor))
+        cursor.expect(b")")
+    cursor.expect(b")")
+    return c.Resync(uidvalidity, modseq, known, pairs)
+
+
+def _known(cursor: Cursor) -> SequenceSet:
+    known = cursor.messages()
+    if any(0 in pair for pair in known.ranges):
+        raise BadCommand("* is nothing that is known")
+    return known
 
 
 def _create(cursor: Cursor) -> c.Create:
@@ -273,7 +314,22 @@ def _fetch(uid: bool) -> Callable[[Cursor], c.Fetch]:
         cursor.space()
         messages = cursor.messages()
         cursor.space()
-        return c.Fetch(messages, uid, fetch_items(cursor))
+        items = fetch_items(cursor)
+        changed_since, vanished = None, False
+        if cursor.skip(b" ("):  # RFC 4466 section 2.4
+            while not cursor.skip(b")"):
+                cursor.skip(b" ")
+                match cursor.word():
+                    case "CHANGEDSINCE":
+                        cursor.space()
+                        changed_since = cursor.number()
+                    case "VANISHED" if uid:
+                        vanished = True
+                    case _:
+                        raise BadCommand("Unknown FETCH modifier")
+            if changed_since is None:
+                raise BadCommand("VANISHED needs CHANGEDSINCE")
+        return c.Fetch(messages, uid, items, changed_since, vanished)
 
     return read
 
@@ -283,12 +339,19 @@ def _store(uid: bool) -> Callable[[Cursor], c.Store]:
         cursor.space()
         messages = cursor.messages()
         cursor.space()
+        unchanged_since = None
+        if cursor.skip(b"("):  # RFC 4466 section 2.5
+            if cursor.word() != "UNCHANGEDSINCE":
+                raise BadCommand("Unknown STORE modifier")
+            cursor.space()
+            unchanged_since = cursor.number()
+            cursor.expect(b") ")
         mode = next((mode for mode in (Mode.ADD, Mode.REMOVE) if cursor.skip(mode.value.encode())), Mode.SET)
         item = cursor.word()
         if item not in ("FLAGS", "FLAGS.SILENT"):
             raise BadCommand("Only FLAGS can be stored")
         cursor.space()
-        return c.Store(messages, uid, mode, item.endswith("SILENT"), cursor.flags())
+        return c.Store(messages, uid, mode, item.endswith("SILENT"), cursor.flags(), unchanged_since)
 
     return read
 

@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 section 6.4.4, RFC 4731 ESEARCH, RFC 5032 WITHIN): its grammar, its charsets.
+"""SEARCH (RFC 3501 section 6.4.4, RFC 4731 ESEARCH, RFC 5032 WITHIN, RFC 7162 MODSEQ): its grammar, its charsets.
 
 Knows how keys are written. Does not know how they are answered.
 """
@@ -113,6 +113,8 @@ class _Keys:
                 return c.Size(cursor.number(), larger=name == "LARGER")
             case "OLDER" | "YOUNGER":
                 return c.Age(cursor.number(), older=name == "OLDER")
+            case "MODSEQ":
+                return c.Modified(_modseq(cursor))
         raise BadCommand(f"Unknown search key {name[:40]}")
 
     def _text(self) -> str:
@@ -125,6 +127,17 @@ class _Keys:
             return data.decode("utf-8")  # some clients send UTF-8 without saying so
         except UnicodeDecodeError:
             raise BadCommand("Search text is not in its charset") from None
+
+
+def _modseq(cursor: Cursor) -> int:
+    """`"/flags/\\Seen" all 620162338`: there is one mod-sequence for all of a message, whichever flag is asked for."""
+    if cursor.peek(b'"'):
+        cursor.string()
+        cursor.space()
+        if cursor.word() not in ("PRIV", "SHARED", "ALL"):
+            raise BadCommand("Expected priv, shared or all")
+        cursor.space()
+    return cursor.number()
 
 
 def _of_flags(name: str) -> c.Key | None:

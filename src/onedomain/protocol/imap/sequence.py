@@ -35,6 +35,11 @@ class SequenceSet:
                 resolved.append((low, high))
         return resolved
 
+    def has(self, number: int) -> bool:
+        """Whether the set, resolved before and so ascending, holds the number."""
+        at = bisect_right(self.ranges, (number, _LARGEST)) - 1
+        return at >= 0 and self.ranges[at][0] <= number <= self.ranges[at][1]
+
     def positions_of_uids(self, uids: Sequence[int]) -> list[int]:
         """Ascending positions in `uids` (which ascend) that the set selects; a UID that isn't there is no error."""
         positions: list[int] = []
@@ -77,7 +82,12 @@ def format_set(numbers: Iterable[int], ordered: bool = True) -> bytes:
             parts[-1][1] = number
         else:
             parts.append([number, number])
-    return b",".join(b"%d" % low if low == high else b"%d:%d" % (low, high) for low, high in parts)
+    return format_ranges((low, high) for low, high in parts)
+
+
+def format_ranges(ranges: Iterable[tuple[int, int]]) -> bytes:
+    """Ranges with both ends included, as they come."""
+    return b",".join(b"%d" % low if low == high else b"%d:%d" % (low, high) for low, high in ranges)
 
 
 def _ordered(a: int, b: int) -> tuple[int, int]:
