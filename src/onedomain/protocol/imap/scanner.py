@@ -2,7 +2,7 @@
 
 Knows IMAP commands as far as that takes, and the folder that is open. Does not know whether a command succeeded: the
 server's answers pass unparsed, so a Touch says "look there", not "it changed". Never alters a byte and never fails: a
-command it doesn't know is Touch("UNKNOWN", ""). COMPRESS (RFC 4978) would blind it: `refused_compress` has the home say no.
+command it doesn't know is Touch("UNKNOWN", ""). COMPRESS (RFC 4978) would blind it: see `refused_compress`.
 
 An ordinary command costs about a microsecond, as most of the traffic of a relay is NOOP, IDLE and FETCH.
 """
@@ -194,8 +194,8 @@ class Scanner:
 
 
 def refused_compress(data: bytes) -> bytes | None:
-    """`data`, whose last line is COMPRESS, as one of a mechanism that no server knows: it says NO or BAD, and all goes on
-    as before. None where more follows, which only somebody does who knows what for (RFC 4978 section 3 has clients wait).
+    """`data`, whose last line is COMPRESS, with a mechanism that no server knows: it says NO or BAD, and all goes on as
+    before. None where more follows: RFC 4978 section 3 has clients wait, so somebody means harm.
     """
     line = data.rstrip(b"\r\n")
     before, _, last = line.rpartition(b"\n")
