@@ -1,4 +1,4 @@
-"""Clusters for the tests: one for all that leave it as it was, and one to order for those that break things."""
+"""Clusters to order for the tests, ended and removed with them."""
 
 from __future__ import annotations
 
@@ -37,15 +37,6 @@ def started(stack: ExitStack, homes: list[Home], folder: Path, **options: Any) -
         stack.callback(_running.remove, server)
     cluster.start()
     return cluster
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """Dovecot, Cyrus and a node behind two edges; not to be broken. Ledgers are the tests' own: `fresh_ledger`."""
-    with ExitStack() as stack:
-        folder = new_folder(stack)
-        homes = [KINDS[kind](folder) for kind in ("dovecot", "cyrus", "node")]
-        yield started(stack, homes, folder, people=7, edges=2)
 
 
 @pytest.fixture

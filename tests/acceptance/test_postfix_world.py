@@ -11,6 +11,7 @@ import pytest
 from onedomain.ledger.corpus import DEFAULT_KINDS
 from onedomain.ledger.ledger import ACKED, read
 from tests.acceptance.cluster import Cluster
+from tests.acceptance.load import QUICK
 from tests.lab.process import wait_until
 
 MESSAGES = 1000
@@ -21,7 +22,7 @@ async def through_postfix(cluster: Cluster, start_postfix: Callable[..., Any], c
     edge = cluster.edge
     world = start_postfix(relay={"example.com": (edge.host, edge.port["smtp"])})
     outcome = await cluster.send(
-        targets=[(world.host, world.smtp_port)], count=count, recipients_per_message=6, sessions=10, **plan
+        targets=[(world.host, world.smtp_port)], count=count, recipients_per_message=5, sessions=20, **plan
     )
     # Postfix itself refuses a few of the odd senders; what it took is ours.
     bad_senders = sum(number for reply, number in outcome.replies.items() if reply.startswith("501 5.1.7"))
@@ -52,6 +53,6 @@ async def test_first_deliveries_that_race(
     make_cluster: Callable[..., Cluster], start_postfix: Callable[..., Any]
 ) -> None:
     """Nobody has a folder yet. Dovecot refuses some with 451, and its lmtp dies of others, taking answers with it."""
-    cluster = make_cluster("dovecot", "cyrus", "node", people=5, prepared=False)
+    cluster = make_cluster("dovecot", "cyrus", "node", people=5, prepared=False, extra=QUICK)
     await through_postfix(cluster, start_postfix, 100, max_size=8 << 10)
     cluster.assert_exact()
