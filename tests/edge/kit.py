@@ -23,6 +23,7 @@ from onedomain.net.listen import Listener, bind
 from onedomain.net.shared import SharedTable
 from onedomain.net.stream import Stream
 from onedomain.net.tls import ServerContexts
+from onedomain.trace.counters import Counters
 from tests.directory.views import EXAMPLE, server
 from tests.edge.parts import Board, CountingNonce, FakePasswords, Notes, RealClock
 
@@ -153,7 +154,8 @@ async def edge_before(
     notes, board = Notes(), Board()
     rules = LoginRules("example.com", refusal=refusal)
     log_ins = LogIns(
-        LoginParts(directory, FakePasswords(), failures, known, RealClock(), CountingNonce(), notes), rules
+        LoginParts(directory, FakePasswords(), failures, known, RealClock(), CountingNonce(), notes, Counters()),
+        rules,
     )
     homes = Homes(directory, board, backend)
     context = tls.context if tls else None

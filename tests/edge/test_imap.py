@@ -171,6 +171,13 @@ async def test_shutdown_says_goodbye() -> None:
         assert await client.rest() == b"* BYE [UNAVAILABLE] This server is going down for maintenance.\r\n"
 
 
+async def test_who_has_not_logged_in_is_told_of_the_end_too() -> None:
+    async with edge(echo, clear) as running:
+        client = await running.connect()
+        await client.line()
+    assert await client.rest() == b"* BYE [UNAVAILABLE] The server is shutting down.\r\n"
+
+
 async def test_sessions_per_account_are_limited_and_counted_down() -> None:
     async with edge(echo, clear, sessions=2) as running:
         first, _second = await inside(running), await inside(running)

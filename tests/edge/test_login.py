@@ -14,6 +14,7 @@ from onedomain.model.failure import Failed, Kind, again, refuse
 from onedomain.model.server import Endpoint, LoginWay, Server
 from onedomain.net.shared import SharedTable
 from onedomain.protocol.sasl import Credentials
+from onedomain.trace.counters import Counters
 from tests.directory.views import book, server
 from tests.edge.parts import CountingNonce, FakePasswords, Notes, StoppedClock
 
@@ -28,6 +29,7 @@ class Door:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = StoppedClock()
         self.notes = Notes()
+        self.counters = Counters()
         self.passwords = FakePasswords()
         self.failures, self.known = SharedTable(), SharedTable(half_life=86_400.0)
         for table in (self.failures, self.known):
@@ -35,7 +37,8 @@ class Door:
         self.entered: list[Admission] = []
         self.book = book(JOE, ANN, OFF)
         parts = LoginParts(
-            self.book, self.passwords, self.failures, self.known, self.clock, CountingNonce(), self.notes
+            self.book, self.passwords, self.failures, self.known, self.clock, CountingNonce(), self.notes,
+            self.counters,
         )
         self.log_ins = LogIns(parts, LoginRules("example.com"))
 
@@ -160,6 +163,17 @@ async def test_guessing_at_one_account_from_everywhere_does_not_lock_its_owner_o
     for i in range(40):
         await door.try_("nobody", f"guess{i}", f"203.0.113.{i + 50}")
     assert (await door.try_("nobody", "x", "198.51.100.9"))[1] == pytest.approx(17.0)
+
+
+async def test_log_ins_are_counted_by_what_came_of_them(door: Door) -> None:
+    async def down(admission: Admission) -> str:
+        raise Failed(again(454, "4.7.0", "later", "the home is down"))
+
+    await door.try_("joe", "right")
+    await door.try_("joe", "wrong")
+    await door.try_("joe", "right", enter=down)
+    assert [(labels["result"], value) for _, labels, value, _ in sorted(door.counters.dump(), key=str)] == [
+        ("failed", 1), ("ok", 1), ("refused", 1)]
 
 
 async def test_waits_fade(door: Door) -> None:

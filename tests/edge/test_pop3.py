@@ -352,3 +352,16 @@ async def test_poplib_with_stls(certificate: Certificate) -> None:
         body, goodbye = await asyncio.to_thread(session, running.port)
     assert b"\r\n".join(body) + b"\r\n" == ONE
     assert (goodbye, imap.bodies) == (b"+OK Bye.", {})
+
+
+@pytest.mark.parametrize("logged_in", [False, True])
+async def test_the_end_of_the_server_is_said(logged_in: bool) -> None:
+    imap = FakeImap({1: ONE})
+    async with edge(imap, clear) as running:
+        client = await (inside(running) if logged_in else running.connect())
+        if not logged_in:
+            await client.line()
+        else:
+            assert (await client.ask("DELE 1")).startswith("+OK")
+    assert await client.rest() == b"-ERR [SYS/TEMP] The server is shutting down.\r\n"
+    assert imap.bodies == {1: ONE}

@@ -36,13 +36,13 @@ class Page(Collector):
 
 
 HELP = {
-    "messages_received_total": "Messages answered with 250",
+    "smtp_messages_total": "Messages answered with 250",
     "recipients_delivered_total": "Recipients a home has acknowledged",
     "recipients_failed_total": "Recipients given up, for good",
     "queue_messages": "Messages accepted and not yet delivered",
     "queue_oldest_seconds": "Age of the oldest message in the queue",
     "sessions": "Open sessions by protocol",
-    "logins_total": "Log-ins by protocol and result",
+    "logins_total": "Log-ins by service and result: ok, refused (wrong password), failed (the home, for now)",
     "server_usable": "1 where a server's verdict lets work go to it",
     "server_seconds": "EWMA of a server's response time",
 }

@@ -138,7 +138,8 @@ class Worker:
         self._relays = Relays(self._inherited.connections, limit=config.limits.account_sessions)
         inherited = self._inherited
         log_ins = LogIns(
-            LoginParts(self._book, credentials, inherited.failures, inherited.known, clock, nonce, trace),
+            LoginParts(self._book, credentials, inherited.failures, inherited.known, clock, nonce, trace,
+                       self._counters),
             LoginRules(config.file.domain[0].name))
         tls = inherited.contexts.context if inherited.contexts else None
         homes = Homes(self._book, mirror.facing("imap"), self._backends)

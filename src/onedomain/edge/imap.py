@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -104,6 +105,11 @@ class _ImapSession:
             front.end("", "Too long without a log-in.")
             stream.write_nowait(front.take_output())
             return None
+        except asyncio.CancelledError:
+            front.end("UNAVAILABLE", "The server is shutting down.")
+            with suppress(ConnectionError):
+                stream.write_nowait(front.take_output())
+            raise
 
     async def _until_logged_in(self, front: Front) -> _Entered | None:
         stream = self._stream

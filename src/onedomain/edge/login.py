@@ -20,7 +20,7 @@ from onedomain.decision.login_name import account_of
 from onedomain.decision.slowing import Slowing
 from onedomain.model.account import Account, DirectoryView
 from onedomain.model.failure import Failed, Failure, Kind, again, refuse
-from onedomain.model.ports import Clock, Nonce, Trace
+from onedomain.model.ports import Clock, Count, Nonce, Trace
 from onedomain.model.server import LoginWay, Server
 from onedomain.net.listen import address_key
 from onedomain.protocol.sasl import Credentials
@@ -89,6 +89,7 @@ class LoginParts:
     clock: Clock
     nonce: Nonce
     trace: Trace
+    count: Count
 
 
 def wrong(reason: str) -> Failure:
@@ -132,14 +133,14 @@ class LogIns:
         except Failed as error:
             reason = error.failure.reason or error.failure.text
             if error.failure.kind is not Kind.REFUSE:
-                self._note("login failed", attempt, began, reason)
+                self._note("login failed", attempt, began, reason, result="failed")
                 raise
             self._count(attempt)
             await asyncio.sleep(max(0.0, began + self._rules.refusal - monotonic()))
-            self._note("login refused", attempt, began, reason)
+            self._note("login refused", attempt, began, reason, result="refused")
             raise Failed(wrong(reason)) from None
         self._remember_place(attempt)
-        self._note("login", attempt, began)
+        self._note("login", attempt, began, result="ok")
         return admission.account, result
 
     async def _admit(self, account: Account | None, credentials: Credentials) -> Admission:
@@ -209,7 +210,8 @@ class LogIns:
         message = "\0".join(parts).encode("utf-8", "surrogateescape")
         return hmac.digest(self._secret, message, hashlib.sha256)
 
-    def _note(self, event: str, attempt: _Attempt, began: float, reason: str = "") -> None:
+    def _note(self, event: str, attempt: _Attempt, began: float, reason: str = "", *, result: str) -> None:
+        self._parts.count.add("logins_total", service=attempt.fields["service"], result=result)
         seconds = round(self._parts.clock.monotonic() - began, 3)
         self._parts.trace.note(event, **attempt.fields, seconds=seconds, **({"reason": reason} if reason else {}))
 

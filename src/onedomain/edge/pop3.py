@@ -90,6 +90,9 @@ class _Pop3Session:
             if not self._sending_body:
                 self._pop3.turn_away("SYS/TEMP", "Too long without a command.")
                 self._stream.write_nowait(self._pop3.take_output())
+        except asyncio.CancelledError:
+            self._say_goodbye("The server is shutting down.")
+            raise
         finally:
             if self._opened is not None:
                 self._parts.relays.release(self._opened.seat)
@@ -189,12 +192,14 @@ class _Pop3Session:
         """From outside. Nothing more may be written to the home: it may not be the home any more."""
         if self._opened is not None:
             self._opened.mailbox.abort()
-        if not self._stream.closed:
-            if not self._sending_body:
-                self._pop3.turn_away("SYS/TEMP", reason)
-                with suppress(ConnectionError):
-                    self._stream.write_nowait(self._pop3.take_output())
-            self._stream.close()
+        self._say_goodbye(reason)
+        self._stream.close()
+
+    def _say_goodbye(self, reason: str) -> None:
+        if not self._stream.closed and not self._sending_body:
+            self._pop3.turn_away("SYS/TEMP", reason)
+            with suppress(ConnectionError):
+                self._stream.write_nowait(self._pop3.take_output())
 
     # -- reading and removing
 
