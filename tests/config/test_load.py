@@ -149,7 +149,7 @@ first = 2
     }
     assert config.servers[0].imap == Endpoint("imap.test", 993, TlsMode.IMPLICIT, "x")
     assert config.database_url == "postgresql://od:p%40ss%2Fword@db.example.com:5433/od"
-    assert config.smarthost_endpoint == Endpoint("out.example.com", 465, TlsMode.IMPLICIT)
+    assert config.smarthost_endpoints == (Endpoint("out.example.com", 465, TlsMode.IMPLICIT),)
     assert config.smarthost is not None and config.smarthost.password == "0ut"
     assert (config.limits.message_size, config.limits.idle, config.retry.first) == (2_000_000, 600.0, 2.0)
     assert config.listeners[0].proxy_trusted == ("10.0.0.0/8",)

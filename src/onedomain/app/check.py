@@ -19,7 +19,7 @@ from onedomain.app.backends import Backends
 from onedomain.app.check_texts import TEXTS, say
 from onedomain.app.inherited import open_listener
 from onedomain.app.real import RealClock, RealNonce, names
-from onedomain.app.smarthost import outside
+from onedomain.app.smarthost import smarthosts
 from onedomain.backend.base import DELIVERY, IMAP, ClientInfo
 from onedomain.backend.mailserver import MailServer, Tools
 from onedomain.config import Config, Problem
@@ -79,8 +79,8 @@ class Check:
             limit = asyncio.Semaphore(AT_ONCE)
             asked = [self._server(limit, index, backends(server.name))
                      for index, server in enumerate(self._config.servers)]
-            if smarthost := outside(self._config, tools.contexts, tools.watch, tools.nonce):
-                asked.append(self._smarthost(smarthost.probe(DELIVERY)))
+            asked += [self._smarthost(host.probe(DELIVERY)) for host in
+                      smarthosts(self._config, tools.contexts, tools.watch, tools.nonce)]
             for done in asyncio.as_completed(asked):
                 for finding in await done:
                     yield finding

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from onedomain.cli.board import ask_board
 from onedomain.cli.common import AsJson, ConfigPath, console, fail, print_json
 from onedomain.cli.rows import Desk, grid, print_report, read_file, with_directory, write_file, yes
 from onedomain.cli.rows_texts import say
-from onedomain.decision.placement import QuietBoard, place
+from onedomain.decision.placement import place
 from onedomain.directory.credentials import DEFAULT, CredentialError, check, make
-from onedomain.directory.exchange import ACCOUNT_COLUMNS, export_accounts, import_accounts
+from onedomain.directory.exchange import ACCOUNT_COLUMNS, Report, export_accounts, import_accounts
 from onedomain.directory.repository import Conflict
 from onedomain.directory.rules import RowError, account_key, checked_account
 from onedomain.model.account import Account, Home
@@ -222,9 +223,11 @@ def import_(
     json: AsJson = False,
 ) -> None:
     text = read_file(file)
-    report = with_directory(
-        config, lambda desk: import_accounts(desk.repository, desk.view, QuietBoard(), text, dry_run=dry_run)
-    )
+
+    async def action(desk: Desk) -> Report:
+        return await import_accounts(desk.repository, desk.view, await ask_board(desk.config), text, dry_run=dry_run)
+
+    report = with_directory(config, action)
     print_report(report, dry_run=dry_run, json=json)
 
 
@@ -249,7 +252,7 @@ async def _placed(desk: Desk, unit: str) -> str:
     numbers: dict[str, int] = {}
     for (_, server), count in (await desk.repository.count()).items():
         numbers[server] = numbers.get(server, 0) + count
-    chosen = place(desk.view, known, QuietBoard(), numbers)
+    chosen = place(desk.view, known, await ask_board(desk.config), numbers)
     if isinstance(chosen, Failure):
         raise RowError("no_place", value=unit)
     return chosen.name

@@ -164,9 +164,10 @@ class DirectoryTable(Secret):
 
 
 class SmarthostTable(Secret):
-    """Where mail for other domains goes."""
+    """Where mail for other domains goes. `also` are further hosts, equal to the first in everything else."""
 
     host: str = Field(min_length=1, max_length=255)
+    also: list[str] = Field([], max_length=20)
     port: int = Field(587, ge=1, le=65535)
     tls: Literal["none", "opportunistic", "starttls", "implicit"] = "starttls"
     tls_name: str = ""

@@ -134,6 +134,7 @@ url = "sqlite:////var/lib/onedomain/directory.db"
 #ja 他のドメイン宛てのメールの送り先。なければ拒否します。
 # [smarthost]
 # host = "smtp.provider.example"
+# also = ["smtp2.provider.example"]
 # port = 587
 # tls = "starttls"
 # user = "example"

@@ -112,12 +112,13 @@ class Config:
         return self.file.smarthost
 
     @property
-    def smarthost_endpoint(self) -> Endpoint | None:
+    def smarthost_endpoints(self) -> tuple[Endpoint, ...]:
         table = self.file.smarthost
         if table is None:
-            return None
+            return ()
         ca_file = str(table.ca_file or "")
-        return Endpoint(table.host, table.port, TlsMode(table.tls), table.tls_name, ca_file)
+        return tuple(Endpoint(host, table.port, TlsMode(table.tls), table.tls_name, ca_file)
+                     for host in (table.host, *table.also))
 
     @cached_property
     def database_url(self) -> str:
