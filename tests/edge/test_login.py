@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from onedomain.edge.login import Admission, LoginParts, LoginRules, LogIns
+from onedomain.edge.login import WAIT_AT_ONCE, Admission, LoginParts, LoginRules, LogIns
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, Kind, again, refuse
 from onedomain.model.server import Endpoint, LoginWay, Server
@@ -150,6 +150,27 @@ async def test_guessing_gets_slow_per_address_and_the_rest_of_the_world_does_not
         await door.try_(f"v{i}", "guess", f"2001:db8:1:1::{i}")
     assert (await door.try_("joe", "right", "2001:db8:1:1::ffff"))[1] == 15.0
     assert (await door.try_("joe", "right", "2001:db8:1:2::1"))[1] == 0.0
+
+
+async def test_guessing_on_many_connections_at_once_is_no_faster(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(12):
+        await door.try_("joe", f"guess{i}")
+    going_on = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        if seconds > 10:
+            await going_on.wait()
+
+    monkeypatch.setattr("onedomain.edge.login.asyncio.sleep", sleep)
+    tries = [asyncio.ensure_future(door.try_("joe", f"more{i}")) for i in range(WAIT_AT_ONCE + 50)]
+    put_off = [(await one)[0] for one in tries[WAIT_AT_ONCE:]]
+    assert {failure.kind for failure in put_off} == {Kind.AGAIN}
+    assert (await door.try_("ann", "home's own", "192.0.2.99"))[0] == "ann@example.com", "others are not put off"
+    going_on.set()
+    assert {(await one)[0].kind for one in tries[:WAIT_AT_ONCE]} == {Kind.REFUSE}
+    assert (await door.try_("joe", "right"))[0] == "joe@example.com", "whoever is put off may come again"
 
 
 async def test_guessing_at_one_account_from_everywhere_does_not_lock_its_owner_out(door: Door) -> None:
