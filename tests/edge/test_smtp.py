@@ -148,6 +148,21 @@ async def test_parameters_reach_the_envelope() -> None:
         assert b"with UTF8SMTP id" in only(made)
 
 
+@pytest.mark.parametrize(
+    ("asked", "kept"), [("SUCCESS", "NEVER"), ("SUCCESS,FAILURE,DELAY", "FAILURE,DELAY"), ("FAILURE", "FAILURE")])
+async def test_success_is_reported_to_no_stranger(asked: str, kept: str) -> None:
+    """The sender may be forged: the report would be mail that its owner never asked for."""
+    rcpt = f"RCPT TO:<ann@example.com> NOTIFY={asked}\r\nDATA\r\n".encode()
+    for trusted, notify in (((), kept), (LOCALHOST, asked)):
+        async with edge(view=book(ANN), rules=replace(RULES, xclient_trusted=trusted)) as made:
+            client = await made.ready()
+            client.send(MAIL + rcpt)
+            await client.replies(3)
+            client.send(BODY + b".\r\n")
+            assert (await client.reply()).startswith("250")
+            assert made.spool.messages[0].envelope.targets[0].notify == notify
+
+
 async def test_octets_above_127_are_noticed() -> None:
     async with edge(view=book(ANN)) as made:
         client = await made.ready()

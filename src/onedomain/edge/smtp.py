@@ -215,13 +215,21 @@ class SmtpSession:
         if isinstance(found, Refuse):
             failure: Failure | None = found.failure
         else:
-            failure = message.recipients.add(view, self._parts.board, found, str(address), event.notify)
+            failure = message.recipients.add(view, self._parts.board, found, str(address), self._notify(event))
         if failure is None:
             self._server.accept()
             return
         self._parts.count.add("smtp_recipients_refused_total", listener=self._rules.name, code=str(failure.code))
         self._note("refused", failure, sender=message.sender, recipient=str(address))
         self._server.refuse(failure)
+
+    def _notify(self, event: Rcpt) -> str:
+        """What is to be reported. To strangers no success is: whoever they say they are would get what they did not
+        send (backscatter), with the names behind our aliases (Postfix, DSN_README, "Restricting the scope").
+        """
+        if self._account is not None or self._rules.trusts(self._stream.peer[0]) or "SUCCESS" not in event.notify:
+            return event.notify
+        return ",".join(word for word in event.notify.split(",") if word != "SUCCESS") or "NEVER"
 
     # ---- body
 
