@@ -121,10 +121,13 @@ async def test_a_dead_peer_fails_waiting_calls_at_once(far: Far) -> None:
         await link.call("double", n=1)
 
 
-@pytest.mark.parametrize("line", [b"not json\n", b"[1]\n", b"\xff\xfe\n"])
+@pytest.mark.parametrize("line", [b"not json\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"])
 async def test_garbage_ends_the_link_and_nothing_else(far: Far, line: bytes) -> None:
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
     reader, writer = await asyncio.open_unix_connection(far.path)
     writer.write(line)
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
     assert await ask(far.path, "double", n=2) == 4
+    assert not failures

@@ -78,7 +78,7 @@ class Link:
                 await self._take(json.loads(line))
                 # Reading what stands in the buffer does not give way to others, and a whole directory may stand there.
                 await asyncio.sleep(0)
-        except (ConnectionError, ValueError, asyncio.LimitOverrunError):
+        except (ConnectionError, ValueError, RecursionError, asyncio.LimitOverrunError):
             pass  # a broken line or a broken connection: the link is over either way
         finally:
             self.close()
