@@ -160,8 +160,8 @@ def test_imap_behind_a_proxy(front: Cluster) -> None:
         connection.sendall(f"a LOGIN n1-0@example.com {PASSWORD}\r\n".encode())
         read = connection.makefile("rb")
         assert any(answer.startswith(b"a OK") for answer in iter(read.readline, b""))
-    clients = (event.get("client") for event in front.edge.events())
-    assert "192.0.2.79" in clients
+        # The log is written at the end of the turn that sent the answer.
+        wait_until(lambda: "192.0.2.79" in {one.get("client") for one in front.edge.events()}, "the trace of it", 20)
 
 
 # protocol: first, the command, what is put behind it, what would follow from that, and the answer if it was ignored
