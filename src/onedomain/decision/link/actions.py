@@ -1,0 +1,219 @@
+"""The words a plan speaks: what it may ask of two servers and of its own disk, and what it is answered.
+
+Knows shapes. Does not know how any server is spoken to. No action that writes names a side: writing happens on the
+target only, so no plan can harm the source. Actions are carried out one at a time and waited for: a FETCH pipelined
+behind NOOP sees the old view, and a UID EXPUNGE behind STORE skips messages (both Dovecot).
+
+A lost connection, or a server that answers "not now", ends the plan. What a server refuses for good is an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from onedomain.model.replica import Identity, LinkState, Mark, Row, Side
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ListFolders:
+    """-> Listing. LIST with STATUS; Cyrus answers STATUS MAILBOXID right only when it stands alone."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """-> Rows. `since` > 0: what changed after that MODSEQ, and what vanished. `first`: no UID below it."""
+
+    side: Side
+    folder: str
+    since: int = 0
+    first: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """`before` is what SELECT said, ahead of everything else. `vanished` lies below its UIDNEXT, ascending.
+
+    `after`: HIGHESTMODSEQ when all rows had been read.
+    """
+
+    before: Mark
+    rows: tuple[Row, ...]
+    vanished: tuple[int, ...] = ()
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIdentities:
+    """-> Mapping[int, Identity]; those that are gone are missing."""
+
+    side: Side
+    folder: str
+    uids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateFolder:
+    """-> Mark. With `uidvalidity` where the target can set it, and where an empty folder of that name is there."""
+
+    name: str
+    uidvalidity: int
+    special_use: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RenameFolder:
+    """-> None. What lies below moves along (RFC 9051 section 6.3.6)."""
+
+    name: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFolder:
+    """-> None. Its messages are set aside first."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    name: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A message of the source, and what it should be on the target. `uid` 0: whichever comes."""
+
+    source_uid: int
+    flags: frozenset[str]
+    date: int
+    uid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """-> tuple[Copied | Refused | Gone, ...] in their order. Bodies pass by the plan.
+
+    Where UIDs are not given it ends with the first that is refused or gone, as the next would take its UID: one
+    MULTIAPPEND, which is all or nothing (RFC 3502), or one after the other.
+    """
+
+    source_folder: str
+    folder: str
+    copies: tuple[Copy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """`uid` 0: the target names none (no UIDPLUS)."""
+
+    uid: int
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The target will never take this message: NULs, bad headers, size."""
+
+    reason: str
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """It was expunged from the source before it could be read."""
+
+
+Outcome: TypeAlias = Copied | Refused | Gone
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseUidNext:
+    """-> None."""
+
+    folder: str
+    uidnext: int
+
+
+@dataclass(frozen=True, slots=True)
+class Burn:
+    """-> tuple[int, ...]: the UIDs named for `count` fillers, () where none are named. Not yet expunged.
+
+    Each filler is unlike any other (Cyrus refuses identical ones): it carries `first` + its index.
+    """
+
+    folder: str
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetFlags:
+    """-> frozenset[str]: flags that the target doesn't keep (PERMANENTFLAGS). Replaces all flags."""
+
+    folder: str
+    uids: tuple[int, ...]
+    flags: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Expunge:
+    """-> None. These UIDs and no other: STORE, wait, UID EXPUNGE. `keep_bodies`: set aside first, for a time."""
+
+    folder: str
+    uids: tuple[int, ...]
+    keep_bodies: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ExpungeDeleted:
+    """-> None. Plain EXPUNGE, for servers without UIDPLUS: takes whatever is \\Deleted, so nothing else may be."""
+
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """-> None. A copy into our own store, durable before the answer."""
+
+    side: Side
+    folder: str
+    uids: tuple[int, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """-> None. These delivery ids are on the target, or set aside: no safety net has to hold them."""
+
+    deliveries: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """-> None when it is durable."""
+
+    state: LinkState
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """-> None. For a person: log, status, mail to the postmaster."""
+
+    folder: str
+    text: str
+
+
+Action: TypeAlias = (
+    ListFolders | Read | ReadIdentities | CreateFolder | RenameFolder | DeleteFolder | Subscribe | Append
+    | RaiseUidNext | Burn | SetFlags | Expunge | ExpungeDeleted | SetAside | Confirm | Save | Alert
+)
+Plan: TypeAlias = Generator[Action, Any, T]
+Identities: TypeAlias = Mapping[int, Identity]

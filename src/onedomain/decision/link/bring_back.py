@@ -1,0 +1,137 @@
+"""The return of an old primary: what only it has is added to the new one, and then it is a replica like any other.
+
+Knows what was carried before the promotion, and what has come to the new primary since. Here the *source* is the old
+primary and the *target* the new one: writing happens on the target only, as in every plan, and only by adding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from onedomain.decision.link.actions import (
+    Append,
+    Copied,
+    Copy,
+    CreateFolder,
+    Identities,
+    ListFolders,
+    Outcome,
+    Plan,
+    Read,
+    ReadIdentities,
+    Refused,
+    Rows,
+    SetAside,
+)
+from onedomain.decision.link.folders import target_name
+from onedomain.decision.link.uids import Pairs
+from onedomain.model.replica import FolderLink, Identity, LinkState, Listing, Mark, Promotion, Row, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """`added`: messages of the tail that the new primary did not have; `aside`: moved or expunged too late."""
+
+    state: LinkState
+    added: int
+    aside: int
+
+
+def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -> Plan[Brought]:
+    """`state` is the old link's, as it was at the promotion. `known`: delivery ids that the new primary has had since,
+    also those whose messages its user has deleted again. May be repeated after an interruption.
+    """
+    here: Listing = yield ListFolders(Side.SOURCE)
+    there: Listing = yield ListFolders(Side.TARGET)
+    links = {link.source_name: link for link in state.folders if not link.gone}
+    tails: dict[str, tuple[Row, ...]] = {}
+    late: Counter[str] = Counter()
+    fresh: dict[str, Counter[str]] = defaultdict(Counter)
+    deliveries: Counter[str] = Counter()
+    arrived = {shown.target_name: shown.arrived for shown in promotion.folders}
+    for folder in here.folders:
+        link = links.get(folder.name)
+        read: Rows = yield Read(Side.SOURCE, folder.name)
+        tails[folder.name] = tuple(row for row in read.rows if link is None or row.uid >= link.source.uidnext)
+        if link is not None and there.find(link.target_name) is not None:
+            expunged = yield from _expunged(link, read.rows)
+            late.update(it.digest for it in expunged.values())
+    for folder in there.folders:
+        first = next((link.target.uidnext for link in links.values() if link.target_name == folder.name), 1)
+        rows: Rows = yield Read(Side.TARGET, folder.name, first=max(first, 1))
+        new = tuple(row.uid for row in rows.rows)
+        ids: Identities = (yield ReadIdentities(Side.TARGET, folder.name, new)) if new else {}
+        # `arrived` counts also if its message has been deleted since.
+        present = Counter(it.digest for it in ids.values()) | Counter(it.digest for it in arrived.get(folder.name, ()))
+        fresh[folder.name] = present
+        deliveries.update({it.delivery for it in ids.values() if it.delivery})
+    deliveries.update(known)
+    added = aside = 0
+    for name, rows_left in tails.items():
+        if not rows_left:
+            continue
+        link = links.get(name)
+        target = link.target_name if link else target_name(name, here, there, ())
+        if there.find(target) is None and (link is None or link.target_name == target):
+            yield CreateFolder(target, 0)
+        uids = tuple(row.uid for row in rows_left)
+        bodies: Identities = yield ReadIdentities(Side.SOURCE, name, uids)
+        for row in rows_left:
+            it = bodies[row.uid]
+            if _taken(it, fresh[target], deliveries):
+                continue
+            if late[it.digest]:
+                late[it.digest] -= 1
+                yield SetAside(Side.SOURCE, name, (row.uid,), "moved too late")
+                aside += 1
+                continue
+            answer: tuple[Outcome, ...] = yield Append(name, target, (Copy(row.uid, row.flags, row.date),))
+            if isinstance(answer[0], Refused):
+                yield SetAside(Side.SOURCE, name, (row.uid,), answer[0].reason)
+            added += isinstance(answer[0], Copied)
+    return Brought(turned(state, promotion), added, aside)
+
+
+def turned(state: LinkState, promotion: Promotion) -> LinkState:
+    """The link of the new primary to the old one. Where UIDs were equal they still pair, so nothing has to be read
+    again; elsewhere everything is looked at once. What only the old primary has is surplus: all of it has been added,
+    set aside, or deleted by its user since.
+    """
+    folders = []
+    for link in state.folders:
+        if link.gone:
+            continue
+        if link.aligned and not link.refused:
+            source = Mark(0, link.target.uidnext)
+            target = Mark(0, link.source.uidnext)
+            folders.append(FolderLink(link.target_name, link.source_name, source=source, target=target))
+        else:
+            folders.append(FolderLink(link.target_name, link.source_name))
+    return LinkState(promotion.epoch, tuple(folders), surplus=True)
+
+
+def _expunged(link: FolderLink, rows: tuple[Row, ...]) -> Plan[Identities]:
+    """What was carried, is still on the new primary, and that the old one has no longer: late expunges."""
+    pairs = Pairs(link)
+    present = {pairs.target(row.uid) for row in rows}
+    there: Rows = yield Read(Side.TARGET, link.target_name)
+    lost = tuple(row.uid for row in there.rows if row.uid < link.target.uidnext and row.uid not in present)
+    if not lost:
+        return {}
+    known: Identities = yield ReadIdentities(Side.TARGET, link.target_name, lost)
+    return known
+
+
+def _taken(it: Identity, present: Counter[str], deliveries: Counter[str]) -> bool:
+    """The new primary has it: the same bytes in the same folder, or the same delivery in whatever folder."""
+    if present[it.digest]:
+        present[it.digest] -= 1
+        if deliveries[it.delivery]:
+            deliveries[it.delivery] -= 1
+        return True
+    if it.delivery and deliveries[it.delivery]:
+        deliveries[it.delivery] -= 1
+        return True
+    return False

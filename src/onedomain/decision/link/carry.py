@@ -1,0 +1,175 @@
+"""Carrying messages, flags and expunges of one folder to the target.
+
+Knows numbering, refusals and the order of things. Does not know what has to be carried, nor other folders.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from onedomain.decision.link.actions import (
+    Alert,
+    Append,
+    Burn,
+    Copied,
+    Copy,
+    Expunge,
+    ExpungeDeleted,
+    Identities,
+    Outcome,
+    Plan,
+    RaiseUidNext,
+    Read,
+    ReadIdentities,
+    Refused,
+    Rows,
+    SetAside,
+    SetFlags,
+)
+from onedomain.decision.link.uids import paired
+from onedomain.model.replica import FolderLink, Identity, Numbering, Powers, Row, Side
+
+BATCH = 50
+BURN_LIMIT = 1000
+"""A wider gap is not burned: the folder then has runs, and another UIDVALIDITY after a promotion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """`identities` of what was copied. `disturbed`: a UID came that was not expected: the target has to be read again
+    before anything more is copied.
+    """
+
+    link: FolderLink
+    identities: tuple[Identity, ...] = ()
+    disturbed: bool = False
+
+
+def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried]:
+    """Rows with ascending UIDs; the target's UIDNEXT must be the one that `link` knows."""
+    identities: list[Identity] = []
+    left = list(batch)
+    while left:
+        stretch = _stretch(left, powers)
+        start = stretch[0].uid
+        if start > link.target.uidnext and powers.numbering is not Numbering.GIVEN:
+            link, ready = yield from _advance(link, start, powers)
+            if not ready:
+                return Carried(link, tuple(identities), disturbed=True)
+        seats = _seats(stretch, link.target.uidnext, powers)
+        copies = tuple(
+            Copy(row.uid, row.flags - link.untaken, row.date, seat if seat == row.uid else 0)
+            for row, seat in zip(stretch, seats, strict=True)
+        )
+        answer: tuple[Outcome, ...] = yield Append(link.source_name, link.target_name, copies)
+        if any(isinstance(outcome, Copied) and not outcome.uid for outcome in answer):
+            answer = yield from _named(link, answer)
+        for row, seat, outcome in zip(stretch, seats, answer, strict=False):
+            if isinstance(outcome, Refused):
+                yield SetAside(Side.SOURCE, link.source_name, (row.uid,), outcome.reason)
+                yield Alert(link.source_name, f"message {row.uid} is refused by the replica: {outcome.reason}")
+                link = replace(link, refused=(*link.refused, row.uid))
+                if outcome.identity.delivery:
+                    identities.append(outcome.identity)
+            elif isinstance(outcome, Copied):
+                if outcome.uid != seat:
+                    return Carried(link, tuple(identities), disturbed=True)
+                link = paired(link, row.uid, outcome.uid)
+                link = replace(link, target=replace(link.target, uidnext=outcome.uid + 1))
+                identities.append(outcome.identity)
+            reached = max(link.source.uidnext, row.uid + 1)
+            link = replace(link, source=replace(link.source, uidnext=reached))
+        left = left[len(answer) :]
+    return Carried(link, tuple(identities))
+
+
+def set_flags(link: FolderLink, wanted: Iterable[tuple[int, frozenset[str]]]) -> Plan[FolderLink]:
+    groups: dict[frozenset[str], list[int]] = defaultdict(list)
+    for uid, flags in wanted:
+        groups[flags].append(uid)
+    for flags, uids in groups.items():
+        for start in range(0, len(uids), BATCH):
+            untaken: frozenset[str] = yield SetFlags(link.target_name, tuple(uids[start : start + BATCH]), flags)
+            if untaken - link.untaken:
+                yield Alert(link.source_name, f"keywords not kept by the replica: {' '.join(sorted(untaken))}")
+                link = replace(link, untaken=link.untaken | untaken)
+    return link
+
+
+def expunge(folder: str, uids: Iterable[int], powers: Powers, *, keep_bodies: bool = True) -> Plan[None]:
+    doomed = tuple(sorted(uids))
+    if not doomed:
+        return
+    if powers.names_uids:
+        for start in range(0, len(doomed), BATCH):
+            yield Expunge(folder, doomed[start : start + BATCH], keep_bodies)
+        return
+    # Plain EXPUNGE takes everything that is \Deleted: what users marked and did not expunge loses the mark meanwhile.
+    # A crash in between leaves flags that differ, and these are repaired.
+    if keep_bodies:
+        yield SetAside(Side.TARGET, folder, doomed, "deleted")
+    present: Rows = yield Read(Side.TARGET, folder)
+    marked = [row for row in present.rows if "\\Deleted" in row.flags and row.uid not in doomed]
+    for row in marked:
+        yield SetFlags(folder, (row.uid,), row.flags - {"\\Deleted"})
+    yield SetFlags(folder, doomed, frozenset({"\\Deleted"}))
+    yield ExpungeDeleted(folder)
+    for row in marked:
+        yield SetFlags(folder, (row.uid,), row.flags)
+
+
+def burn(folder: str, first: int, count: int, powers: Powers) -> Plan[bool]:
+    """Makes and expunges fillers from UID `first` on. False: UIDs came that were not expected."""
+    named: tuple[int, ...] = yield Burn(folder, first, count)
+    if not named:
+        there: Rows = yield Read(Side.TARGET, folder, first=first)
+        known: Identities = yield ReadIdentities(Side.TARGET, folder, tuple(row.uid for row in there.rows))
+        named = tuple(sorted(uid for uid, identity in known.items() if identity.filler))
+    yield from expunge(folder, named, powers, keep_bodies=False)
+    return named == tuple(range(first, first + count))
+
+
+def _advance(link: FolderLink, uid: int, powers: Powers) -> Plan[tuple[FolderLink, bool]]:
+    if powers.numbering is Numbering.RAISED:
+        yield RaiseUidNext(link.target_name, uid)
+    elif uid - link.target.uidnext > BURN_LIMIT:
+        return link, True
+    elif not (yield from burn(link.target_name, link.target.uidnext, uid - link.target.uidnext, powers)):
+        return link, False
+    return replace(link, target=replace(link.target, uidnext=uid)), True
+
+
+def _seats(rows: Sequence[Row], following: int, powers: Powers) -> tuple[int, ...]:
+    """The UIDs that these will get. Below UIDNEXT nothing can be placed, nor beyond a gap too wide to burn."""
+    seats = []
+    for row in rows:
+        seat = row.uid if row.uid > following and powers.numbering is Numbering.GIVEN else following
+        seats.append(seat)
+        following = seat + 1
+    return tuple(seats)
+
+
+def _stretch(rows: Sequence[Row], powers: Powers) -> Sequence[Row]:
+    """The rows that one Append can place: all where UIDs are given, else those before the first gap."""
+    if powers.numbering is Numbering.GIVEN:
+        return rows
+    end = next((i for i in range(1, len(rows)) if rows[i].uid != rows[i - 1].uid + 1), len(rows))
+    return rows[:end]
+
+
+def _named(link: FolderLink, answer: tuple[Outcome, ...]) -> Plan[tuple[Outcome, ...]]:
+    """The answer with UIDs, found by looking at what is new. Nobody else appends to a replica."""
+    there: Rows = yield Read(Side.TARGET, link.target_name, first=max(link.target.uidnext, 1))
+    known: Identities = yield ReadIdentities(Side.TARGET, link.target_name, tuple(row.uid for row in there.rows))
+    unclaimed = dict(sorted(known.items()))
+    named: list[Outcome] = []
+    for outcome in answer:
+        if isinstance(outcome, Copied):
+            uid = next((uid for uid, it in unclaimed.items() if it.digest == outcome.identity.digest), 0)
+            unclaimed.pop(uid, None)
+            named.append(replace(outcome, uid=uid))
+        else:
+            named.append(outcome)
+    return tuple(named)

@@ -1,0 +1,67 @@
+"""What a target lacks, has otherwise, and has too much, out of lists or out of the changes since a mark.
+
+Knows one folder's rows. Does not know what is done about the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from onedomain.decision.link.uids import Pairs
+from onedomain.model.replica import FolderLink, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`missing`: rows of the source, ascending. `flags`: UIDs of the target and what their flags should be.
+
+    `doomed`: UIDs of the target whose partner is gone. `unknown`: rows of the target that this link has not confirmed.
+    `strange`: a pair whose dates differ: one side was restored, and has used UIDs again.
+    """
+
+    missing: tuple[Row, ...] = ()
+    flags: tuple[tuple[int, frozenset[str]], ...] = ()
+    doomed: tuple[int, ...] = ()
+    unknown: tuple[Row, ...] = ()
+    strange: bool = False
+
+
+def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Difference:
+    pairs = Pairs(link)
+    unknown = tuple(row for row in target if row.uid >= link.target.uidnext)
+    there = {row.uid: row for row in target if row.uid < link.target.uidnext}
+    missing: list[Row] = []
+    flags: list[tuple[int, frozenset[str]]] = []
+    strange = False
+    for row in source:
+        if pairs.refused(row.uid):
+            continue
+        dealt_with = row.uid < link.source.uidnext
+        partner = there.pop(pairs.target(row.uid), None) if dealt_with else None
+        if partner is None:
+            missing.append(row)
+            continue
+        strange |= partner.date != row.date
+        wanted = row.flags - link.untaken
+        if partner.flags - link.untaken != wanted:
+            flags.append((partner.uid, wanted))
+    doomed = tuple(uid for uid in sorted(there) if uid not in link.kept)
+    return Difference(tuple(missing), tuple(flags), doomed, unknown, strange)
+
+
+def changes(link: FolderLink, rows: Iterable[Row], vanished: Iterable[int]) -> Difference:
+    """For a target that is as the last pass left it. Flags are set without looking, `doomed` may be gone already."""
+    pairs = Pairs(link)
+    missing: list[Row] = []
+    flags: list[tuple[int, frozenset[str]]] = []
+    for row in rows:
+        if pairs.refused(row.uid):
+            continue
+        if row.uid >= link.source.uidnext:
+            missing.append(row)
+        elif partner := pairs.target(row.uid):
+            flags.append((partner, row.flags - link.untaken))
+    doomed = (pairs.target(uid) for uid in vanished if uid < link.source.uidnext)
+    known = tuple(sorted(uid for uid in doomed if 0 < uid < link.target.uidnext))
+    return Difference(tuple(missing), tuple(flags), known)

@@ -1,0 +1,112 @@
+"""Which folder of the target belongs to which of the source: names, renames, deletions, restores.
+
+Knows names and marks. Does not know messages. A folder is known again by its identity, where the source tells one, else
+by its name and UIDVALIDITY, and after a RENAME by a UIDVALIDITY that no other folder has (RENAME keeps it).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from onedomain.model.replica import Folder, FolderLink, LinkState, Listing, Mark
+
+INBOX = "INBOX"
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """`links` as the source has them now, those of deleted folders marked `gone`. `fresh`: folders without a link."""
+
+    links: tuple[FolderLink, ...]
+    fresh: tuple[Folder, ...]
+
+
+def match(state: LinkState, source: Listing) -> Matched:
+    left = {folder.name: folder for folder in source.folders}
+    validities = Counter(folder.mark.uidvalidity for folder in source.folders)
+    linked = Counter(link.source.uidvalidity for link in state.folders)
+    links: dict[int, FolderLink] = {}
+    for number, link in enumerate(state.folders):  # those that kept their names first
+        folder = left.get(link.source_name)
+        if not link.gone and folder is not None and _same(link, folder):
+            links[number] = _now(link, left.pop(folder.name))
+    for number, link in enumerate(state.folders):
+        if number in links:
+            continue
+        moved = None if link.gone or link.source_name == INBOX else _moved(link, left.values(), validities, linked)
+        links[number] = _now(link, left.pop(moved.name)) if moved else replace(link, gone=True)
+    return Matched(tuple(links[number] for number in range(len(state.folders))), tuple(left.values()))
+
+
+def restored(link: FolderLink, now: Mark) -> str:
+    """Why a side of this folder must have been put back to an earlier time, or ""."""
+    before = link.source
+    if not before.uidvalidity:
+        return ""
+    if now.uidvalidity != before.uidvalidity:
+        return f"UIDVALIDITY of {link.source_name} went from {before.uidvalidity} to {now.uidvalidity}"
+    if now.uidnext < before.uidnext:
+        return f"UIDNEXT of {link.source_name} went back from {before.uidnext} to {now.uidnext}"
+    if now.modseq < before.modseq:
+        return f"HIGHESTMODSEQ of {link.source_name} went back from {before.modseq} to {now.modseq}"
+    return ""
+
+
+def wiped(link: FolderLink, now: Mark | None) -> str:
+    """The same for the target, whose folder may be missing altogether."""
+    before = link.target
+    if not before.uidvalidity:
+        return ""
+    if now is None:
+        return f"{link.target_name} is missing on the replica"
+    if now.uidvalidity != before.uidvalidity:
+        return f"UIDVALIDITY of the replica's {link.target_name} went from {before.uidvalidity} to {now.uidvalidity}"
+    if now.uidnext < before.uidnext:
+        return f"UIDNEXT of the replica's {link.target_name} went back from {before.uidnext} to {now.uidnext}"
+    return ""
+
+
+def target_name(source_name: str, source: Listing, target: Listing, taken: Iterable[str]) -> str:
+    """The same path in the target's spelling; a character that is its separator becomes "_", twins get a number."""
+    if source_name == INBOX:
+        return INBOX
+    path = source_name.removeprefix(source.prefix).split(source.separator)
+    name = target.prefix + target.separator.join(part.replace(target.separator, "_") for part in path)
+    used = set(taken)
+    number, unique = 2, name
+    while unique in used:
+        unique = f"{name}~{number}"
+        number += 1
+    return unique
+
+
+def _same(link: FolderLink, folder: Folder) -> bool:
+    """A restore keeps name and identity and may lower UIDVALIDITY; who deletes and creates gets another identity, or,
+    where there are none, a higher UIDVALIDITY (RFC 9051 section 2.3.1.1).
+    """
+    if folder.name == INBOX:
+        return True
+    if link.identity or folder.identity:
+        return link.identity == folder.identity
+    return folder.mark.uidvalidity <= link.source.uidvalidity or not link.source.uidvalidity
+
+
+def _moved(
+    link: FolderLink, folders: Iterable[Folder], validities: Counter[int], linked: Counter[int]
+) -> Folder | None:
+    for folder in folders:
+        if folder.name == INBOX:
+            continue
+        if link.identity and folder.identity == link.identity:
+            return folder
+        alone = validities[folder.mark.uidvalidity] == 1 and linked[link.source.uidvalidity] == 1
+        same = folder.mark.uidvalidity == link.source.uidvalidity and folder.mark.uidnext >= link.source.uidnext
+        if not link.identity and not folder.identity and alone and same:
+            return folder
+    return None
+
+
+def _now(link: FolderLink, folder: Folder) -> FolderLink:
+    return replace(link, source_name=folder.name, identity=folder.identity)

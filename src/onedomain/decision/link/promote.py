@@ -1,0 +1,145 @@
+"""Making the replica the primary: what has to be done to one account's folders before anybody may write there.
+
+Knows the last saved state of the link. Does not know whether the old primary is really gone (succession.py). The link's
+own connections are closed and timed out first: an APPEND of ours must not arrive afterwards. May be repeated: what it
+does depends on the saved state, and on the target only in ways that repeating doesn't change.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from onedomain.decision.link.actions import (
+    DeleteFolder,
+    Identities,
+    ListFolders,
+    Plan,
+    RaiseUidNext,
+    Read,
+    ReadIdentities,
+    Rows,
+)
+from onedomain.decision.link.carry import burn, expunge
+from onedomain.decision.link.folders import wiped
+from onedomain.model.replica import (
+    FolderLink,
+    Identity,
+    LinkState,
+    Listing,
+    Mark,
+    Numbering,
+    Powers,
+    Promotion,
+    Row,
+    Shown,
+    Side,
+)
+
+GAP = 100_000
+"""UIDs that an old primary may have shown above the last one that was carried."""
+
+
+def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None = None) -> Plan[Promotion]:
+    """`allowed`: for targets that can only burn, how many UIDs of each source folder the commands since the last pass
+    can have used at most. A folder that isn't in it takes another UIDVALIDITY.
+    """
+    there: Listing = yield ListFolders(Side.TARGET)
+    marks = {folder.name: folder.mark for folder in there.folders}
+    links = [link for link in state.folders if not link.gone or link.target_name in marks]
+    if not links:
+        return Promotion(state.epoch, refused="nothing has been copied yet")
+    for link in links:
+        if not link.source.uidnext or not link.target.uidvalidity:
+            return Promotion(state.epoch, refused=f"{link.source_name} has never been carried whole")
+        if not link.gone and (reason := wiped(link, marks.get(link.target_name))):
+            return Promotion(state.epoch, refused=reason)
+    arrived: dict[str, dict[int, Identity]] = {}
+    rows: dict[str, tuple[Row, ...]] = {}
+    for link in links:
+        read: Rows = yield Read(Side.TARGET, link.target_name)
+        rows[link.target_name] = read.rows
+        new = tuple(row.uid for row in read.rows if row.uid >= link.target.uidnext)
+        known: Identities = (yield ReadIdentities(Side.TARGET, link.target_name, new)) if new else {}
+        arrived[link.target_name] = dict(known)
+    links = [replace(link, doomed=_all(link, rows[link.target_name])) if link.gone else link for link in links]
+    yield from _finish_moves(links, arrived, powers)
+    highest = max(mark.uidvalidity for mark in (*marks.values(), *(link.source for link in links)))
+    shown = []
+    for link in links:
+        if link.gone:
+            left: Rows = yield Read(Side.TARGET, link.target_name)
+            if not left.rows:
+                yield DeleteFolder(link.target_name)
+                continue
+        fillers = [uid for uid, it in arrived[link.target_name].items() if it.filler]
+        yield from expunge(link.target_name, fillers, powers, keep_bodies=False)
+        mark = marks[link.target_name]
+        raised = yield from _gap(link, mark, powers, (allowed or {}).get(link.source_name))
+        came = tuple(it for it in arrived[link.target_name].values() if not it.filler)
+        # A message that came and was not saved has the UID that was wanted, or else nobody knows which.
+        aligned = link.aligned and raised > 0 and not came
+        if not aligned:
+            highest += 1
+        lost = (link.target.uidnext, raised - 1) if raised > link.target.uidnext else (0, 0)
+        shown.append(
+            Shown(
+                link.target_name if link.gone else link.source_name,
+                link.target_name,
+                link.source.uidvalidity if aligned else highest,
+                lost if aligned else (0, 0),
+                link.passes if aligned else (),
+                came,
+                renumbered=not aligned,
+                special_use=link.special_use,
+            )
+        )
+    return Promotion(state.epoch + 1, tuple(shown))
+
+
+def _all(link: FolderLink, rows: tuple[Row, ...]) -> tuple[int, ...]:
+    return tuple(row.uid for row in rows if row.uid < link.target.uidnext)
+
+
+def _finish_moves(
+    links: list[FolderLink], arrived: Mapping[str, Mapping[int, Identity]], powers: Powers
+) -> Plan[None]:
+    """A message that was carried to its new folder and not yet deleted from its old one is not there twice."""
+    pending = [link for link in links if link.doomed and not link.braked]
+    if not pending:
+        return
+    elsewhere: Counter[str] = Counter()
+    for link in links:
+        carried = yield from _recent(link, arrived[link.target_name])
+        elsewhere.update(it.digest for it in carried)
+    for link in pending:
+        known: Identities = yield ReadIdentities(Side.TARGET, link.target_name, link.doomed)
+        done = []
+        for uid, it in known.items():
+            if elsewhere[it.digest]:
+                elsewhere[it.digest] -= 1
+                done.append(uid)
+        yield from expunge(link.target_name, done, powers)
+
+
+def _recent(link: FolderLink, arrived: Mapping[int, Identity]) -> Plan[tuple[Identity, ...]]:
+    """What the pass that was interrupted had carried."""
+    rows: Rows = yield Read(Side.TARGET, link.target_name, first=max(link.resumed, 1))
+    uids = tuple(row.uid for row in rows.rows)
+    known: Identities = (yield ReadIdentities(Side.TARGET, link.target_name, uids)) if uids else {}
+    return tuple({**known, **arrived}.values())
+
+
+def _gap(link: FolderLink, mark: Mark, powers: Powers, allowed: int | None) -> Plan[int]:
+    """UIDNEXT after it; 0: there is none, so UIDs may come again."""
+    base = max(link.source.uidnext, link.target.uidnext)
+    if powers.numbering is not Numbering.BURNED:
+        yield RaiseUidNext(link.target_name, base + GAP)
+        return base + GAP
+    if allowed is None:
+        return 0
+    goal = base + allowed
+    if goal > mark.uidnext and not (yield from burn(link.target_name, mark.uidnext, goal - mark.uidnext, powers)):
+        return 0
+    return max(goal, mark.uidnext)

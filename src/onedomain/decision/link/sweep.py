@@ -1,0 +1,406 @@
+"""One pass of a link: everything that the source has and the target lacks, account-wide.
+
+Knows the order in which things become safe. Does not know when the next pass is due.
+
+1. Both sides are listed. A side that was put back to an earlier time stops the link; it is paired again, adding only.
+2. Folders are renamed and created on the target.
+3. Changed folders of the source are read until a listing shows that nothing moved since: the reads are then one
+   snapshot, in which a message that is being moved is in one folder and not in two or none.
+4. What is going to be deleted is saved, then messages and flags are carried, then deletions, then the marks.
+
+If the account doesn't hold still, messages and flags are carried all the same; deletions wait for the next pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from onedomain.decision.link.actions import (
+    Alert,
+    Confirm,
+    CreateFolder,
+    DeleteFolder,
+    Identities,
+    ListFolders,
+    Plan,
+    Read,
+    ReadIdentities,
+    RenameFolder,
+    Rows,
+    Save,
+    Subscribe,
+)
+from onedomain.decision.link.brake import Brake
+from onedomain.decision.link.carry import BATCH, copy, expunge, set_flags
+from onedomain.decision.link.compare import Difference, changes, lists
+from onedomain.decision.link.folders import INBOX, match, restored, target_name, wiped
+from onedomain.decision.link.marks import thinned
+from onedomain.decision.link.pairing import Paired, pair
+from onedomain.decision.link.uids import Pairs, unpaired
+from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Pass, Powers, Side
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """`now` in seconds of any steady clock. `commanded`: folders of the source in which our relays saw a command that
+    deletes. `audit`: compare lists of all folders, also of those that look unchanged.
+    """
+
+    now: float
+    commanded: frozenset[str] = frozenset()
+    audit: bool = False
+    brake: Brake = field(default_factory=Brake)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`whole`: everything that the source had at one moment is on the target or set aside, and nothing waits.
+
+    `confirmed`: delivery ids seen on the target. `stopped`: why the link has to be paired again, or "".
+    """
+
+    whole: bool
+    confirmed: frozenset[str] = frozenset()
+    stopped: str = ""
+
+
+@dataclass(slots=True)
+class _Work:
+    """A folder during a pass. `rows` None: unchanged, not read."""
+
+    link: FolderLink
+    here: Folder
+    there: Mark
+    rows: Rows | None = None
+    compared: bool = False
+    found: Difference = field(default_factory=Difference)
+    surplus: tuple[int, ...] = ()
+    fillers: tuple[int, ...] = ()
+    arrived: list[Identity] = field(default_factory=list)
+    disturbed: bool = False
+    deleted: bool = False
+
+
+def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Plan[Report]:
+    here: Listing = yield ListFolders(Side.SOURCE)
+    there: Listing = yield ListFolders(Side.TARGET)
+    reasons = _turned_back(state, here, there)
+    if reasons:
+        yield Alert("", f"link stopped, pairing again: {'; '.join(reasons)}")
+        again = replace(state, folders=tuple(_forgotten(link) for link in state.folders), surplus=False)
+        yield Save(again)
+        return Report(whole=False, stopped="; ".join(reasons))
+    return (yield from _Sweep(state, source, target, order).run(here, there))
+
+
+def _turned_back(state: LinkState, here: Listing, there: Listing) -> list[str]:
+    targets = {folder.name: folder.mark for folder in there.folders}
+    reasons = []
+    linked = {link.target_name for link in state.folders}
+    for link in match(state, here).links:
+        folder = here.find(link.source_name)
+        if folder is not None and not link.gone and (reason := restored(link, folder.mark)):
+            reasons.append(reason)
+        mark = targets.get(link.target_name)
+        if mark is None and not link.gone:  # renamed by a pass that could not save it
+            mark = next(
+                (m for name, m in targets.items() if name not in linked and m.uidvalidity == link.target.uidvalidity),
+                None,
+            )
+        if not link.gone and (reason := wiped(link, mark)):
+            reasons.append(reason)
+    return reasons
+
+
+def _forgotten(link: FolderLink) -> FolderLink:
+    """Names stay, UIDs are looked at again."""
+    return FolderLink(
+        link.source_name, link.target_name, link.identity, untaken=link.untaken, gone=link.gone,
+        special_use=link.special_use,
+    )
+
+
+class _Sweep:
+    def __init__(self, state: LinkState, source: Powers, target: Powers, order: Order) -> None:
+        self._state = state
+        self._source = source
+        self._target = target
+        self._order = order
+        self._work: list[_Work] = []
+        self._gone: list[FolderLink] = []
+        self._confirmed: set[str] = set()
+
+    def run(self, here: Listing, there: Listing) -> Plan[Report]:
+        yield from self._prepare(here, there)
+        stable = yield from self._snapshot(here)
+        for work in self._work:
+            if work.rows is not None:
+                yield from self._differ(work)
+        if any(work.disturbed for work in self._work):  # one side was restored and has used UIDs again
+            yield Save(replace(self._state, folders=tuple(_forgotten(link) for link in self._state.folders)))
+            return Report(whole=False, stopped="equal UIDs, different messages")
+        if stable and any(work.found.doomed for work in self._work):
+            for work in self._work:
+                work.link = replace(work.link, doomed=work.found.doomed, resumed=work.link.target.uidnext)
+            yield from self._save()
+        for work in self._work:
+            if work.rows is not None:
+                yield from self._carry(work)
+        braked = False
+        if stable:
+            braked = yield from self._delete()
+        disturbed = any(work.disturbed for work in self._work)
+        yield from self._finish(stable)
+        # What is braked is too much on the target, not too little.
+        whole = stable and not disturbed and not (braked and not self._order.audit)
+        return Report(whole, frozenset(self._confirmed))
+
+    def _prepare(self, here: Listing, there: Listing) -> Plan[None]:
+        """Folders get their names, and new ones come to be. Saved as each changes: a name that is not known is lost."""
+        matched = match(self._state, here)
+        self._state = replace(self._state, folders=matched.links)
+        present = {folder.name: folder for folder in there.folders}
+        for number, link in enumerate(self._state.folders):
+            if not link.gone or link.target_name not in present:
+                continue
+            if link.target_name != INBOX and "~gone~" not in link.target_name:  # its name may be wanted again
+                aside = f"{link.target_name}~gone~".replace(there.separator, "_")
+                free = next(i for i in range(1, len(present) + 2) if f"{aside}{i}" not in present)
+                yield from self._rename(number, f"{aside}{free}", there.separator, present)
+        depths = [link.source_name.count(here.separator) for link in self._state.folders]
+        for number in sorted(range(len(depths)), key=depths.__getitem__):
+            link = self._state.folders[number]
+            if link.gone:
+                continue
+            others = {each.target_name for each in self._state.folders if each is not link}
+            name = target_name(link.source_name, here, there, others)
+            if link.target_name not in present and name in present and name not in others:
+                yield from self._rename(number, name, there.separator, None)
+            elif link.target_name != name and not self._same_path(link, name, others):
+                if name in present:
+                    continue  # its holder is renamed first, by this pass or the next
+                yield from self._rename(number, name, there.separator, present)
+        for folder in matched.fresh:
+            taken = {link.target_name for link in self._state.folders}
+            name = target_name(folder.name, here, there, taken)
+            yield CreateFolder(name, folder.mark.uidvalidity, folder.special_use)
+            link = FolderLink(folder.name, name, folder.identity, special_use=folder.special_use)
+            self._state = replace(self._state, folders=(*self._state.folders, link))
+            yield Save(self._state)
+        there = yield ListFolders(Side.TARGET)
+        found = {folder.name: folder for folder in there.folders}
+        for link in self._state.folders:
+            folder_here = here.find(link.source_name)
+            if link.gone or folder_here is None:
+                self._gone.append(link)
+                continue
+            folder_there = found.get(link.target_name)
+            if folder_there is None:  # wiped
+                mark: Mark = yield CreateFolder(link.target_name, folder_here.mark.uidvalidity, folder_here.special_use)
+                folder_there = Folder(link.target_name, mark)
+            if folder_here.subscribed != folder_there.subscribed:
+                yield Subscribe(link.target_name, folder_here.subscribed)
+            link = replace(link, special_use=folder_here.special_use)
+            work = _Work(link, folder_here, folder_there.mark)
+            if not link.target.uidvalidity:
+                work.link = replace(
+                    link,
+                    source=Mark(folder_here.mark.uidvalidity, 1),
+                    target=Mark(work.there.uidvalidity, 1),
+                )
+            self._work.append(work)
+
+    @staticmethod
+    def _same_path(link: FolderLink, name: str, others: set[str]) -> bool:
+        """A numbered twin keeps its number, or it would be renamed to and fro."""
+        return link.target_name.partition("~")[0] == name.partition("~")[0] and "~" in link.target_name
+
+    def _rename(self, number: int, to: str, separator: str, present: dict[str, Folder] | None) -> Plan[None]:
+        """`present` None: it has been renamed already, by a pass that did not come to save it."""
+        old = self._state.folders[number].target_name
+        if present is not None:
+            yield RenameFolder(old, to)
+        below = old + separator
+        links = list(self._state.folders)
+        for i, link in enumerate(links):
+            if i == number:
+                links[i] = replace(link, target_name=to)
+            elif link.target_name.startswith(below):
+                links[i] = replace(link, target_name=to + separator + link.target_name[len(below) :])
+        if present is not None:
+            for name in [name for name in present if name == old or name.startswith(below)]:
+                moved = present.pop(name)
+                present[to + name[len(old) :]] = moved
+        self._state = replace(self._state, folders=tuple(links))
+        yield Save(self._state)
+
+    def _snapshot(self, listed: Listing) -> Plan[bool]:
+        for _ in range(ROUNDS):
+            for work in self._work:
+                folder = listed.find(work.link.source_name)
+                if folder is None:
+                    return False
+                if work.rows is None and not self._changed(work, folder.mark):
+                    continue
+                if work.rows is not None and work.rows.before == folder.mark:
+                    continue
+                since = work.link.source.modseq if self._incremental(work) else 0
+                work.rows = yield Read(Side.SOURCE, work.link.source_name, since)
+                work.compared = not since
+            again: Listing = yield ListFolders(Side.SOURCE)
+            if self._still(listed, again):
+                return True
+            listed = again
+        return False
+
+    def _still(self, listed: Listing, again: Listing) -> bool:
+        """Nothing happened between the reads and now: names and marks are those that were read."""
+        if {(f.name, f.identity) for f in again.folders} != {(f.name, f.identity) for f in listed.folders}:
+            return False
+        marks = {folder.name: folder.mark for folder in again.folders}
+        read = {work.link.source_name: work.rows.before if work.rows else work.here.mark for work in self._work}
+        return all(marks.get(name) == mark for name, mark in read.items())
+
+    def _changed(self, work: _Work, now: Mark) -> bool:
+        if self._order.audit or not self._source.changes or not work.link.source.modseq:
+            return True
+        return now != work.link.source or self._touched(work)
+
+    def _touched(self, work: _Work) -> bool:
+        """The target is not as the last pass left it."""
+        return work.there != work.link.target
+
+    def _incremental(self, work: _Work) -> bool:
+        known = self._source.changes and bool(work.link.source.modseq)
+        return known and not self._touched(work) and not self._order.audit
+
+    def _differ(self, work: _Work) -> Plan[None]:
+        rows = work.rows
+        assert rows is not None
+        if not work.compared:
+            work.found = changes(work.link, rows.rows, rows.vanished)
+            if work.found.doomed:
+                present: Rows = yield Read(Side.TARGET, work.link.target_name)
+                there = {row.uid for row in present.rows}
+                work.found = replace(work.found, doomed=tuple(uid for uid in work.found.doomed if uid in there))
+            return
+        target: Rows = yield Read(Side.TARGET, work.link.target_name)
+        work.there = target.before
+        work.found = lists(work.link, rows.rows, target.rows)
+        if work.found.strange:
+            yield Alert(work.link.source_name, "equal UIDs, different messages: pairing again")
+            work.disturbed = True
+            return
+        result: Paired = yield from pair(
+            work.link, rows.rows, work.found, target.before.uidnext, surplus=self._state.surplus
+        )
+        work.link = result.link
+        work.surplus, work.fillers = result.surplus, result.fillers
+        work.arrived.extend(result.seen)
+        work.found = replace(work.found, missing=result.missing, flags=result.flags)
+
+    def _carry(self, work: _Work) -> Plan[None]:
+        missing = work.found.missing
+        for start in range(0, len(missing), BATCH):
+            if not work.compared and work.link.target.uidnext != work.there.uidnext and not start:
+                work.disturbed = True
+                return
+            carried = yield from copy(work.link, missing[start : start + BATCH], self._target)
+            work.link = carried.link
+            work.arrived.extend(carried.identities)
+            if carried.disturbed:
+                work.disturbed = True
+                return
+            yield from self._confirm(work)
+            yield from self._save()
+        yield from self._confirm(work)
+        work.link = yield from set_flags(work.link, work.found.flags)
+        yield from expunge(work.link.target_name, work.fillers, self._target, keep_bodies=False)
+        # Their content has been carried or found under another UID, or a return has dealt with it.
+        yield from expunge(work.link.target_name, work.surplus, self._target)
+
+    def _confirm(self, work: _Work) -> Plan[None]:
+        """Before the marks are saved: a message that is behind the mark is never looked at again."""
+        ids = tuple(sorted({it.delivery for it in work.arrived if it.delivery} - self._confirmed))
+        if ids:
+            yield Confirm(ids)
+            self._confirmed.update(ids)
+
+    def _delete(self) -> Plan[bool]:
+        """Returns whether any folder is braked."""
+        braked = False
+        arrived = Counter(it.digest for work in self._work for it in work.arrived)
+        for work in self._work:
+            doomed = work.found.doomed
+            if not doomed:
+                if work.link.source_name in self._order.commanded:
+                    work.link = replace(work.link, braked=False)
+                continue
+            link = yield from self._count(work.link, doomed, work.there.messages, arrived)
+            if link.braked:
+                braked = True
+                work.link = replace(link, doomed=())
+                continue
+            yield from expunge(link.target_name, doomed, self._target)
+            pairs = Pairs(link)
+            work.link = unpaired(replace(link, doomed=()), (pairs.source(uid) for uid in doomed))
+        for number, link in enumerate(self._gone):
+            there: Rows | None = None
+            names: Listing = yield ListFolders(Side.TARGET)
+            if names.find(link.target_name) is not None:
+                there = yield Read(Side.TARGET, link.target_name)
+                counted = yield from self._count(link, tuple(r.uid for r in there.rows), len(there.rows), arrived)
+                self._gone[number] = counted
+                if counted.braked:
+                    braked = True
+                    continue
+                yield DeleteFolder(link.target_name)
+            self._gone[number] = replace(link, target_name="")
+        self._gone = [link for link in self._gone if link.target_name]
+        return braked
+
+    def _count(
+        self, link: FolderLink, doomed: tuple[int, ...], present: int, arrived: Counter[str]
+    ) -> Plan[FolderLink]:
+        if link.source_name in self._order.commanded:
+            return replace(link, braked=False)
+        if link.braked:
+            return link
+        counted = self._order.brake.applied(link, len(doomed), present, self._order.now)
+        if counted.braked and arrived:
+            # They may have been moved: those that turned up in another folder don't count.
+            known: Identities = yield ReadIdentities(Side.TARGET, link.target_name, doomed)
+            moved = sum((Counter(it.digest for it in known.values()) & arrived).values())
+            counted = self._order.brake.applied(link, len(doomed) - moved, present, self._order.now)
+        if counted.braked:
+            yield Alert(link.source_name, f"{len(doomed)} of {present} messages are gone at once: not deleted here")
+        return counted
+
+    def _finish(self, stable: bool) -> Plan[None]:
+        there: Listing = yield ListFolders(Side.TARGET)
+        marks = {folder.name: folder.mark for folder in there.folders}
+        for work in self._work:
+            if work.disturbed or work.rows is None:
+                continue
+            now = marks.get(work.link.target_name, Mark())
+            link = work.link
+            seen = work.rows.before
+            reached = max(link.source.uidnext, seen.uidnext)
+            # Without a snapshot deletions are still owed, so the next pass has to hear of them again.
+            modseq = seen.modseq if stable else 0 if work.compared else link.source.modseq
+            source = Mark(seen.uidvalidity, reached, modseq, seen.messages)
+            known = link.target.uidnext
+            target = Mark(now.uidvalidity, known, now.modseq if now.uidnext == known else 0, now.messages)
+            passes = link.passes
+            if stable and seen.modseq and target.modseq:
+                passes = thinned((*passes, Pass(seen.modseq, work.rows.after, target.modseq)))
+            work.link = replace(link, source=source, target=target, passes=passes)
+        yield from self._save()
+
+    def _save(self) -> Plan[None]:
+        links = {work.link.source_name: work.link for work in self._work}
+        self._state = replace(self._state, folders=(*links.values(), *self._gone))
+        yield Save(self._state)

@@ -1,0 +1,179 @@
+"""What a link knows: folders and messages as two servers show them, and what has been carried from one to the other.
+
+Knows shapes only. A link carries from its source (the primary) to its target (the replica). A folder's state is of
+constant size as long as its messages have the same UIDs on both sides: only what differs has an entry of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Side(Enum):
+    SOURCE = "source"
+    TARGET = "target"
+
+
+class Numbering(Enum):
+    """How a message gets its UID on a target."""
+
+    GIVEN = "given"    # each message with its UID: node, Cyrus's SYNCAPPLY
+    RAISED = "raised"  # UIDNEXT can be set: Dovecot's mailboxUpdate
+    BURNED = "burned"  # fillers are appended and expunged
+
+
+@dataclass(frozen=True, slots=True)
+class Powers:
+    """What a server can do for a link. `changes`: CONDSTORE and QRESYNC (RFC 7162); without, lists are compared.
+
+    `names_uids`: UIDPLUS (RFC 4315), APPEND answers with the UID and UID EXPUNGE exists.
+    """
+
+    numbering: Numbering
+    changes: bool
+    names_uids: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a folder stood. Zeros: never seen. `modseq` is HIGHESTMODSEQ, 0 where unknown."""
+
+    uidvalidity: int = 0
+    uidnext: int = 0
+    modseq: int = 0
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """`name` as the server spells it. `identity` outlives a RENAME: MAILBOXID (RFC 8474), Dovecot's GUID, or ""."""
+
+    name: str
+    mark: Mark
+    identity: str = ""
+    special_use: str = ""
+    subscribed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """An account's own folders; `prefix` is of its personal namespace (RFC 2342), such as "INBOX."."""
+
+    folders: tuple[Folder, ...]
+    separator: str = "/"
+    prefix: str = ""
+
+    def find(self, name: str) -> Folder | None:
+        return next((folder for folder in self.folders if folder.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A message without its bytes. `flags` without \\Recent; `date` is INTERNALDATE in seconds since 1970."""
+
+    uid: int
+    flags: frozenset[str]
+    date: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a message's bytes say of it. `delivery`: our delivery id or ""; `filler`: one of ours, made to be burned."""
+
+    digest: str
+    delivery: str = ""
+    filler: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`count` messages whose UIDs differ: `source` + i on one side is `target` + i on the other."""
+
+    source: int
+    target: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """HIGHESTMODSEQ of the source before and after a pass read it, and of the target when it had been carried."""
+
+    before: int
+    after: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class FolderLink:
+    """One folder on both sides.
+
+    Source messages below `source.uidnext` have been dealt with, target messages below `target.uidnext` are known, and
+    unless `runs` says otherwise equal UIDs are equal messages. `source.modseq` 0: lists have to be compared.
+    `kept` are UIDs of the target that have no partner and stay; `refused` those of the source that the target didn't
+    take. `untaken`: keywords that it doesn't keep. `doomed`: UIDs of the target that the source has lost, written
+    before anything of the same pass is copied, so that a promotion can finish a MOVE. `deleted` since
+    `deleted_from` (seconds) that nobody commanded; `braked`: deletions wait for a person.
+    """
+
+    source_name: str
+    target_name: str
+    identity: str = ""
+    source: Mark = Mark()
+    target: Mark = Mark()
+    runs: tuple[Run, ...] = ()
+    kept: tuple[int, ...] = ()
+    refused: tuple[int, ...] = ()
+    untaken: frozenset[str] = frozenset()
+    doomed: tuple[int, ...] = ()
+    resumed: int = 0  # the target's UIDNEXT when `doomed` was written
+    passes: tuple[Pass, ...] = ()
+    deleted: int = 0
+    deleted_from: float = 0.0
+    braked: bool = False
+    settled: bool = False  # paired once: what is unknown on the target from now on is ours, come late
+    gone: bool = False  # the source's folder is deleted; the target's waits for its turn
+    special_use: str = ""
+    subscribed: bool = True
+
+    @property
+    def aligned(self) -> bool:
+        """Every UID that a client saw on the source names the same message, or none, on the target."""
+        return not self.runs and not self.kept
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """What has to be durable of one account's link. `surplus`: after a return, what only the target has is dropped."""
+
+    epoch: int = 1
+    folders: tuple[FolderLink, ...] = ()
+    surplus: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A folder of the new primary, as clients go on seeing it.
+
+    `uidvalidity`: what the relay shows. `vanished`: first and last UID that may have been shown and never came here,
+    both 0 where there are none; the relay adds them as VANISHED (EARLIER). `passes` translate MODSEQs of the epoch
+    before. `arrived`: what was on its way when the old primary died, as found here.
+    """
+
+    name: str
+    target_name: str
+    uidvalidity: int
+    vanished: tuple[int, int] = (0, 0)
+    passes: tuple[Pass, ...] = ()
+    arrived: tuple[Identity, ...] = ()
+    renumbered: bool = False
+    special_use: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What a promotion came to; durable, for relays and for the return. `refused`: why it must not be, or ""."""
+
+    epoch: int
+    folders: tuple[Shown, ...] = ()
+    refused: str = ""

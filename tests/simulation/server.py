@@ -1,0 +1,209 @@
+"""A mail server of one account, with the traps of its brand. In memory, deterministic.
+
+What it models of each brand is in TRAITS; tests/simulation/test_servers.py has a test for each trap. Not yet compared
+with the real servers on the same commands.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from hashlib import sha1
+
+from onedomain.decision.link.identity import identity_of
+from onedomain.model.replica import Folder, Listing, Mark, Numbering, Powers, Row
+
+
+@dataclass(frozen=True)
+class Traits:
+    powers: Powers
+    separator: str = "/"
+    prefix: str = ""
+    identity: bool = True        # MAILBOXID or X-GUID
+    sets_uidvalidity: bool = True
+    munge8bit: bool = False      # Cyrus: 8-bit header octets become X, also on APPEND
+    refuses_nul: bool = False    # Cyrus
+    refuses_twins: bool = False  # Cyrus: "Too many identical emails"
+    suppresses: bool = False     # Cyrus: LMTP takes a Message-ID once, answers 250 again
+    keywords: bool = True
+
+
+TRAITS = {
+    "node": Traits(Powers(Numbering.GIVEN, changes=True)),
+    "dovecot": Traits(Powers(Numbering.RAISED, changes=True)),
+    "cyrus": Traits(Powers(Numbering.GIVEN, changes=True), ".", munge8bit=True, refuses_nul=True,
+                    refuses_twins=True, suppresses=True),
+    "burning": Traits(Powers(Numbering.BURNED, changes=True), ".", "INBOX.", identity=False, sets_uidvalidity=False,
+                      munge8bit=True, refuses_nul=True, refuses_twins=True),
+    "imap": Traits(Powers(Numbering.BURNED, changes=False), ".", "INBOX.", identity=False, sets_uidvalidity=False,
+                   keywords=False),
+    "plain": Traits(Powers(Numbering.BURNED, changes=False, names_uids=False), identity=False,
+                    sets_uidvalidity=False),
+}
+
+
+class No(Exception):
+    """The server said NO."""
+
+
+@dataclass
+class Message:
+    raw: bytes
+    flags: frozenset[str]
+    date: int
+    modseq: int
+
+
+@dataclass
+class Box:
+    identity: str
+    uidvalidity: int
+    uidnext: int = 1
+    modseq: int = 1
+    messages: dict[int, Message] = field(default_factory=dict)
+    vanished: list[tuple[int, int]] = field(default_factory=list)
+    special_use: str = ""
+    subscribed: bool = True
+
+
+class Server:
+    def __init__(self, kind: str, validity: int) -> None:
+        self.kind = kind
+        self.traits = TRAITS[kind]
+        self.boxes: dict[str, Box] = {}
+        self._validity = validity
+        self._message_ids: set[bytes] = set()
+        self.named: dict[tuple[str, int, int], str] = {}  # (identity of folder, UIDVALIDITY, UID) -> digest
+        self.create("INBOX")
+
+    # folders
+
+    def path(self, *parts: str) -> str:
+        return parts[0] if parts == ("INBOX",) else self.traits.prefix + self.traits.separator.join(parts)
+
+    def create(self, name: str, uidvalidity: int = 0, special_use: str = "") -> Box:
+        if name in self.boxes:
+            box = self.boxes[name]
+            if uidvalidity and not box.messages and self.traits.sets_uidvalidity and box.uidnext == 1:
+                box.uidvalidity = uidvalidity
+            return box
+        self._validity += 1
+        given = uidvalidity if self.traits.sets_uidvalidity else 0
+        self.boxes[name] = Box(f"{self.kind}-{self._validity}", given or self._validity, special_use=special_use)
+        return self.boxes[name]
+
+    def rename(self, name: str, to: str) -> None:
+        if name not in self.boxes or to in self.boxes:
+            raise No("rename")
+        below = name + self.traits.separator
+        for each in [each for each in self.boxes if each == name or each.startswith(below)]:
+            self.boxes[to + each[len(name) :]] = self.boxes.pop(each)
+
+    def delete(self, name: str) -> None:
+        self.boxes.pop(name, None)
+
+    def listing(self) -> Listing:
+        folders = tuple(
+            Folder(name, self.mark(name), box.identity if self.traits.identity else "", box.special_use, box.subscribed)
+            for name, box in sorted(self.boxes.items())
+        )
+        return Listing(folders, self.traits.separator, self.traits.prefix)
+
+    def mark(self, name: str) -> Mark:
+        box = self.boxes[name]
+        return Mark(box.uidvalidity, box.uidnext, box.modseq if self.traits.powers.changes else 0, len(box.messages))
+
+    # messages
+
+    def rows(self, name: str, since: int = 0, first: int = 1) -> tuple[Row, ...]:
+        box = self.boxes[name]
+        if since > box.modseq:
+            return ()  # Dovecot: no error, no change
+        return tuple(
+            Row(uid, message.flags, message.date)
+            for uid, message in sorted(box.messages.items())
+            if uid >= first and message.modseq > since
+        )
+
+    def vanished(self, name: str, since: int) -> tuple[int, ...]:
+        box = self.boxes[name]
+        return tuple(sorted(uid for uid, modseq in box.vanished if modseq > since))
+
+    def append(self, name: str, raw: bytes, flags: frozenset[str], date: int, uid: int = 0) -> int:
+        box = self.boxes.get(name)
+        if box is None:
+            raise No("[TRYCREATE]")
+        if self.traits.refuses_nul and b"\0" in raw:
+            raise No("Message contains NUL characters")
+        if self.traits.munge8bit:
+            header, blank, body = raw.partition(b"\r\n\r\n")
+            raw = bytes(c if c < 128 else 88 for c in header) + blank + body
+        if self.traits.refuses_twins and sum(m.raw == raw for m in box.messages.values()) >= 3:
+            raise No("Too many identical emails")
+        if uid:
+            if self.traits.powers.numbering is not Numbering.GIVEN or uid < box.uidnext:
+                raise No(f"UID {uid} cannot be given")
+            box.uidnext = uid
+        uid = box.uidnext
+        box.uidnext += 1
+        box.modseq += 1
+        kept = flags if self.traits.keywords else frozenset(f for f in flags if f.startswith("\\"))
+        box.messages[uid] = Message(raw, kept, date, box.modseq)
+        self._remember(box, uid, raw)
+        return uid
+
+    def _remember(self, box: Box, uid: int, raw: bytes) -> None:
+        key = (box.identity, box.uidvalidity, uid)
+        digest = sha1(raw).hexdigest()
+        assert self.named.setdefault(key, digest) == digest, f"UID {uid} named two messages on {self.kind}"
+
+    def store(self, name: str, uid: int, flags: frozenset[str]) -> frozenset[str]:
+        box = self.boxes[name]
+        message = box.messages.get(uid)
+        lost = frozenset() if self.traits.keywords else frozenset(f for f in flags if not f.startswith("\\"))
+        if message is not None and message.flags != flags - lost:
+            box.modseq += 1
+            message.flags, message.modseq = flags - lost, box.modseq
+        return lost
+
+    def expunge(self, name: str, uids: tuple[int, ...]) -> None:
+        box = self.boxes[name]
+        for uid in uids:
+            if uid in box.messages:
+                box.modseq += 1
+                del box.messages[uid]
+                box.vanished.append((uid, box.modseq))
+
+    def expunge_deleted(self, name: str) -> None:
+        doomed = tuple(uid for uid, m in self.boxes[name].messages.items() if "\\Deleted" in m.flags)
+        self.expunge(name, doomed)
+
+    def raise_uidnext(self, name: str, uidnext: int) -> None:
+        """Never-existing UIDs are not reported as vanished."""
+        box = self.boxes[name]
+        box.uidnext = max(box.uidnext, uidnext)
+        box.modseq += 1
+
+    def deliver(self, name: str, raw: bytes, date: int) -> None:
+        """LMTP: the server adds its own trace."""
+        message_id = raw.split(b"\r\n", 1)[0]
+        if self.traits.suppresses and message_id in self._message_ids:
+            return
+        self._message_ids.add(message_id)
+        self.append(name, b"Received: by " + self.kind.encode() + b"\r\n" + raw, frozenset(), date)
+
+    def find(self, delivery: str) -> bool:
+        return any(identity_of(m.raw).delivery == delivery for box in self.boxes.values() for m in box.messages.values())
+
+    def everything(self) -> list[tuple[str, int, Message]]:
+        return [(name, uid, m) for name, box in self.boxes.items() for uid, m in sorted(box.messages.items())]
+
+    # accidents
+
+    def snapshot(self) -> dict[str, Box]:
+        return copy.deepcopy(self.boxes)
+
+    def restore(self, boxes: dict[str, Box]) -> None:
+        """From a backup; MODSEQ and UIDs go back, so what they named may be named again."""
+        self.boxes = copy.deepcopy(boxes)
+        self.named.clear()
