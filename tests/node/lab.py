@@ -99,8 +99,8 @@ class Imap(Wire):
             if not line:
                 raise ConnectionError(f"closed after {lines}")
             if line.startswith(tag + b" "):
-                return [*lines, line[len(tag) + 1:].rstrip(b"\r\n")]
-            lines.append(line.rstrip(b"\r\n"))
+                return [*lines, line[len(tag) + 1:].removesuffix(b"\r\n")]
+            lines.append(line.removesuffix(b"\r\n"))
 
 
 async def imap(node: Node, account: str = "u@example.com", select: str = "") -> Imap:

@@ -37,6 +37,7 @@ class Services:
         self.tls = tls
         self._passwords = passwords
         self._secret = settings.secret()
+        self._replication_secret = settings.replication_secret()
         self._trusted = tuple(ipaddress.ip_network(network) for network in settings.trusted)
 
     def trusts(self, address: str) -> bool:
@@ -65,13 +66,21 @@ class Services:
             self.trace.note("account made", account=name, reason="autocreate")
         return account
 
-    def _is_proxy(self, credentials: Credentials) -> bool:
-        wanted, secret = self.settings.proxy_user, self._secret
-        if not wanted or not secret or not credentials.authorize:
+    def replicates(self, credentials: Credentials) -> bool:
+        """Whether they are those of the replication log-in, which acts for nobody and for all."""
+        if credentials.authorize not in ("", credentials.login):
             return False
-        is_user = hmac.compare_digest(credentials.login.encode(), wanted.encode())
-        is_secret = hmac.compare_digest(credentials.password.encode("utf-8", "surrogateescape"), secret.encode())
-        return is_user and is_secret
+        return _same(credentials, self.settings.replication_user, self._replication_secret)
+
+    def _is_proxy(self, credentials: Credentials) -> bool:
+        return bool(credentials.authorize) and _same(credentials, self.settings.proxy_user, self._secret)
+
+
+def _same(credentials: Credentials, user: str, secret: str) -> bool:
+    """False where either is not set."""
+    is_user = hmac.compare_digest(credentials.login.encode("utf-8", "surrogateescape"), user.encode())
+    is_secret = hmac.compare_digest(credentials.password.encode("utf-8", "surrogateescape"), secret.encode())
+    return bool(user and secret) and is_user and is_secret
 
 
 def account_name(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 PASSWORD_VARIABLE = "ONEDOMAIN_NODE_PROXY_PASSWORD"
+REPLICATION_PASSWORD_VARIABLE = "ONEDOMAIN_NODE_REPLICATION_PASSWORD"
 
 
 class BadSettings(Exception):
@@ -59,6 +60,11 @@ class NodeSettings(BaseModel):
     proxy_password: SecretStr = SecretStr("")
     proxy_password_file: Path | None = None
 
+    replication_user: str = ""
+    """Who may keep this node in step with another server: sees and changes all accounts."""
+    replication_password: SecretStr = SecretStr("")
+    replication_password_file: Path | None = None
+
     autocreate: bool = False
     """Whether mail or a log-in of the proxy user for an account that is not there makes it."""
     domains: tuple[str, ...] = ()
@@ -88,6 +94,12 @@ class NodeSettings(BaseModel):
         if self.proxy_password_file is not None:
             return self.proxy_password_file.read_text(encoding="utf-8").strip()
         return self.proxy_password.get_secret_value() or os.environ.get(PASSWORD_VARIABLE, "")
+
+    def replication_secret(self) -> str:
+        """Likewise of the replication user."""
+        if self.replication_password_file is not None:
+            return self.replication_password_file.read_text(encoding="utf-8").strip()
+        return self.replication_password.get_secret_value() or os.environ.get(REPLICATION_PASSWORD_VARIABLE, "")
 
     def takes(self, account: str) -> bool:
         """Whether an account of this name may be made without being asked for."""

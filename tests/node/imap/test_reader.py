@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onedomain.net.stream import Stream
-from onedomain.node.imap.reader import Append, CommandReader, TooLong, Whole
-from onedomain.protocol.imap.cursor import BadCommand
+from onedomain.node.imap.reader import Append, BadAppend, CommandReader, TooLong, Whole
 from onedomain.protocol.imap.lines import Limits
 
 LIMITS = Limits(line=200, literal=5000, command=10_000)
@@ -42,13 +41,12 @@ async def everything(pieces: list[bytes]) -> list[object]:
     reader = CommandReader(cast(Stream, Fed(pieces)), LIMITS)
     found: list[object] = []
     while True:
-        try:
-            command = await reader.command()
-        except BadCommand as error:
-            found.append(str(error))
-            continue
+        command = await reader.command()
         if command is None:
             return found
+        if isinstance(command, BadAppend):
+            found.append(str(command.error))
+            continue
         if isinstance(command, Append):
             await reader.accept(command.literal)
             data = b""

@@ -190,6 +190,8 @@ async def test_append_asks_before_it_takes_a_literal(node: Node) -> None:
     assert (await client.line()).startswith(b"b OK [APPENDUID ")
     assert await client(b"APPEND Nowhere {5+}\r\nabcde") == [b"NO [TRYCREATE] No such mailbox"]
     assert await client(b"APPEND Sent {5+}\r\nabcde nonsense") == [b"BAD Expected the message as a literal"]
+    assert await client(b"APPEND Sent nonsense {5+}\r\nabcde") == [b"BAD Expected the message as a literal"]
+    assert await client(b"APPEND &bad {5+}\r\nabcde") == [b"NO [CANNOT] Mailbox name is not modified UTF-7"]
     assert (await client("STATUS Sent (MESSAGES)"))[0] == b"* STATUS Sent (MESSAGES 1)"
 
 

@@ -59,7 +59,7 @@ async def _receive(talk: Talk, command: Append, staged: list[tuple[Staging, NewM
         assert literal is not None
         staging = talk.store.stage()
         staged.append((staging, message))
-        await _fill(talk, staging, literal)
+        await fill(talk, staging, literal)
         line = await talk.reader.after_literal()
         literal = line.literal
         try:
@@ -74,8 +74,8 @@ async def _receive(talk: Talk, command: Append, staged: list[tuple[Staging, NewM
             raise
 
 
-async def _fill(talk: Talk, staging: Staging, literal: Literal) -> None:
-    """Reads the whole literal, also when the disk stops taking it."""
+async def fill(talk: Talk, staging: Staging, literal: Literal) -> None:
+    """One message's bytes. Reads the whole literal, also when the disk stops taking it."""
     await talk.reader.accept(literal)
     failure: Failed | None = None
     while True:

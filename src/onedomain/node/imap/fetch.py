@@ -165,10 +165,10 @@ async def _send(talk: Talk, pieces: Pieces) -> None:
             continue
         assert pieces.file is not None
         await talk.flush()
-        await _stream(talk, pieces.file, *piece)
+        await stream(talk, pieces.file, *piece)
 
 
-async def _stream(talk: Talk, file: BodyFile, start: int, end: int) -> None:
+async def stream(talk: Talk, file: BodyFile, start: int, end: int) -> None:
     """A span of a large body, in portions: what is in memory doesn't depend on its size."""
     size = 4 * FLUSH_AT
     for at in range(start, end, size):

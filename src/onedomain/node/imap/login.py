@@ -12,12 +12,16 @@ from onedomain.node.imap.talk import Done, Talk
 from onedomain.protocol import sasl
 from onedomain.protocol.imap import command as c
 from onedomain.protocol.imap.lines import Limits
+from onedomain.protocol.imap.link import CAPABILITY
 
 BASE = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE")
 MORE = (
     "IDLE", "NAMESPACE", "CHILDREN", "UIDPLUS", "UNSELECT", "MOVE", "ESEARCH", "WITHIN", "SPECIAL-USE",
     "CREATE-SPECIAL-USE", "LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE", "MULTIAPPEND", "CONDSTORE", "QRESYNC",
 )
+
+LINK_LINE = 1024 * 1024
+"""Bytes of a line of the replication log-in: thousands of accounts, or of flags, in one command."""
 
 WRONG_DELAY = 2.0
 MOST_FAILURES = 3
@@ -29,7 +33,9 @@ SERVER_ID = b'* ID ("name" "OneDomain node")\r\n'
 
 def capabilities(talk: Talk) -> str:
     words = list(BASE)
-    if talk.account is not None:
+    if talk.replicates:
+        words.append(CAPABILITY)
+    elif talk.account is not None:
         words += MORE
     else:
         if talk.services.tls is not None and talk.stream.tls is None:
@@ -111,6 +117,12 @@ def _may_log_in(talk: Talk) -> bool:
 
 
 async def _check(talk: Talk, credentials: sasl.Credentials) -> Done:
+    if talk.services.replicates(credentials):
+        talk.replicates = True
+        size = talk.services.settings.max_message
+        talk.reader.allow(Limits(line=LINK_LINE, literal=size, command=8 * size))
+        talk.services.trace.note("replication login", client=talk.client, tls=talk.stream.tls is not None)
+        return Done("Logged in", code=f"CAPABILITY {capabilities(talk)}")
     account = await talk.services.log_in(credentials)
     if account is None:
         return await _wrong(talk, credentials.authorize or credentials.login)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from onedomain.net.stream import Stream
 from onedomain.protocol.imap.command import NewMessage
 from onedomain.protocol.imap.lines import Chunk, Fragmentizer, Limits, Line, Literal, Overrun
-from onedomain.protocol.imap.parser import BadCommand, is_append, parse_append
+from onedomain.protocol.imap.link import FolderRef, GivenMessage, is_link_append, parse_link_append
+from onedomain.protocol.imap.parser import BadCommand, BadName, is_append, parse_append
 
 GO_AHEAD = b"+ Ready\r\n"
 MAX_HELD = 1024 * 1024
@@ -38,6 +39,24 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkAppend:
+    """An XLINK APPEND, likewise."""
+
+    data: bytes
+    folder: FolderRef
+    message: GivenMessage
+    literal: Literal
+
+
+@dataclass(frozen=True, slots=True)
+class BadAppend:
+    """An APPEND that is none, read to its end."""
+
+    data: bytes
+    error: BadCommand | BadName
+
+
+@dataclass(frozen=True, slots=True)
 class TooLong:
     """A command that breaks a limit; the rest of it is being skipped. `fatal`: there is no end of it to wait for."""
 
@@ -60,8 +79,8 @@ class CommandReader:
         """Drop what was read and not used, and tell how much it was: nothing from before STARTTLS is believed."""
         return len(self._lines.take_rest())
 
-    async def command(self) -> Whole | Append | TooLong | None:
-        """The next one; None at the end of the stream. Raises BadCommand for an APPEND that is none, BadName."""
+    async def command(self) -> Whole | Append | LinkAppend | BadAppend | TooLong | None:
+        """The next one; None at the end of the stream."""
         held: list[bytes] = []
         size = 0
         while True:
@@ -88,14 +107,16 @@ class CommandReader:
                         return TooLong(held[0][:256], True)
                     await self.accept(literal)
 
-    async def _append(self, data: bytes, literal: Literal) -> Append | None:
-        if not is_append(data):
-            return None
+    async def _append(self, data: bytes, literal: Literal) -> Append | LinkAppend | BadAppend | None:
         try:
+            if is_link_append(data):
+                return LinkAppend(data, *parse_link_append(data), literal)
+            if not is_append(data):
+                return None
             parsed = parse_append(data)
-        except ValueError:
+        except (BadCommand, BadName) as error:
             await self.skip(literal)
-            raise
+            return BadAppend(data, error)
         return None if parsed is None else Append(data, *parsed, literal)
 
     async def accept(self, literal: Literal) -> None:

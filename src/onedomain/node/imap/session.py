@@ -12,12 +12,13 @@ from typing import Any
 
 from onedomain.model.failure import Failed
 from onedomain.net.stream import Stream
-from onedomain.node.imap import append, change, fetch, folders, listing, login, search
-from onedomain.node.imap.reader import Append, TooLong, Whole
+from onedomain.node.imap import append, change, fetch, folders, link, link_append, listing, login, search
+from onedomain.node.imap.reader import Append, BadAppend, LinkAppend, TooLong, Whole
 from onedomain.node.imap.talk import Done, Talk
 from onedomain.node.services import Services
 from onedomain.node.store.values import Rejected
 from onedomain.protocol.imap import command as c
+from onedomain.protocol.imap.link import is_link
 from onedomain.protocol.imap.parser import BadCharset, BadCommand, BadName, parse, tag_of
 from onedomain.protocol.imap.searching import CHARSETS
 
@@ -59,7 +60,7 @@ class ImapSession:
         try:
             while not talk.over:
                 await talk.flush()
-                talk.patience(settings.login_timeout if talk.account is None else settings.idle_timeout)
+                talk.patience(settings.idle_timeout if talk.logged_in else settings.login_timeout)
                 try:
                     await self._next()
                 except TimeoutError:
@@ -86,6 +87,15 @@ class ImapSession:
                 case Append(data=data):
                     tag = tag_of(data)
                     done = await self._append(command)
+                case BadAppend(data=data, error=error):
+                    tag = tag_of(data)
+                    raise error
+                case LinkAppend(data=data):
+                    tag = tag_of(data)
+                    done = await self._link_append(command)
+                case Whole(data=data) if talk.replicates and is_link(data):
+                    tag = tag_of(data)
+                    done = await link.link(talk, data)
                 case Whole(data=data):
                     tag = tag_of(data)
                     done = await self._do(parse(data))
@@ -99,10 +109,17 @@ class ImapSession:
             talk.say(done.line(tag))
 
     async def _append(self, command: Append) -> Done:
-        if self._talk.account is None:
+        talk = self._talk
+        if talk.account is None:
+            await talk.reader.skip(command.literal)
+            raise BadCommand(_why_not(talk, "APPEND"))
+        return await append.append(talk, command)
+
+    async def _link_append(self, command: LinkAppend) -> Done:
+        if not self._talk.replicates:
             await self._talk.reader.skip(command.literal)
-            raise BadCommand("Log in first")
-        return await append.append(self._talk, command)
+            raise BadCommand("Unknown command XLINK")
+        return await link_append.append(self._talk, command)
 
     async def _do(self, command: c.Command) -> Done:
         talk = self._talk
@@ -123,6 +140,8 @@ class ImapSession:
         return await _HANDLERS[command.name](talk, arguments)
 
     def _allowed(self) -> frozenset[str]:
+        if self._talk.replicates:
+            return _ALWAYS
         if self._talk.account is None:
             return _BEFORE_LOGIN
         return _AFTER_LOGIN if self._talk.view is None else _SELECTED
@@ -162,7 +181,7 @@ class ImapSession:
     def _count(self, done: Done) -> None:
         talk = self._talk
         self._mistakes = self._mistakes + 1 if done.status == "BAD" else 0
-        if self._mistakes >= (5 if talk.account is None else MOST_MISTAKES):
+        if self._mistakes >= (MOST_MISTAKES if talk.logged_in else 5):
             talk.over = True
             talk.say(b"* BYE Too many bad commands\r\n")
 
@@ -195,7 +214,7 @@ def _refusal(failure: Exception) -> Done:
 
 
 def _why_not(talk: Talk, name: str) -> str:
-    if talk.account is None:
+    if not talk.logged_in:
         return "Log in first"
     return "Select a mailbox first" if name in _SELECTED else "Not allowed now"
 

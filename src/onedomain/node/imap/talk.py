@@ -38,7 +38,10 @@ class Done:
 
 
 class Talk:
-    """The session. `account` is None before log-in, `view` unless a mailbox is selected."""
+    """The session. `account` is None before log-in, `view` unless a mailbox is selected.
+
+    The replication log-in has no account: `replicates` is True, and every one of its commands names its own.
+    """
 
     def __init__(self, services: Services, stream: Stream) -> None:
         self.services = services
@@ -46,6 +49,7 @@ class Talk:
         self.reader = CommandReader(stream)
         self.client = stream.peer[0]
         self.account: Account | None = None
+        self.replicates = False
         self.view: View | None = None
         self.enabled = Enabled()
         self.failures = 0
@@ -56,6 +60,10 @@ class Talk:
     @property
     def store(self) -> Store:
         return self.services.store
+
+    @property
+    def logged_in(self) -> bool:
+        return self.replicates or self.account is not None
 
     @property
     def owner(self) -> Account:

@@ -6,6 +6,7 @@ Functions that write take the writer's transaction, those that read take any con
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from onedomain.node.store import folders, messages
 from onedomain.node.store.values import Account, Removed
@@ -30,8 +31,10 @@ def password(db: sqlite3.Connection, name: str) -> str:
     return "" if row is None else str(row[0])
 
 
-def create(tx: Transaction, name: str, now: int, password: str = "") -> Account:
-    """The account of that name, made with INBOX and the default folders where it was not there."""
+def create(
+    tx: Transaction, name: str, now: int, password: str = "", others: Mapping[str, str] = DEFAULT_FOLDERS
+) -> Account:
+    """The account of that name, made with INBOX and the other folders where it was not there."""
     found = find(tx.db, name)
     if found is not None:
         return found
@@ -39,7 +42,7 @@ def create(tx: Transaction, name: str, now: int, password: str = "") -> Account:
         "INSERT INTO account (name, password, created, changed) VALUES (?, ?, ?, ?)", (name, password, now, tx.number)
     )
     account = Account(int(cursor.lastrowid or 0), name)
-    for folder, use in {"INBOX": "", **DEFAULT_FOLDERS}.items():
+    for folder, use in {"INBOX": "", **others}.items():
         folders.create(tx, account.id, folder, now, use)
         folders.subscribe(tx, account.id, folder)
     return account
