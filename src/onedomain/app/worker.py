@@ -83,10 +83,14 @@ class Worker:
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        reload_wanted = asyncio.Event()  # while there is nothing yet to reload
+        loop.add_signal_handler(signal.SIGHUP, reload_wanted.set)
         beating = asyncio.create_task(self._beat())  # reading a large spool takes longer than a hung worker may
         spool = self._spool = await self._open_spool()
         self._put_together(spool)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        if reload_wanted.is_set():
+            self._reload()
         line = asyncio.create_task(self._line.run())
         starting = asyncio.create_task(self._start(spool))
         starting.add_done_callback(partial(self._started, ended))
