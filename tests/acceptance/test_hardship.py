@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import smtplib
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.cluster import Cluster, node, queued, verdict
-from tests.lab.edge import Edge
+from tests.lab.edge import Edge, command
 from tests.lab.process import wait_until
 
 
@@ -35,6 +36,21 @@ def test_mail_for_a_dead_server_goes_at_once_where_its_people_go(two_nodes: Clus
     two_nodes.accounts[account] = alive
     two_nodes.await_quiet(5)
     assert len(two_nodes.messages(account)) == 1
+
+
+def test_a_second_edge_on_the_same_folder_is_turned_away_and_harms_nobody(two_nodes: Cluster) -> None:
+    """Ports are shared by design: without a word it would take half of the connections and serve none."""
+    edge = two_nodes.edge
+    second = subprocess.run(
+        command("run", "--config", edge.config), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert second.returncode != 0
+    assert "another edge is running" in second.stderr
+    assert queued(edge) == 0, "the control socket is still the first one's"
+    edge.kill()
+    edge.start()
+    send(edge, *two_nodes.people)
+    two_nodes.await_quiet(10)
 
 
 def test_the_spool_of_a_slot_that_is_no_more_keeps_nobody_waiting(two_nodes: Cluster) -> None:

@@ -19,12 +19,17 @@ class Far:
         self.path = str(path)
         self.news: list[int] = []
         self.links: list[Link] = []
+        self.failures: list[Exception] = []
         self.heard = asyncio.Event()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(reader, writer, {"double": self.double, "fail": self.fail, "never": self.never, "news": self.take})
         self.links.append(link)
-        await link.serve()
+        try:
+            await link.serve()
+        except Exception as error:
+            self.failures.append(error)
+            raise
 
     async def double(self, link: Link, n: int) -> int:
         await asyncio.sleep(0.01 / n)  # the later asked answers first
@@ -123,11 +128,9 @@ async def test_a_dead_peer_fails_waiting_calls_at_once(far: Far) -> None:
 
 @pytest.mark.parametrize("line", [b"not json\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"])
 async def test_garbage_ends_the_link_and_nothing_else(far: Far, line: bytes) -> None:
-    failures: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
     reader, writer = await asyncio.open_unix_connection(far.path)
     writer.write(line)
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
     assert await ask(far.path, "double", n=2) == 4
-    assert not failures
+    assert not far.failures

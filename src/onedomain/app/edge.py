@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from onedomain.app.privileges import drop
 from onedomain.app.real import RealClock
 from onedomain.app.supervisor import Child, Supervisor
 from onedomain.config import Config
+from onedomain.model.failure import Failed, again
 from onedomain.trace.recorder import Recorder
 
 
@@ -20,6 +22,7 @@ def run(config: Config) -> int:
     """Until SIGTERM or SIGINT; the exit status. Raises Failed, CertificateError, OSError before anything starts."""
     files = descriptors.raise_limit()
     prepare(config.state)
+    claim(config.state)
     inherited = inherit(config)
     drop(config.file.edge.user, config.file.edge.group, config.state)
     trace = Recorder(config.state / "log", "supervisor", edge=config.name, clock=RealClock(), keep=config.log.keep)
@@ -36,6 +39,19 @@ def run(config: Config) -> int:
         trace.note("few descriptors", limit=files, needed=needed,
                    reason="the limit of open files is too low for max_sessions of all listeners")
     return Supervisor(children, inherited.beats, trace, current.reload).run()
+
+
+def claim(state: Path) -> None:
+    """The state folder is ours until this process ends. Raises Failed where another edge runs on it: as ports can be
+    shared, a second one would take half of all connections, and the control socket, and serve none.
+    """
+    handle = os.open(state / "running.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # Of this process alone (fcntl, not flock): children that are still ending must not keep a successor out.
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        os.close(handle)
+        raise Failed(again(421, "4.3.2", "not started", f"{state}: another edge is running with this folder")) from None
 
 
 def prepare(state: Path) -> None:
