@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from onedomain.app import descriptors, keeper, worker
@@ -38,7 +39,7 @@ def run(config: Config) -> int:
     if files < (needed := descriptors.needed(config)):
         trace.note("few descriptors", limit=files, needed=needed,
                    reason="the limit of open files is too low for max_sessions of all listeners")
-    return Supervisor(children, inherited.beats, trace, current.reload).run()
+    return Supervisor(children, inherited.beats, trace, current.reload, partial(inherited.keep, None)).run()
 
 
 def claim(state: Path) -> None:

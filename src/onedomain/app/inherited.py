@@ -37,6 +37,13 @@ class Inherited:
     known: SharedTable
     beats: Beats
 
+    def keep(self, slot: int | None) -> None:
+        """Close the sockets of all other workers, of all with None: whoever holds one keeps its queue open."""
+        for number, opened in enumerate(self.sockets):
+            if number != slot:
+                for _, sock in opened:
+                    sock.close()
+
     @property
     def workers(self) -> int:
         return len(self.sockets)

@@ -208,5 +208,6 @@ def rhythm(config: Config) -> Rhythm:
 
 def main(config: Config, inherited: Inherited) -> int:
     """In the fork."""
+    inherited.keep(None)
     uvloop.run(Keeper(config, inherited).run())
     return 0

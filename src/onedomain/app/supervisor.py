@@ -58,12 +58,15 @@ class Child:
 
 class Supervisor:
     def __init__(self, children: Sequence[Child], beats: Beats, trace: Trace,
-                 reload: Callable[[], bool] | None = None) -> None:
-        """`reload` checks the new configuration; only if it says yes do the children hear of it."""
+                 reload: Callable[[], bool] | None = None, stopping: Callable[[], None] | None = None) -> None:
+        """`reload` checks the new configuration; only if it says yes do the children hear of it. `stopping` gives up
+        what was kept for children to come.
+        """
         self._children = list(children)
         self._beats = beats
         self._trace = trace
         self._reload = reload
+        self._stopping = stopping
 
     def run(self) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -135,6 +138,8 @@ class Supervisor:
     def _stop(self) -> None:
         self._trace.note("stopping")
         self._tell_all(signal.SIGTERM)
+        if self._stopping is not None:
+            self._stopping()
         until = time.monotonic() + STOP_WITHIN
         while any(child.pid for child in self._children) and time.monotonic() < until:
             signal.sigtimedwait({signal.SIGCHLD}, 0.1)

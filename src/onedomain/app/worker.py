@@ -296,5 +296,6 @@ def patience(config: Config) -> Patience:
 
 def main(config: Config, inherited: Inherited, slot: int) -> int:
     """In the fork."""
+    inherited.keep(slot)
     uvloop.run(Worker(config, inherited, slot).run())
     return 0
