@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onedomain.protocol.imap.scanner import UNKNOWN, Scanner, Touch
+from onedomain.protocol.imap.scanner import UNKNOWN, Scanner, Touch, refused_compress
 
 SELECT = b"s SELECT Work\r\n"
 TABLE: list[tuple[bytes, list[tuple[str, str]]]] = [
@@ -122,12 +122,26 @@ def test_while_not_waiting_the_server_is_not_heard() -> None:
     assert list(scanner.scan(b"b CREATE yes\r\n")) == [("CREATE", "yes")]
 
 
-def test_after_compress_everything_may_be_a_change() -> None:
+def test_compress_is_named_and_does_not_blind() -> None:
     scanner = Scanner()
-    assert list(scanner.scan(b"a COMPRESS DEFLATE\r\n")) == [UNKNOWN]
-    assert scanner.lost
-    assert list(scanner.scan(b"\x13\x99\n")) == [UNKNOWN]
-    assert list(scanner.scan(b"b NOOP\r\n")) == [UNKNOWN]
+    assert list(scanner.scan(b"a COMPRESS DEFLATE\r\n")) == [("COMPRESS", "")]
+    assert list(scanner.scan(b"b UNAUTHENTICATE\r\n")) == [("UNAUTHENTICATE", "")]
+
+
+@pytest.mark.parametrize(
+    ("data", "refused"),
+    [
+        (b"a COMPRESS DEFLATE\r\n", b"a COMPRESS DEFLATE-\r\n"),
+        (b"a NOOP\r\nb compress DEFLATE\r\n", b"a NOOP\r\nb compress DEFLATE-\r\n"),
+        (b"LATE\r\n", b"LATE-\r\n"),  # the end of one that came in pieces
+        (b"\n", b"-\r\n"),
+        (b"a COMPRESS DEFLATE\r\nb NOOP\r\n", None),
+        (b"a COMPRESS DEFLATE\r\nb NO", None),
+        (b"a COMPRESS {7+}\r\nDEFLATE\r\n", None),
+    ],
+)
+def test_a_compress_that_every_server_refuses(data: bytes, refused: bytes | None) -> None:
+    assert refused_compress(data) == refused
 
 
 def test_an_endless_line_is_unknown_and_takes_no_memory() -> None:
