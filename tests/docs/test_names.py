@@ -22,7 +22,7 @@ def code_spans(name: str) -> list[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_paths_exist(document: str) -> None:
-    paths = [s for s in code_spans(document) if re.fullmatch(r"(?:src|tests|bench|docs|\.ci|tools)/[\w./-]*", s)]
+    paths = [s for s in code_spans(document) if re.fullmatch(r"(?:src|tests|bench|docs|packaging|\.ci)/[\w./-]*", s)]
     missing = [path for path in paths if not (ROOT / path).exists()]
     assert not missing, f"{document} names what is not there: {missing}"
 
