@@ -126,7 +126,7 @@ async def test_a_dead_peer_fails_waiting_calls_at_once(far: Far) -> None:
         await link.call("double", n=1)
 
 
-@pytest.mark.parametrize("line", [b"not json\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"])
+@pytest.mark.parametrize("line", [b"not json\n", b"[1]\n", b"\xff\xfe\n", b"[" * 50_000 + b"\n"])
 async def test_garbage_ends_the_link_and_nothing_else(far: Far, line: bytes) -> None:
     reader, writer = await asyncio.open_unix_connection(far.path)
     writer.write(line)
