@@ -93,10 +93,10 @@ class Server:
         return self.boxes[name]
 
     def rename(self, name: str, to: str) -> None:
-        if name not in self.boxes or to in self.boxes:
+        moved = [each for each in self.boxes if each == name or each.startswith(name + self.traits.separator)]
+        if name not in moved or any(to + each[len(name) :] in self.boxes for each in moved):
             raise No("rename")
-        below = name + self.traits.separator
-        for each in [each for each in self.boxes if each == name or each.startswith(below)]:
+        for each in moved:
             self.boxes[to + each[len(name) :]] = self.boxes.pop(each)
 
     def delete(self, name: str) -> None:

@@ -68,6 +68,22 @@ def wiped(link: FolderLink, now: Mark | None) -> str:
     return ""
 
 
+def found_again(links: Iterable[FolderLink], target: Listing) -> tuple[FolderLink, ...]:
+    """Links whose target folder was renamed by a pass that did not come to save it, with its name."""
+    links = tuple(links)
+    names = {folder.name for folder in target.folders}
+    linked = {link.target_name for link in links}
+    stray = [folder for folder in target.folders if folder.name not in linked]
+    found = []
+    for link in links:
+        if link.target_name not in names and link.target.uidvalidity:
+            same = [folder.name for folder in stray if folder.mark.uidvalidity == link.target.uidvalidity]
+            if len(same) == 1:
+                link = replace(link, target_name=same[0])
+        found.append(link)
+    return tuple(found)
+
+
 def target_name(source_name: str, source: Listing, target: Listing, taken: Iterable[str]) -> str:
     """The same path in the target's spelling; a character that is its separator becomes "_", twins get a number."""
     if source_name == INBOX:

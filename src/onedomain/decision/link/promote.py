@@ -22,7 +22,7 @@ from onedomain.decision.link.actions import (
     Rows,
 )
 from onedomain.decision.link.carry import burn, expunge
-from onedomain.decision.link.folders import wiped
+from onedomain.decision.link.folders import found_again, wiped
 from onedomain.model.replica import (
     FolderLink,
     Identity,
@@ -47,7 +47,7 @@ def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None 
     """
     there: Listing = yield ListFolders(Side.TARGET)
     marks = {folder.name: folder.mark for folder in there.folders}
-    links = [link for link in state.folders if not link.gone or link.target_name in marks]
+    links = [link for link in found_again(state.folders, there) if not link.gone or link.target_name in marks]
     if not links:
         return Promotion(state.epoch, refused="nothing has been copied yet")
     for link in links:

@@ -34,7 +34,7 @@ from onedomain.decision.link.actions import (
 from onedomain.decision.link.brake import Brake
 from onedomain.decision.link.carry import BATCH, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
-from onedomain.decision.link.folders import INBOX, match, restored, target_name, wiped
+from onedomain.decision.link.folders import INBOX, found_again, match, restored, target_name, wiped
 from onedomain.decision.link.marks import thinned
 from onedomain.decision.link.pairing import Paired, pair
 from onedomain.decision.link.uids import Pairs, unpaired
@@ -99,18 +99,11 @@ def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Pla
 def _turned_back(state: LinkState, here: Listing, there: Listing) -> list[str]:
     targets = {folder.name: folder.mark for folder in there.folders}
     reasons = []
-    linked = {link.target_name for link in state.folders}
-    for link in match(state, here).links:
+    for link in found_again(match(state, here).links, there):
         folder = here.find(link.source_name)
         if folder is not None and not link.gone and (reason := restored(link, folder.mark)):
             reasons.append(reason)
-        mark = targets.get(link.target_name)
-        if mark is None and not link.gone:  # renamed by a pass that could not save it
-            mark = next(
-                (m for name, m in targets.items() if name not in linked and m.uidvalidity == link.target.uidvalidity),
-                None,
-            )
-        if not link.gone and (reason := wiped(link, mark)):
+        if not link.gone and (reason := wiped(link, targets.get(link.target_name))):
             reasons.append(reason)
     return reasons
 
@@ -135,6 +128,7 @@ class _Sweep:
 
     def run(self, here: Listing, there: Listing) -> Plan[Report]:
         yield from self._prepare(here, there)
+        settled = {work.link.source_name for work in self._work if work.link.settled}
         stable = yield from self._snapshot(here)
         for work in self._work:
             if work.rows is not None:
@@ -142,9 +136,11 @@ class _Sweep:
         if any(work.disturbed for work in self._work):  # one side was restored and has used UIDs again
             yield Save(replace(self._state, folders=tuple(_forgotten(link) for link in self._state.folders)))
             return Report(whole=False, stopped="equal UIDs, different messages")
-        if stable and any(work.found.doomed for work in self._work):
+        doomed = stable and any(work.found.doomed for work in self._work)
+        if doomed:
             for work in self._work:
                 work.link = replace(work.link, doomed=work.found.doomed, resumed=work.link.target.uidnext)
+        if doomed or {work.link.source_name for work in self._work if work.link.settled} - settled:
             yield from self._save()
         for work in self._work:
             if work.rows is not None:
@@ -161,7 +157,7 @@ class _Sweep:
     def _prepare(self, here: Listing, there: Listing) -> Plan[None]:
         """Folders get their names, and new ones come to be. Saved as each changes: a name that is not known is lost."""
         matched = match(self._state, here)
-        self._state = replace(self._state, folders=matched.links)
+        self._state = replace(self._state, folders=found_again(matched.links, there))
         present = {folder.name: folder for folder in there.folders}
         for number, link in enumerate(self._state.folders):
             if not link.gone or link.target_name not in present:
@@ -177,11 +173,11 @@ class _Sweep:
                 continue
             others = {each.target_name for each in self._state.folders if each is not link}
             name = target_name(link.source_name, here, there, others)
-            if link.target_name not in present and name in present and name not in others:
-                yield from self._rename(number, name, there.separator, None)
-            elif link.target_name != name and not self._same_path(link, name, others):
-                if name in present:
-                    continue  # its holder is renamed first, by this pass or the next
+            if link.target_name in present and link.target_name != name and not self._same_path(link, name, others):
+                below = link.target_name + there.separator
+                moved = [each for each in present if each == link.target_name or each.startswith(below)]
+                if any(name + each[len(link.target_name) :] in present for each in moved):
+                    continue  # taken for now; the link knows the folder by either name
                 yield from self._rename(number, name, there.separator, present)
         for folder in matched.fresh:
             taken = {link.target_name for link in self._state.folders}
@@ -218,11 +214,9 @@ class _Sweep:
         """A numbered twin keeps its number, or it would be renamed to and fro."""
         return link.target_name.partition("~")[0] == name.partition("~")[0] and "~" in link.target_name
 
-    def _rename(self, number: int, to: str, separator: str, present: dict[str, Folder] | None) -> Plan[None]:
-        """`present` None: it has been renamed already, by a pass that did not come to save it."""
+    def _rename(self, number: int, to: str, separator: str, present: dict[str, Folder]) -> Plan[None]:
         old = self._state.folders[number].target_name
-        if present is not None:
-            yield RenameFolder(old, to)
+        yield RenameFolder(old, to)
         below = old + separator
         links = list(self._state.folders)
         for i, link in enumerate(links):
@@ -230,10 +224,8 @@ class _Sweep:
                 links[i] = replace(link, target_name=to)
             elif link.target_name.startswith(below):
                 links[i] = replace(link, target_name=to + separator + link.target_name[len(below) :])
-        if present is not None:
-            for name in [name for name in present if name == old or name.startswith(below)]:
-                moved = present.pop(name)
-                present[to + name[len(old) :]] = moved
+        for name in [name for name in present if name == old or name.startswith(below)]:
+            present[to + name[len(old) :]] = present.pop(name)
         self._state = replace(self._state, folders=tuple(links))
         yield Save(self._state)
 

@@ -1,0 +1,106 @@
+"""The primary dies at any moment, the replica follows, the old one returns as a replica; from many seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from onedomain.decision.link.identity import identity_of
+from onedomain.decision.link.marks import shown, translated
+from onedomain.decision.link.promote import GAP
+from onedomain.model.replica import LinkState, Promotion
+
+from .seeds import PAIRS, seeds
+from .server import Server
+from .world import World
+
+
+class Client:
+    """A mail program with a cache of what it was shown: per folder (UIDVALIDITY, MODSEQ, {UID: (digest, flags)})."""
+
+    def __init__(self, server: Server) -> None:
+        self.cache = {
+            name: (box.uidvalidity, shown(1, box.modseq) or 0,
+                   {uid: (identity_of(m.raw).digest, m.flags) for uid, m in box.messages.items()})
+            for name, box in server.boxes.items()
+        }
+
+    def come_back(self, server: Server, promotion: Promotion, seed: str) -> None:
+        """Resynchronises as RFC 7162 has it; fails if what it believes then is not what is there."""
+        for folder in promotion.folders:
+            if folder.name not in self.cache:
+                continue
+            uidvalidity, modseq, known = self.cache[folder.name]
+            if uidvalidity != folder.uidvalidity:
+                continue  # another folder, or told that UIDs are new: it begins anew
+            box = server.boxes[folder.target_name]
+            since = translated(modseq, promotion.epoch, folder.passes) if server.traits.powers.changes else 0
+            believed = dict(known)
+            first, last = folder.vanished
+            for uid in known:
+                gone = uid not in box.messages if not since else any(u == uid and m > since for u, m in box.vanished)
+                if gone or first <= uid <= last:
+                    believed.pop(uid)
+            for uid, message in box.messages.items():
+                digest = identity_of(message.raw).digest
+                if uid not in believed:
+                    believed[uid] = (digest, message.flags)
+                elif message.modseq > since or not since:
+                    assert believed[uid][0] == digest, f"{seed}: UID {uid} of {folder.name} names two messages"
+                    believed[uid] = (digest, message.flags)
+            fresh = {uid: (identity_of(m.raw).digest, m.flags) for uid, m in box.messages.items()}
+            untaken = {flag for _, flags in known.values() for flag in flags if not flag.startswith("\\")}
+            if server.traits.keywords:
+                untaken = set()
+            assert {u: (d, f - untaken) for u, (d, f) in believed.items()} == {
+                u: (d, f - untaken) for u, (d, f) in fresh.items()
+            }, f"{seed}: stale cache of {folder.name}"
+
+
+def dead_primaries(count: int, source: str, target: str) -> Iterator[tuple[World, Client, LinkState, Promotion]]:
+    for seed in seeds(count):
+        world = World(seed, source, target, accidents=0.03)
+        for _ in range(world.random.randrange(3, 9)):
+            world.sweep()
+        client = Client(world.source)
+        for _ in range(world.random.randrange(8)):
+            world.act(world.source)
+        end = world.steps + world.random.randrange(60)
+        world.crash_at = lambda step, action, end=end: "before" if step >= end else ""
+        while world.sweep() is not None and world.steps < end:
+            pass
+        world.crash_at = lambda step, action: ""
+        if world.random.random() < 0.5:
+            client = Client(world.source)
+        state = world.disk.state
+        promotion = world.fail_over()
+        if not promotion.refused:
+            yield world, client, state, promotion
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_primary_dies_and_returns(source: str, target: str) -> None:
+    """Invariants 1 to 6 and 12 across a failover, and 2 again after the return."""
+    promoted = 0
+    for world, client, state, promotion in dead_primaries(25, source, target):
+        promoted += 1
+        world.check_ledger(world.target)
+        client.come_back(world.target, promotion, world.label)
+        for folder in promotion.folders:
+            box = world.target.boxes[folder.target_name]
+            if folder.renumbered or world.target.traits.powers.numbering.value == "burned":
+                continue
+            link = next(link for link in state.folders if link.target_name == folder.target_name)
+            assert box.uidnext >= link.source.uidnext + GAP, world.label
+        for _ in range(world.random.randrange(10)):
+            world.act(world.target)
+        world.bring_back(state, promotion)
+        world.busy = True
+        for _ in range(3):
+            world.sweep()
+        world.quiet()
+        world.check_equal()
+        world.check_ledger(world.source)
+        world.check_ledger(world.target)
+    assert promoted > 5
