@@ -83,8 +83,8 @@ class Driver:
             fault = self.fault(action)
             if fault == "before":
                 raise Crash(action)
-            if fault == "late" and isinstance(action, Append):
-                self.late.append(lambda action=action: self.perform(action))
+            if fault == "late" and isinstance(action, Append) and action.source_folder in self.source.boxes:
+                self.late.append(self._under_way(action))
                 raise Crash(action)
             try:
                 answer = self.perform(action)
@@ -92,6 +92,16 @@ class Driver:
                 raise Crash(action) from refusal
             if fault:
                 raise Crash(action)
+
+    def _under_way(self, action: Append) -> Callable[[], object]:
+        """The bytes have left; where they lay is of no matter any more."""
+        messages = self.source.boxes[action.source_folder].messages
+        sent = [(messages[copy.source_uid].raw, copy) for copy in action.copies if copy.source_uid in messages]
+        given = self.target.traits.powers.numbering is Numbering.GIVEN
+        return lambda: [
+            self.target.append(action.folder, raw, copy.flags, copy.date, copy.uid if given else 0)
+            for raw, copy in sent
+        ]
 
     def settle(self) -> None:
         """What was under way arrives at last."""
@@ -102,7 +112,7 @@ class Driver:
                 pass  # nobody waits for the answer
         self.late.clear()
 
-    def perform(self, action: Action) -> Any:  # noqa: PLR0911
+    def perform(self, action: Action) -> Any:
         target = self.target
         match action:
             case ListFolders(side):

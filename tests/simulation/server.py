@@ -193,7 +193,7 @@ class Server:
         self.append(name, b"Received: by " + self.kind.encode() + b"\r\n" + raw, frozenset(), date)
 
     def find(self, delivery: str) -> bool:
-        return any(identity_of(m.raw).delivery == delivery for box in self.boxes.values() for m in box.messages.values())
+        return any(identity_of(message.raw).delivery == delivery for _, _, message in self.everything())
 
     def everything(self) -> list[tuple[str, int, Message]]:
         return [(name, uid, m) for name, box in self.boxes.items() for uid, m in sorted(box.messages.items())]

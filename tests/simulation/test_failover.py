@@ -37,11 +37,8 @@ class Client:
             box = server.boxes[folder.target_name]
             since = translated(modseq, promotion.epoch, folder.passes) if server.traits.powers.changes else 0
             believed = dict(known)
-            first, last = folder.vanished
-            for uid in known:
-                gone = uid not in box.messages if not since else any(u == uid and m > since for u, m in box.vanished)
-                if gone or first <= uid <= last:
-                    believed.pop(uid)
+            for uid in known.keys() - box.messages.keys():  # VANISHED (EARLIER), by the relay
+                del believed[uid]
             for uid, message in box.messages.items():
                 digest = identity_of(message.raw).digest
                 if uid not in believed:

@@ -83,7 +83,7 @@ class World:
         """One pass; None if it was cut off."""
         self.now += 1
         begun = set(self.net)
-        order = Order(self.now, frozenset(self.commanded), audit)
+        order = Order(self.now, frozenset(self.commanded), audit, frozenset(self.net))
         self.driver.confirmed.clear()
         powers = self.source.traits.powers, self.target.traits.powers
         try:
@@ -206,7 +206,7 @@ class World:
         """The source is gone at this moment. The plan may be cut off, too, and is begun again."""
         self.busy = False
         self.driver.settle()  # the link's connections were timed out before
-        allowed = {name: 1000 for name in self.source.boxes}
+        allowed = dict.fromkeys(self.source.boxes, 1000)
         for attempt in range(20):
             if attempt == 19:
                 self.accidents = 0.0

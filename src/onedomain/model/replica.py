@@ -155,15 +155,15 @@ class LinkState:
 class Shown:
     """A folder of the new primary, as clients go on seeing it.
 
-    `uidvalidity`: what the relay shows. `vanished`: first and last UID that may have been shown and never came here,
-    both 0 where there are none; the relay adds them as VANISHED (EARLIER). `passes` translate MODSEQs of the epoch
-    before. `arrived`: what was on its way when the old primary died, as found here.
+    `uidvalidity`: what the relay shows. `passes` translate MODSEQs of the epoch before. `arrived`: what was on its way
+    when the old primary died, as found here. A client that comes from an older epoch is told VANISHED (EARLIER) for
+    every UID that is not here: the server reports only those that it once had, and a message may have been shown and
+    expunged, or refused, without ever coming here.
     """
 
     name: str
     target_name: str
     uidvalidity: int
-    vanished: tuple[int, int] = (0, 0)
     passes: tuple[Pass, ...] = ()
     arrived: tuple[Identity, ...] = ()
     renumbered: bool = False

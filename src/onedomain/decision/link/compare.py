@@ -17,14 +17,14 @@ class Difference:
     """`missing`: rows of the source, ascending. `flags`: UIDs of the target and what their flags should be.
 
     `doomed`: UIDs of the target whose partner is gone. `unknown`: rows of the target that this link has not confirmed.
-    `strange`: a pair whose dates differ: one side was restored, and has used UIDs again.
+    `strange`: pairs (source, target) whose dates differ: a side may have been restored, and have used UIDs again.
     """
 
     missing: tuple[Row, ...] = ()
     flags: tuple[tuple[int, frozenset[str]], ...] = ()
     doomed: tuple[int, ...] = ()
     unknown: tuple[Row, ...] = ()
-    strange: bool = False
+    strange: tuple[tuple[int, int], ...] = ()
 
 
 def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Difference:
@@ -33,7 +33,7 @@ def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Dif
     there = {row.uid: row for row in target if row.uid < link.target.uidnext}
     missing: list[Row] = []
     flags: list[tuple[int, frozenset[str]]] = []
-    strange = False
+    strange: list[tuple[int, int]] = []
     for row in source:
         if pairs.refused(row.uid):
             continue
@@ -42,12 +42,13 @@ def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Dif
         if partner is None:
             missing.append(row)
             continue
-        strange |= partner.date != row.date
+        if partner.date != row.date:
+            strange.append((row.uid, partner.uid))
         wanted = row.flags - link.untaken
         if partner.flags - link.untaken != wanted:
             flags.append((partner.uid, wanted))
     doomed = tuple(uid for uid in sorted(there) if uid not in link.kept)
-    return Difference(tuple(missing), tuple(flags), doomed, unknown, strange)
+    return Difference(tuple(missing), tuple(flags), doomed, unknown, tuple(strange))
 
 
 def changes(link: FolderLink, rows: Iterable[Row], vanished: Iterable[int]) -> Difference:

@@ -1,8 +1,8 @@
 """Finding out which messages of a target are which of the source: after a crash, a restore, a wipe, a return.
 
-Knows identities. Does not copy. The first pairing adds only: what has no partner stays. From then on nobody but the link
-appends to a replica: what turns up there is an APPEND of ours that was carried out later than anybody thought, perhaps
-of a message that has been moved or expunged since.
+Knows identities. Does not copy. The first pairing adds only: what has no partner stays. From then on nobody but the
+link appends to a replica: what turns up there is an APPEND of ours that was carried out later than anybody thought,
+perhaps of a message that has been moved or expunged since.
 """
 
 from __future__ import annotations

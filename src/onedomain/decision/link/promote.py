@@ -82,13 +82,11 @@ def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None 
         aligned = link.aligned and raised > 0 and not came
         if not aligned:
             highest += 1
-        lost = (link.target.uidnext, raised - 1) if raised > link.target.uidnext else (0, 0)
         shown.append(
             Shown(
                 link.target_name if link.gone else link.source_name,
                 link.target_name,
                 link.source.uidvalidity if aligned else highest,
-                lost if aligned else (0, 0),
                 link.passes if aligned else (),
                 came,
                 renumbered=not aligned,

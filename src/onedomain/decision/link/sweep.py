@@ -8,7 +8,7 @@ Knows the order in which things become safe. Does not know when the next pass is
    snapshot, in which a message that is being moved is in one folder and not in two or none.
 4. What is going to be deleted is saved, then messages and flags are carried, then deletions, then the marks.
 
-If the account doesn't hold still, messages and flags are carried all the same; deletions wait for the next pass.
+If the account doesn't hold still, only new deliveries and flags are carried; all else waits for the next pass.
 """
 
 from __future__ import annotations
@@ -40,18 +40,20 @@ from onedomain.decision.link.pairing import Paired, pair
 from onedomain.decision.link.uids import Pairs, unpaired
 from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Pass, Powers, Side
 
-ROUNDS = 3
+ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """`now` in seconds of any steady clock. `commanded`: folders of the source in which our relays saw a command that
-    deletes. `audit`: compare lists of all folders, also of those that look unchanged.
+    deletes. `audit`: compare lists of all folders, also of those that look unchanged. `awaiting`: deliveries that
+    safety nets hold.
     """
 
     now: float
     commanded: frozenset[str] = frozenset()
     audit: bool = False
+    awaiting: frozenset[str] = frozenset()
     brake: Brake = field(default_factory=Brake)
 
 
@@ -71,6 +73,7 @@ class Report:
 class _Work:
     """A folder during a pass. `rows` None: unchanged, not read."""
 
+    begun: FolderLink
     link: FolderLink
     here: Folder
     there: Mark
@@ -81,7 +84,7 @@ class _Work:
     fillers: tuple[int, ...] = ()
     arrived: list[Identity] = field(default_factory=list)
     disturbed: bool = False
-    deleted: bool = False
+    held: bool = False
 
 
 def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Plan[Report]:
@@ -125,6 +128,7 @@ class _Sweep:
         self._work: list[_Work] = []
         self._gone: list[FolderLink] = []
         self._confirmed: set[str] = set()
+        self._awaiting = set(order.awaiting)
 
     def run(self, here: Listing, there: Listing) -> Plan[Report]:
         yield from self._prepare(here, there)
@@ -136,7 +140,11 @@ class _Sweep:
         if any(work.disturbed for work in self._work):  # one side was restored and has used UIDs again
             yield Save(replace(self._state, folders=tuple(_forgotten(link) for link in self._state.folders)))
             return Report(whole=False, stopped="equal UIDs, different messages")
-        doomed = stable and any(work.found.doomed for work in self._work)
+        if not stable:
+            for work in self._work:
+                if work.rows is not None:
+                    yield from self._hold_back(work)
+        doomed = any(work.found.doomed for work in self._work)
         if doomed:
             for work in self._work:
                 work.link = replace(work.link, doomed=work.found.doomed, resumed=work.link.target.uidnext)
@@ -200,9 +208,9 @@ class _Sweep:
             if folder_here.subscribed != folder_there.subscribed:
                 yield Subscribe(link.target_name, folder_here.subscribed)
             link = replace(link, special_use=folder_here.special_use)
-            work = _Work(link, folder_here, folder_there.mark)
+            work = _Work(link, link, folder_here, folder_there.mark)
             if not link.target.uidvalidity:
-                work.link = replace(
+                work.link = work.begun = replace(
                     link,
                     source=Mark(folder_here.mark.uidvalidity, 1),
                     target=Mark(work.there.uidvalidity, 1),
@@ -282,7 +290,7 @@ class _Sweep:
         target: Rows = yield Read(Side.TARGET, work.link.target_name)
         work.there = target.before
         work.found = lists(work.link, rows.rows, target.rows)
-        if work.found.strange:
+        if work.found.strange and (yield from self._differ_in_bytes(work)):
             yield Alert(work.link.source_name, "equal UIDs, different messages: pairing again")
             work.disturbed = True
             return
@@ -293,6 +301,38 @@ class _Sweep:
         work.surplus, work.fillers = result.surplus, result.fillers
         work.arrived.extend(result.seen)
         work.found = replace(work.found, missing=result.missing, flags=result.flags)
+
+    def _differ_in_bytes(self, work: _Work) -> Plan[bool]:
+        source = tuple(uid for uid, _ in work.found.strange)
+        target = tuple(uid for _, uid in work.found.strange)
+        here: Identities = yield ReadIdentities(Side.SOURCE, work.link.source_name, source)
+        there: Identities = yield ReadIdentities(Side.TARGET, work.link.target_name, target)
+        return any(
+            here[one].digest != there[other].digest
+            for one, other in work.found.strange
+            if one in here and other in there
+        )
+
+    def _hold_back(self, work: _Work) -> Plan[None]:
+        """Without a snapshot a message may be read in two folders, and a copy of the second may never be taken back.
+        Deliveries that no replica has yet can't be such copies; what is placed after one that may has to wait with it.
+        """
+        if work.compared:
+            work.rows = None
+            work.link = work.begun
+            work.found = Difference()
+            return
+        missing = tuple(row.uid for row in work.found.missing)
+        known: Identities = (yield ReadIdentities(Side.SOURCE, work.link.source_name, missing)) if missing else {}
+        safe = 0
+        for uid in missing:
+            delivery = known[uid].delivery if uid in known else ""
+            if delivery not in self._awaiting:
+                break
+            self._awaiting.discard(delivery)
+            safe += 1
+        work.held = safe < len(missing)
+        work.found = replace(work.found, missing=work.found.missing[:safe])
 
     def _carry(self, work: _Work) -> Plan[None]:
         missing = work.found.missing
@@ -380,9 +420,9 @@ class _Sweep:
             now = marks.get(work.link.target_name, Mark())
             link = work.link
             seen = work.rows.before
-            reached = max(link.source.uidnext, seen.uidnext)
+            reached = link.source.uidnext if work.held else max(link.source.uidnext, seen.uidnext)
             # Without a snapshot deletions are still owed, so the next pass has to hear of them again.
-            modseq = seen.modseq if stable else 0 if work.compared else link.source.modseq
+            modseq = seen.modseq if stable else link.source.modseq
             source = Mark(seen.uidvalidity, reached, modseq, seen.messages)
             known = link.target.uidnext
             target = Mark(now.uidvalidity, known, now.modseq if now.uidnext == known else 0, now.messages)
