@@ -23,10 +23,12 @@ class NodeProgram:
 
     def start(self) -> None:
         self.starts += 1
+        config = self.folder / "node.toml"
+        config.write_text('replication_user = "replica"\nreplication_password = "secret"\n')
         output = self.folder / f"output-{self.starts}.log"
         self.tree = Tree(
-            [*RUN, "run", "--data", str(self.data), "--lmtp", "127.0.0.1:0", "--imap", "127.0.0.1:0", "--autocreate",
-             "--proxy-user", "edge"],
+            [*RUN, "run", "--config", str(config), "--data", str(self.data), "--lmtp", "127.0.0.1:0",
+             "--imap", "127.0.0.1:0", "--autocreate", "--proxy-user", "edge"],
             output,
         )  # fmt: skip
         self.tree.start({"ONEDOMAIN_NODE_PROXY_PASSWORD": SECRET})

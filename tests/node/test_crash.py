@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import imaplib
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ import pytest
 from onedomain.node.store.verify import verify
 from tests.node.lab import Lmtp, message
 from tests.node.program import SECRET, NodeProgram
+from tests.node.replica import MESSAGE, ask, link_log_in
 
-KILLS = 20
+KILLS = 100 if os.environ.get("ONEDOMAIN_LONG") == "1" else 15
+FOLDER = b"linked@example.com ll 77"
 
 
 @pytest.fixture
@@ -47,16 +50,68 @@ async def deliver(port: int, first: int, taken: set[str], unsure: list[str]) -> 
         unsure.append(delivery)
 
 
-async def load(program: NodeProgram, round_: int, seconds: float) -> tuple[set[str], list[str]]:
+class Given:
+    """What a link has given: UIDs that were answered for, as there or as gone, and those of the last command of all."""
+
+    def __init__(self) -> None:
+        self.there: set[int] = set()
+        self.gone: set[int] = set()
+        self.unsure: set[int] = set()
+        self.command = b""
+
+    async def link(self, port: int) -> None:
+        """Look whether everything is there, repeat what was not answered, and give on until the node is gone."""
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            client = await link_log_in(("127.0.0.1", port))
+            await ask(client, b"ACCOUNT linked@example.com")
+            await ask(client, b"FOLDER " + FOLDER + b" f 1 1 NIL")
+            self.check(await ask(client, b"MESSAGES " + FOLDER + b" 0"))
+            if self.command:
+                await ask(client, self.command)
+                self.sure()
+            while True:
+                uid = max(self.there | self.gone, default=0) + 1
+                if uid % 5 == 0 and self.there:
+                    self.unsure = set(list(self.there)[:3])
+                    self.command = b"EXPUNGE %b (%b %d)" % (FOLDER, b",".join(b"%d" % u for u in self.unsure), uid + 1)
+                    await ask(client, self.command)
+                    self.sure()
+                self.unsure = {uid, uid + 1}
+                given = b"".join(b" (%d %d 0 () id-%d) {%d+}\r\n%b" % (u, u + 1, u, len(body(u)), body(u))
+                                 for u in (uid, uid + 1))
+                self.command = b"APPEND " + FOLDER + given
+                await ask(client, self.command)
+                self.sure()
+
+    def sure(self) -> None:
+        if self.command.startswith(b"APPEND"):
+            self.there |= self.unsure
+        else:
+            self.there -= self.unsure
+            self.gone |= self.unsure
+        self.command, self.unsure = b"", set()
+
+    def check(self, lines: list[bytes]) -> None:
+        found = {int(each[1]): int(each[5]) for line in lines if (each := MESSAGE.match(line)) is not None}
+        assert self.there - self.unsure <= set(found) <= self.there | self.unsure
+        assert all(size == len(body(uid)) for uid, size in found.items())
+
+
+def body(uid: int) -> bytes:
+    return b"given %d " % uid * (40_000 if uid % 97 == 1 else 50)
+
+
+async def load(program: NodeProgram, round_: int, seconds: float, given: Given) -> tuple[set[str], list[str]]:
     taken: set[str] = set()
     unsure: list[str] = []
     senders = [
         asyncio.create_task(deliver(program.ports["lmtp"], (round_ * 10 + k) * 100_000, taken, unsure))
         for k in range(6)
     ]
+    link = asyncio.create_task(given.link(program.ports["imap"]))
     await asyncio.sleep(seconds)
     await asyncio.to_thread(program.kill)
-    await asyncio.gather(*senders)
+    await asyncio.gather(*senders, link)
     return taken, unsure
 
 
@@ -91,18 +146,19 @@ def delivered(port: int) -> list[str]:
 def test_killed_at_random_moments(program: NodeProgram) -> None:
     rng = random.Random(20260211)
     acknowledged: set[str] = set()
+    given = Given()
     for round_ in range(KILLS):
         program.start()
         stop = threading.Event()
         client = threading.Thread(target=churn, args=(program.ports["imap"], round_, stop))
         client.start()
-        taken, unsure = asyncio.run(load(program, round_, rng.uniform(0.02, 0.4)))
+        taken, unsure = asyncio.run(load(program, round_, rng.uniform(0.02, 0.4), given))
         stop.set()
         client.join()
         acknowledged |= taken
         assert verify(program.data).findings == ()
         assert len(unsure) <= 6
-    assert len(acknowledged) > KILLS
+    assert len(acknowledged) > KILLS and len(given.there) > KILLS and given.gone
     program.start()
     found = delivered(program.ports["imap"])
     assert len(found) == len(set(found)), "twice"

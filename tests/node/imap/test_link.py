@@ -232,7 +232,7 @@ async def test_a_gap_after_a_promotion(replica: Node) -> None:
     client = await with_folder(replica)
     await give(client, b"1 5 0 () NIL|1", b"3 6 0 () NIL|3")
     for _ in range(2):
-        await ask(client, b"GAP " + F + b" 100001 50")
+        await ask(client, b"GAP " + F + b" 100001 50 6")
     assert (await state(client))[0] == b"* XLINK FOLDER " + F + b" f 100001 50 NIL"
     assert (await give(client, b"4 7 0 () NIL|late"))[-1].startswith(b"NO [FORGOTTEN 4]")
     user = await imap(replica)
@@ -241,6 +241,32 @@ async def test_a_gap_after_a_promotion(replica: Node) -> None:
     assert b"* VANISHED (EARLIER) 2,4:100000" in told and b"* OK [HIGHESTMODSEQ 50] Highest" in told
     assert (await append(user, "f", b"new")) == b"OK [APPENDUID 77 100001] Append completed"
     assert not any(b"VANISHED" in line for line in await user("SELECT f (QRESYNC (77 50))"))
+
+
+async def test_what_a_lost_tail_has_told_is_told_anew(replica: Node) -> None:
+    """The old primary has shown changes up to 20, of which those up to 6 came here. Clients may be ahead of us."""
+    client = await with_folder(replica)
+    watcher = await imap(replica)
+    await watcher("ENABLE QRESYNC")
+    await watcher("SELECT f")
+    await give(client, b"1 5 0 (a) NIL|1", b"2 6 0 () NIL|2", b"3 8 0 () NIL|3")
+    await ask(client, b"GAP " + F + b" 100001 1000 6")
+
+    async def told(session: Imap, modseq: int) -> list[int]:
+        lines = await session(f"SELECT f (QRESYNC (77 {modseq}))")
+        assert any(line.startswith(b"* VANISHED (EARLIER) 4:100000") for line in lines)
+        return [int(line.split()[1]) for line in lines if b" FETCH " in line]
+
+    for session in (watcher, await imap(replica)):
+        await session("ENABLE QRESYNC")
+        assert await told(session, 5) == [2, 3]
+        assert await told(session, 6) == [3]
+        assert await told(session, 7) == [1, 2, 3]
+        assert await told(session, 999) == [1, 2, 3]
+        assert not any(b"FETCH" in line for line in await session("SELECT f (QRESYNC (77 1000))"))
+        assert (await session("UID STORE 1 (UNCHANGEDSINCE 20) +FLAGS (x)"))[-1].startswith(b"OK [MODIFIED 1]")
+        assert (await session("UID SEARCH MODSEQ 21"))[0] == b"* SEARCH 1 2 3 (MODSEQ 8)"
+        assert (await session("FETCH 1:* (UID) (CHANGEDSINCE 30)"))[-2].startswith(b"* 3 FETCH")
 
 
 async def test_sessions_that_look_on(replica: Node) -> None:

@@ -30,7 +30,8 @@ async def store(talk: Talk, arguments: c.Store) -> Done:
         """-> those that somebody has changed in the meantime, and that stay as they are."""
         changed: list[int] = []
         if arguments.unchanged_since is not None:
-            changed = messages.modified_since(tx.db, folder, step, arguments.unchanged_since)
+            since = folders.by_id(tx.db, folder).doubt.since(arguments.unchanged_since)
+            changed = messages.modified_since(tx.db, folder, step, since)
             step = sorted(set(step).difference(changed))
         messages.store_flags(tx, folder, step, arguments.mode, arguments.flags, view)
         return changed

@@ -228,8 +228,7 @@ async def _give_expunges(talk: Talk, command: c.GiveExpunges) -> Done:
 
 
 async def _gap(talk: Talk, command: c.Gap) -> Done:
-    work = partial(rows.gap, ref=command.folder, uidnext=command.uidnext, highestmodseq=command.highestmodseq)
-    await talk.store.write(work)
+    await talk.store.write(partial(rows.gap, given=command))
     return Done("Gap completed")
 
 

@@ -12,7 +12,7 @@ from email.utils import parsedate_tz
 
 from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.node.store.bodies import LARGE, BodyFile
-from onedomain.node.store.values import Message
+from onedomain.node.store.values import NO_DOUBT, Doubt, Message
 from onedomain.protocol.imap import command as c
 from onedomain.protocol.imap.flags import has
 from onedomain.protocol.message.structure import Buffer, Part, header_end, header_fields, parse
@@ -40,6 +40,7 @@ class Question:
     now: int
     sets: Mapping[c.Among, frozenset[int]]
     deliveries: Mapping[str, frozenset[int]]
+    doubt: Doubt = NO_DOUBT
 
 
 def needs_body(key: c.Key) -> bool:
@@ -88,7 +89,7 @@ class _Matching:
             case c.Size(size=size, larger=larger):
                 return message.size > size if larger else message.size < size
             case c.Modified(modseq=modseq):
-                return message.modseq >= modseq
+                return message.modseq > self._question.doubt.since(modseq - 1)
             case c.Age(seconds=seconds, older=older):
                 return (message.date <= self._question.now - seconds) is older
             case c.Day(sent=False):

@@ -57,7 +57,7 @@ async def _question(talk: Talk, view: View, key: c.Key) -> Question:
             text = each.text
             uids = await talk.store.read(lambda reading, text=text: messages.with_delivery(reading.db, folder, text))  # type: ignore[misc]
             deliveries[text] = frozenset(uids)
-    return Question(key, talk.store.now(), sets, deliveries)
+    return Question(key, talk.store.now(), sets, deliveries, view.index.doubt)
 
 
 def _leaves(key: c.Key) -> Iterator[c.Key]:

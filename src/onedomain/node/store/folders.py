@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Sequence
+from typing import Any
 
 from onedomain.node.store import messages, retired
-from onedomain.node.store.values import Folder, Rejected, Removed
+from onedomain.node.store.values import Doubt, Folder, Rejected, Removed
 from onedomain.node.store.writer import Transaction
 
 SEPARATOR = "/"
@@ -22,13 +24,18 @@ LARGEST = 0xFFFF_FFFF    # of UIDVALIDITY and UID (RFC 3501 section 2.3.1.1)
 
 _COLUMNS = (
     "id, account, name, mailbox_id, special_use, uidvalidity, uidnext, highestmodseq, recent_uid,"
-    " forgotten_modseq, forgotten_uid, changed"
+    " forgotten_modseq, forgotten_uid, changed, doubt_from, doubt_to"
 )
+
+
+def _folder(row: Sequence[Any]) -> Folder:
+    *fields, after, before = row
+    return Folder(*[*fields, Doubt(after, before)])
 
 
 def find(db: sqlite3.Connection, account: int, name: str) -> Folder | None:
     row = db.execute(f"SELECT {_COLUMNS} FROM folder WHERE account = ? AND name = ?", (account, name)).fetchone()
-    return None if row is None else Folder(*row)
+    return None if row is None else _folder(row)
 
 
 def get(db: sqlite3.Connection, account: int, name: str) -> Folder:
@@ -42,19 +49,19 @@ def by_id(db: sqlite3.Connection, folder: int) -> Folder:
     row = db.execute(f"SELECT {_COLUMNS} FROM folder WHERE id = ?", (folder,)).fetchone()
     if row is None:
         raise Rejected("NONEXISTENT", "Mailbox has been deleted")
-    return Folder(*row)
+    return _folder(row)
 
 
 def with_mailbox_id(db: sqlite3.Connection, account: int, mailbox_id: str) -> Folder | None:
     row = db.execute(
         f"SELECT {_COLUMNS} FROM folder WHERE mailbox_id = ? AND account = ?", (mailbox_id, account)
     ).fetchone()
-    return None if row is None else Folder(*row)
+    return None if row is None else _folder(row)
 
 
 def of_account(db: sqlite3.Connection, account: int) -> list[Folder]:
     rows = db.execute(f"SELECT {_COLUMNS} FROM folder WHERE account = ? ORDER BY name", (account,))
-    return [Folder(*row) for row in rows]
+    return [_folder(row) for row in rows]
 
 
 def check_name(name: str) -> None:

@@ -40,6 +40,7 @@ class Index:
         self.highestmodseq = folder.highestmodseq
         self.uidnext = folder.uidnext
         self.recent_uid = folder.recent_uid
+        self.doubt = folder.doubt
         self.removed = False
         self.watchers: set[Watcher] = set()
         self.uids = array("I")
@@ -70,7 +71,8 @@ class Index:
         return None if at < 0 else self._flags[at]
 
     def since(self, modseq: int) -> list[int]:
-        """UIDs of the messages that were added or changed after `modseq`."""
+        """UIDs of the messages that were added or changed after `modseq`, or that it says nothing about."""
+        modseq = self.doubt.since(modseq)
         return [uid for uid, each in zip(self.uids, self._modseqs, strict=True) if each > modseq]
 
     def first_without(self, flag: str) -> int:
@@ -97,8 +99,9 @@ class Index:
             case Expunged(modseq=modseq, uids=uids):
                 self._remove(uids)
                 self._raise(0, modseq)
-            case Raised(uidnext=uidnext, highestmodseq=modseq):
+            case Raised(uidnext=uidnext, highestmodseq=modseq, doubt=doubt):
                 self._raise(uidnext, modseq)
+                self.doubt = max(self.doubt, doubt, key=lambda each: each.before)
             case Removed():
                 self._remove(self.uids)
                 self.removed = True

@@ -15,9 +15,20 @@ from typing import NamedTuple
 
 from onedomain.node.store import accounts, folders, messages, retired
 from onedomain.node.store.bodies import Place
-from onedomain.node.store.values import Account, Added, Flagged, Folder, Message, Raised, Rejected, Removed
+from onedomain.node.store.values import (
+    NO_DOUBT,
+    Account,
+    Added,
+    Doubt,
+    Flagged,
+    Folder,
+    Message,
+    Raised,
+    Rejected,
+    Removed,
+)
 from onedomain.node.store.writer import Transaction
-from onedomain.protocol.imap.link import FlagsOf, FolderRef, GiveFolder, GivenMessage, Gone
+from onedomain.protocol.imap.link import FlagsOf, FolderRef, Gap, GiveFolder, GivenMessage, Gone
 
 MAX_EXPUNGES = 100_000  # UIDs of one command
 
@@ -177,16 +188,19 @@ def expunge(tx: Transaction, ref: FolderRef, given: Sequence[Gone]) -> Outcome:
     return outcome
 
 
-def gap(tx: Transaction, ref: FolderRef, uidnext: int, highestmodseq: int) -> None:
-    """UIDs below `uidnext` that are not here never come. Clients with an older modseq are told that they vanished."""
-    folder = find(tx.db, ref)
-    if folder.forgotten_uid >= uidnext - 1 and folder.highestmodseq >= highestmodseq:
+def gap(tx: Transaction, given: Gap) -> None:
+    """UIDs below `uidnext` that are not here never come. Clients with an older modseq are told that they vanished, and
+    those that have been told more than was replicated are told of every message."""
+    folder = find(tx.db, given.folder)
+    if folder.forgotten_uid >= given.uidnext - 1 and folder.highestmodseq >= given.highestmodseq:
         return
-    modseq = max(folder.highestmodseq + 1, highestmodseq)
-    _raise(tx, folder, uidnext, modseq)
+    modseq = max(folder.highestmodseq + 1, given.highestmodseq)
+    after = min(given.replicated, folder.doubt.after) if folder.doubt.before else given.replicated
+    _raise(tx, folder, given.uidnext, modseq, Doubt(after, modseq))
     tx.db.execute(
-        "UPDATE folder SET forgotten_modseq = ?, forgotten_uid = max(forgotten_uid, ?) WHERE id = ?",
-        (modseq, uidnext - 1, folder.id),
+        "UPDATE folder SET forgotten_modseq = ?, forgotten_uid = max(forgotten_uid, ?), doubt_from = ?, doubt_to = ?"
+        " WHERE id = ?",
+        (modseq, given.uidnext - 1, after, modseq, folder.id),
     )
 
 
@@ -224,7 +238,7 @@ def _renew(tx: Transaction, folder: Folder, uidvalidity: int, now: int) -> None:
     tx.db.execute("DELETE FROM expunged WHERE folder = ?", (folder.id,))
     tx.db.execute(
         "UPDATE folder SET uidvalidity = ?, uidnext = 1, highestmodseq = 1, recent_uid = 1, forgotten_modseq = 0,"
-        " forgotten_uid = 0, changed = ? WHERE id = ?",
+        " forgotten_uid = 0, doubt_from = 0, doubt_to = 0, changed = ? WHERE id = ?",
         (uidvalidity, tx.number, folder.id),
     )
     tx.db.execute(
@@ -290,7 +304,9 @@ def _touch(tx: Transaction, folder: Folder) -> None:
     tx.db.execute("UPDATE folder SET changed = ? WHERE id = ?", (tx.number, folder.id))
 
 
-def _raise(tx: Transaction, folder: Folder, uidnext: int, highestmodseq: int) -> None:
+def _raise(
+    tx: Transaction, folder: Folder, uidnext: int, highestmodseq: int, doubt: Doubt = NO_DOUBT
+) -> None:
     """Never down; and nothing changes where nothing is raised, so that what is applied twice is no news."""
     if uidnext <= folder.uidnext and highestmodseq <= folder.highestmodseq:
         return
@@ -299,4 +315,4 @@ def _raise(tx: Transaction, folder: Folder, uidnext: int, highestmodseq: int) ->
         "UPDATE folder SET uidnext = ?, highestmodseq = ? WHERE id = ?", (uidnext, highestmodseq, folder.id)
     )
     _touch(tx, folder)
-    tx.changes.append(Raised(folder.id, uidnext, highestmodseq))
+    tx.changes.append(Raised(folder.id, uidnext, highestmodseq, doubt))

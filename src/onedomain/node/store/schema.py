@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-VERSION = 2
+VERSION = 3
 DATABASE = "node.db"
 
 _FIRST = """
@@ -102,7 +102,11 @@ CREATE TABLE retired (                      -- a name's UIDVALIDITY of before: w
 );
 CREATE INDEX retired_time ON retired (time);
 """
-_STEPS = (_FIRST, _SECOND)
+_THIRD = """
+ALTER TABLE folder ADD COLUMN doubt_from INTEGER NOT NULL DEFAULT 0;  -- modseqs above this one and below the next
+ALTER TABLE folder ADD COLUMN doubt_to INTEGER NOT NULL DEFAULT 0;    -- were another server's, for changes lost with it
+"""
+_STEPS = (_FIRST, _SECOND, _THIRD)
 """Each leads from one version of the format to the next."""
 
 

@@ -22,6 +22,21 @@ class Account:
     name: str
 
 
+class Doubt(NamedTuple):
+    """Modseqs between the two stood for changes that another server has made and that are lost: what a client that
+    has such a one knows of any message may be wrong."""
+
+    after: int = 0
+    before: int = 0
+
+    def since(self, modseq: int) -> int:
+        """From where on such a client has to be told; others from their own modseq on."""
+        return 0 if self.after < modseq < self.before else modseq
+
+
+NO_DOUBT = Doubt()
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     """`name` in Unicode with "/" between levels. `recent_uid`: the first UID not yet shown to anybody as recent.
@@ -42,6 +57,7 @@ class Folder:
     forgotten_modseq: int
     forgotten_uid: int
     changed: int
+    doubt: Doubt
 
 
 class Message(NamedTuple):
@@ -87,6 +103,7 @@ class Raised:
     folder: int
     uidnext: int
     highestmodseq: int
+    doubt: Doubt = NO_DOUBT
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,9 +118,12 @@ class GiveExpunges:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
+    """`replicated`: the modseq up to which everything is here."""
+
     folder: FolderRef
     uidnext: int
     highestmodseq: int
+    replicated: int
 
 
 class GivenMessage(NamedTuple):
@@ -286,7 +289,9 @@ def _gap(cursor: Cursor) -> Gap:
     cursor.space()
     uidnext = _uid(cursor)
     cursor.space()
-    return Gap(folder, uidnext, _modseq(cursor))
+    highestmodseq = _modseq(cursor)
+    cursor.space()
+    return Gap(folder, uidnext, highestmodseq, cursor.number())
 
 
 def _folder(cursor: Cursor) -> FolderRef:
