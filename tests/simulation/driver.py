@@ -95,7 +95,8 @@ class Driver:
 
     def _under_way(self, action: Append) -> Callable[[], object]:
         """The bytes have left; where they lay is of no matter any more."""
-        messages = self.source.boxes[action.source_folder].messages
+        box = self.source.boxes[action.source_folder]
+        messages = box.messages if action.uidvalidity in (0, box.uidvalidity) else {}
         sent = [(messages[copy.source_uid].raw, copy) for copy in action.copies if copy.source_uid in messages]
         given = self.target.traits.powers.numbering is Numbering.GIVEN
         return lambda: [
@@ -125,7 +126,9 @@ class Driver:
                 after = server.mark(folder).modseq
                 return Rows(before, server.rows(folder, since, first),
                             server.vanished(folder, since) if since else (), after)
-            case ReadIdentities(side, folder, uids):
+            case ReadIdentities(side, folder, uids, uidvalidity):
+                if uidvalidity not in (0, self._on(side).boxes[folder].uidvalidity):
+                    raise No("another folder has that name by now")
                 messages = self._on(side).boxes[folder].messages
                 return {uid: identity_of(messages[uid].raw) for uid in uids if uid in messages}
             case CreateFolder(name, uidvalidity, special_use):
@@ -175,6 +178,8 @@ class Driver:
     def _append(self, action: Append) -> tuple[Outcome, ...]:
         powers = self.target.traits.powers
         outcomes: list[Outcome] = []
+        if action.uidvalidity not in (0, self.source.boxes[action.source_folder].uidvalidity):
+            raise No("another folder has that name by now")
         for copy in action.copies:
             message = self.source.boxes[action.source_folder].messages.get(copy.source_uid)
             if message is None:

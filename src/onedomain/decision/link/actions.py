@@ -50,11 +50,15 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class ReadIdentities:
-    """-> Mapping[int, Identity]; those that are gone are missing."""
+    """-> Mapping[int, Identity]; those that are gone are missing.
+
+    `uidvalidity`: what SELECT must say, or the plan ends: the name may belong to another folder by now. 0: whatever.
+    """
 
     side: Side
     folder: str
     uids: tuple[int, ...]
+    uidvalidity: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +106,14 @@ class Append:
     """-> tuple[Copied | Refused | Gone, ...] in their order. Bodies pass by the plan.
 
     Where UIDs are not given it ends with the first that is refused or gone, as the next would take its UID: one
-    MULTIAPPEND, which is all or nothing (RFC 3502), or one after the other.
+    MULTIAPPEND, which is all or nothing (RFC 3502), or one after the other. The source's folder must still say
+    `uidvalidity`, and each message its date, or the plan ends: a RENAME may have put another folder there.
     """
 
     source_folder: str
     folder: str
     copies: tuple[Copy, ...]
+    uidvalidity: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,8 @@ def turned(state: LinkState, promotion: Promotion) -> LinkState:
         if link.gone:
             continue
         if link.aligned and not link.refused:
-            source = Mark(0, link.target.uidnext)
-            target = Mark(0, link.source.uidnext)
+            source = Mark(link.target.uidvalidity, link.target.uidnext)
+            target = Mark(link.source.uidvalidity, link.source.uidnext)
             folders.append(FolderLink(link.target_name, link.source_name, source=source, target=target))
         else:
             folders.append(FolderLink(link.target_name, link.source_name))

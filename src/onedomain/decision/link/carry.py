@@ -63,7 +63,9 @@ def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried
             Copy(row.uid, row.flags - link.untaken, row.date, seat if seat == row.uid else 0)
             for row, seat in zip(stretch, seats, strict=True)
         )
-        answer: tuple[Outcome, ...] = yield Append(link.source_name, link.target_name, copies)
+        answer: tuple[Outcome, ...] = yield Append(
+            link.source_name, link.target_name, copies, link.source.uidvalidity
+        )
         if any(isinstance(outcome, Copied) and not outcome.uid for outcome in answer):
             answer = yield from _named(link, answer)
         for row, seat, outcome in zip(stretch, seats, answer, strict=False):

@@ -34,7 +34,7 @@ def pair(
     """Gives every unknown row of the target a partner or a fate. `target_uidnext`: what the target says now."""
     there: Identities = yield ReadIdentities(Side.TARGET, link.target_name, tuple(row.uid for row in found.unknown))
     wanted = tuple(row.uid for row in found.missing) if there else ()
-    here: Identities = yield ReadIdentities(Side.SOURCE, link.source_name, wanted)
+    here: Identities = yield ReadIdentities(Side.SOURCE, link.source_name, wanted, link.source.uidvalidity)
     rows = {row.uid: row for row in found.unknown if row.uid in there}
     missing = {row.uid: row for row in found.missing}
     fillers = tuple(uid for uid in rows if there[uid].filler)
@@ -89,6 +89,8 @@ def _twice(link: FolderLink, source: tuple[Row, ...], strangers: Identities) -> 
         return frozenset()
     pairs = Pairs(link)
     settled = tuple(row.uid for row in source if pairs.target(row.uid))
-    known: Identities = yield ReadIdentities(Side.SOURCE, link.source_name, settled)
+    known: Identities = yield ReadIdentities(
+        Side.SOURCE, link.source_name, settled, link.source.uidvalidity
+    )
     digests = {it.digest for it in known.values()}
     return frozenset(uid for uid, it in strangers.items() if it.digest in digests)

@@ -305,7 +305,8 @@ class _Sweep:
     def _differ_in_bytes(self, work: _Work) -> Plan[bool]:
         source = tuple(uid for uid, _ in work.found.strange)
         target = tuple(uid for _, uid in work.found.strange)
-        here: Identities = yield ReadIdentities(Side.SOURCE, work.link.source_name, source)
+        validity = work.link.source.uidvalidity
+        here: Identities = yield ReadIdentities(Side.SOURCE, work.link.source_name, source, validity)
         there: Identities = yield ReadIdentities(Side.TARGET, work.link.target_name, target)
         return any(
             here[one].digest != there[other].digest
@@ -323,7 +324,8 @@ class _Sweep:
             work.found = Difference()
             return
         missing = tuple(row.uid for row in work.found.missing)
-        known: Identities = (yield ReadIdentities(Side.SOURCE, work.link.source_name, missing)) if missing else {}
+        name, validity = work.link.source_name, work.link.source.uidvalidity
+        known: Identities = (yield ReadIdentities(Side.SOURCE, name, missing, validity)) if missing else {}
         safe = 0
         for uid in missing:
             delivery = known[uid].delivery if uid in known else ""

@@ -1,0 +1,214 @@
+"""The invariants that a random run reaches too seldom, each named after its number in docs/replication.md.
+
+The others are in test_convergence.py (2, 6, 7) and test_failover.py (1 to 6, 12).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from onedomain.decision.link.release import SWEEPS, release
+from onedomain.decision.link.succession import Candidate, Fence, Promote, Wait, Waits, gone, may_promote, successor
+from onedomain.model.health import Verdict
+
+from .driver import Disk
+from .seeds import PAIRS, seeds
+from .world import World
+
+
+def filled(source: str, target: str, seed: int = 0, messages: int = 120) -> World:
+    world = World(seed, source, target)
+    world.busy = False
+    world.source.create(world.source.path("Lists"))
+    for number in range(messages):
+        raw = f"Message-ID: <f{number}>\r\n\r\nbody {number}".encode()
+        world.source.append("INBOX", raw, frozenset(), number)
+    world.quiet()
+    return world
+
+
+def test_07_killed_at_every_single_step() -> None:
+    """One scenario, cut off before and after each of its actions in turn."""
+    for source, target in (("dovecot", "cyrus"), ("node", "burning"), ("imap", "plain")):
+        for how in ("before", "after"):
+            step, reached = 0, True
+            while reached:
+                step += 1
+                world = World(3, source, target)
+                world.crash_at = lambda at, action, step=step, how=how: how if at == step else ""
+                for _ in range(3):
+                    world.sweep()
+                reached = world.steps >= step
+                world.quiet()
+                world.check_equal()
+                world.check_ledger(world.target)
+
+
+def test_08_a_fenced_primary_gets_no_writes_from_an_edge() -> None:
+    """Edges with clocks of their own and grants that arrive late; at no time do two epochs write."""
+    for seed in seeds(200):
+        dice = World(seed, "node", "node").random
+        skew = {edge: dice.uniform(-100, 100) for edge in "abc"}
+        fences = {edge: Fence().renewed(1, skew[edge]) for edge in "abc"}
+        granted, epoch, acknowledged, promoted = dict.fromkeys("abc", 0.0), 1, set(), False
+        now = 0.0
+        for _ in range(60):
+            now += dice.uniform(0, 0.5)
+            edge = dice.choice("abc")
+            if dice.random() < 0.3 and now > 5:
+                epoch = 2
+            if dice.random() < 0.4:  # asks at `now`; the grant arrives, or is lost
+                if epoch == 1:
+                    granted[edge] = now
+                if dice.random() < 0.7:
+                    fences[edge] = fences[edge].renewed(epoch, now + skew[edge])
+                    if epoch == 2:
+                        acknowledged.add(edge)
+            promoted |= epoch == 2 and may_promote(granted, acknowledged, now, 3.0)
+            if promoted:
+                for each, fence in fences.items():
+                    assert not fence.may_forward(1, now + skew[each], 3.0), seed
+    assert Fence(5, 0).renewed(4, 1) == Fence(5, 0)
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_09_a_mass_deletion_stops_deletions_and_copying_goes_on(source: str, target: str) -> None:
+    world = filled(source, target)
+    world.source.expunge("INBOX", tuple(range(1, 61)))
+    world.source.append("INBOX", b"Message-ID: <new>\r\n\r\nnew", frozenset(), 5)
+    world.quiet()
+    box = world.target.boxes["INBOX"]
+    assert len(box.messages) == 121 and any("gone at once" in alert for alert in world.alerts)
+    world.commanded.add("INBOX")  # a person says that it is right
+    world.quiet()
+    world.check_equal()
+
+
+def test_09_a_mailbox_that_melts_away_stops_deletions() -> None:
+    world = filled("node", "dovecot")
+    for uid in range(1, 100):
+        world.source.expunge("INBOX", (uid,))
+        world.sweep()
+    assert 60 <= len(world.target.boxes["INBOX"].messages) <= 80
+
+
+def test_09_a_deleted_folder_counts_and_a_move_does_not() -> None:
+    world = filled("node", "dovecot")
+    for uid in range(1, 101):
+        message = world.source.boxes["INBOX"].messages[uid]
+        world.source.append("Lists", message.raw, message.flags, message.date)
+        world.source.expunge("INBOX", (uid,))
+    world.quiet()
+    world.check_equal()
+    world.source.delete("Lists")
+    world.quiet()
+    assert sum(len(box.messages) for box in world.target.boxes.values()) == 120
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_10_folders_are_the_same_for_clients(source: str, target: str) -> None:
+    for seed in seeds(5):
+        world = World(seed, source, target)
+        for _ in range(6):
+            world.sweep()
+        world.quiet()
+        promotion = world.fail_over()
+        assert {folder.name for folder in promotion.folders} == set(world.source.boxes), world.label
+        for folder in promotion.folders:
+            here, there = world.source.boxes[folder.name], world.target.boxes[folder.target_name]
+            assert here.subscribed == there.subscribed and here.special_use == folder.special_use, world.label
+
+
+@pytest.mark.parametrize("accident", ["wiped", "rolled back", "expired", "folder lost"])
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_11_what_befalls_a_replica_deletes_nothing_on_the_primary(source: str, target: str, accident: str) -> None:
+    world = filled(source, target, messages=30)
+    early = world.target.snapshot()
+    for number in range(30, 50):
+        world.source.append("INBOX", f"Message-ID: <f{number}>\r\n\r\n{number}".encode(), frozenset(), number)
+    world.quiet()
+    before = {name: dict(box.messages) for name, box in world.source.boxes.items()}
+    if accident == "wiped":
+        world.target.restore({})
+        world.target.create("INBOX")
+    elif accident == "rolled back":
+        world.target.restore(early)
+    elif accident == "expired":
+        world.target.expunge("INBOX", tuple(range(1, 41)))
+    else:
+        world.target.delete(world.target.path("Lists"))
+    assert accident == "expired" or world.fail_over().refused  # it is no heir now
+    world.quiet()
+    assert {name: dict(box.messages) for name, box in world.source.boxes.items()} == before
+    world.check_equal()
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_11_a_restored_primary_deletes_nothing_on_the_replica(source: str, target: str) -> None:
+    world = filled(source, target, messages=30)
+    early = world.source.snapshot()
+    for number in range(30, 50):
+        world.source.append("INBOX", f"Message-ID: <f{number}>\r\n\r\n{number}".encode(), frozenset(), number)
+    world.quiet()
+    world.source.restore(early)
+    world.source.append("INBOX", b"Message-ID: <after>\r\n\r\nafter", frozenset(), 99)  # takes a UID again
+    world.quiet()
+    world.check_equal()
+    assert len(world.target.boxes["INBOX"].messages) == 51
+    assert world.fail_over().folders[0].renumbered
+
+
+def test_11_link_state_that_is_lost_adds_only() -> None:
+    for source, target in PAIRS:
+        world = filled(source, target, messages=30)
+        world.disk.state = Disk().state
+        world.source.expunge("INBOX", (1, 2, 3))
+        world.quiet()
+        world.check_equal()
+        assert len(world.target.boxes["INBOX"].messages) == 30  # three are kept
+
+
+def test_12_a_safety_net_lets_go_only_of_what_is_covered() -> None:
+    waiting = {"a": 0, "b": 0, "c": 0}
+    first = release(waiting, ["a"], ["a", "b"], whole=True)
+    assert (first.confirmed, first.consumed, dict(first.waiting)) == ({"a"}, frozenset(), {"b": 1, "c": 0})
+    assert release(first.waiting, [], ["b", "c"], whole=False).waiting == first.waiting
+    second = release(first.waiting, [], ["b", "c"], whole=True)
+    assert second.consumed == {"b"} and second.waiting == {"c": SWEEPS - 1}
+
+
+def test_the_state_of_aligned_folders_is_of_constant_size() -> None:
+    sizes = {len(repr(filled("dovecot", "cyrus", messages=count).disk.state)) // 100 for count in (100, 900)}
+    assert max(sizes) - min(sizes) <= 1
+
+
+GOOD = Candidate("b", Verdict.UP, whole=True, lag=0.1)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "verdict", "seconds", "expected"),
+    [
+        ([GOOD], Verdict.SILENT, 1.0, Promote("b")),
+        ([GOOD], Verdict.SILENT, 0.1, Wait),
+        ([GOOD], Verdict.REFUSING, 1.0, Wait),  # it is restarting
+        ([GOOD], Verdict.REFUSING, 2.5, Promote("b")),
+        ([], Verdict.SILENT, 9.0, Wait),
+        ([Candidate("b", Verdict.UP, False, 0.1), Candidate("c", Verdict.UP, True, 0.1)], Verdict.SILENT, 9, Promote("c")),
+        ([Candidate("b", Verdict.UP, True, 99.0)], Verdict.SILENT, 9, Wait),
+        ([Candidate("b", Verdict.UP, True, 0.1, uncovered=1)], Verdict.SILENT, 9, Wait),
+        ([Candidate("b", Verdict.UP, True, 0.1, turned_back=True)], Verdict.SILENT, 9, Wait),
+        ([Candidate("b", Verdict.SILENT, True, 0.1)], Verdict.SILENT, 9, Wait),
+    ],
+)
+def test_succession(candidates: list[Candidate], verdict: Verdict, seconds: float, expected: object) -> None:
+    answer = successor(verdict, 0.0, seconds, candidates, Waits(), max_lag=10, exclusive=True)
+    assert answer == expected or expected is Wait and isinstance(answer, Wait) and answer.reason
+    by_hand = successor(verdict, 0.0, seconds, candidates, Waits(), max_lag=10, exclusive=False)
+    assert isinstance(by_hand, Wait)
+
+
+def test_a_server_is_gone_if_most_live_edges_say_so() -> None:
+    down, up = Verdict.SILENT, Verdict.UP
+    assert gone("ab", {"a": down, "b": down}) and not gone("ab", {"a": down, "b": up})
+    assert gone("abc", {"a": down, "b": down, "c": up}) and not gone("", {})
+    assert not gone("a", {"b": down})
