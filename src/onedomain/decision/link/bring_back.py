@@ -91,19 +91,21 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
             if isinstance(answer[0], Refused):
                 yield SetAside(Side.SOURCE, name, (row.uid,), answer[0].reason)
             added += isinstance(answer[0], Copied)
-    return Brought(turned(state, promotion), added, aside)
+    return Brought(turned(state, promotion, here), added, aside)
 
 
-def turned(state: LinkState, promotion: Promotion) -> LinkState:
+def turned(state: LinkState, promotion: Promotion, here: Listing) -> LinkState:
     """The link of the new primary to the old one. Where UIDs were equal they still pair, so nothing has to be read
-    again; elsewhere everything is looked at once. What only the old primary has is surplus: all of it has been added,
+    again; elsewhere, and where the old primary renamed folders too late, everything is looked at once. What only the old primary has is surplus: all of it has been added,
     set aside, or deleted by its user since.
     """
     folders = []
     for link in state.folders:
         if link.gone:
             continue
-        if link.aligned and not link.refused:
+        there = here.find(link.source_name)
+        same = there is not None and (there.identity, there.mark.uidvalidity) == (link.identity, link.source.uidvalidity)
+        if same and link.aligned and not link.refused:
             source = Mark(link.target.uidvalidity, link.target.uidnext)
             target = Mark(link.source.uidvalidity, link.source.uidnext)
             folders.append(FolderLink(link.target_name, link.source_name, source=source, target=target))

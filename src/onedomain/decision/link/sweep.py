@@ -195,6 +195,11 @@ class _Sweep:
             self._state = replace(self._state, folders=(*self._state.folders, link))
             yield Save(self._state)
         there = yield ListFolders(Side.TARGET)
+        if self._state.surplus:  # created or renamed on an old primary, too late
+            linked = {link.target_name for link in self._state.folders}
+            for folder in there.folders:
+                if folder.name not in linked and folder.name != INBOX:
+                    yield DeleteFolder(folder.name)
         found = {folder.name: folder for folder in there.folders}
         for link in self._state.folders:
             folder_here = here.find(link.source_name)
@@ -432,6 +437,8 @@ class _Sweep:
             if stable and seen.modseq and target.modseq:
                 passes = thinned((*passes, Pass(seen.modseq, work.rows.after, target.modseq)))
             work.link = replace(link, source=source, target=target, passes=passes)
+        if stable and not any(work.disturbed for work in self._work):
+            self._state = replace(self._state, surplus=False)
         yield from self._save()
 
     def _save(self) -> Plan[None]:
