@@ -96,15 +96,16 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
 
 def turned(state: LinkState, promotion: Promotion, here: Listing) -> LinkState:
     """The link of the new primary to the old one. Where UIDs were equal they still pair, so nothing has to be read
-    again; elsewhere, and where the old primary renamed folders too late, everything is looked at once. What only the old primary has is surplus: all of it has been added,
-    set aside, or deleted by its user since.
+    again; elsewhere, and where the old primary renamed folders too late, everything is looked at once. What only the
+    old primary has is surplus: all of it has been added, set aside, or deleted by its user since.
     """
     folders = []
     for link in state.folders:
         if link.gone:
             continue
         there = here.find(link.source_name)
-        same = there is not None and (there.identity, there.mark.uidvalidity) == (link.identity, link.source.uidvalidity)
+        known = (link.identity, link.source.uidvalidity)
+        same = there is not None and (there.identity, there.mark.uidvalidity) == known
         if same and link.aligned and not link.refused:
             source = Mark(link.target.uidvalidity, link.target.uidnext)
             target = Mark(link.source.uidvalidity, link.source.uidnext)
