@@ -51,7 +51,8 @@ class Cache:
             if line.startswith(b"* VANISHED (EARLIER) "):
                 for uid in parse_set(line.removeprefix(b"* VANISHED (EARLIER) ")):
                     self.flags.pop(uid, None)
-        uids: list[int | None] = [*sorted(self.flags)]
+        # What was announced and never looked at leaves holes, and then only a look says which number is whose
+        uids: list[int | None] = [] if None in self.order else [*sorted(self.flags)]
         assert len(uids) <= int(exists), "gone, and not told"
         self.order = uids + [None] * (int(exists) - len(uids))
         self.told([line for line in lines if b" FETCH " in line])

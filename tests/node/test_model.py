@@ -202,7 +202,7 @@ class Hammered(RuleBasedStateMachine):
         client = await imap(self.replica)
         await client("ENABLE QRESYNC")
         cache = self.caches[0]
-        moved = Cache("f", cache.uidvalidity, cache.modseq, dict(cache.flags))
+        moved = Cache("f", cache.uidvalidity, cache.modseq, dict(cache.flags), list(cache.order))
         await moved.open(client)
         assert moved.flags == self.model
         await client.close()

@@ -22,7 +22,7 @@ Range = tuple[int, int]
 
 def knows(folder: Folder, modseq: int) -> bool:
     """Whether every expunge after `modseq` is remembered."""
-    return folder.doubt.since(modseq) >= folder.forgotten_modseq
+    return modseq >= folder.forgotten_modseq
 
 
 def since(db: sqlite3.Connection, folder: int, modseq: int) -> list[int]:
