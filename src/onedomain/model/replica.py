@@ -126,6 +126,7 @@ class FolderLink:
     refused: tuple[int, ...] = ()
     untaken: frozenset[str] = frozenset()
     doomed: tuple[int, ...] = ()
+    surplus: tuple[int, ...] = ()  # UIDs of the target that are there twice, about to be deleted
     resumed: int = 0  # the target's UIDNEXT when `doomed` was written
     passes: tuple[Pass, ...] = ()
     deleted: int = 0

@@ -65,6 +65,8 @@ def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None 
         arrived[link.target_name] = dict(known)
     links = [replace(link, doomed=_all(link, rows[link.target_name])) if link.gone else link for link in links]
     yield from _finish_moves(links, arrived, powers)
+    for link in links:
+        yield from _drop_twins(link, rows[link.target_name], powers)
     highest = max(mark.uidvalidity for mark in (*marks.values(), *(link.source for link in links)))
     shown = []
     for link in links:
@@ -119,6 +121,16 @@ def _finish_moves(
                 elsewhere[it.digest] -= 1
                 done.append(uid)
         yield from expunge(link.target_name, done, powers)
+
+
+def _drop_twins(link: FolderLink, rows: tuple[Row, ...], powers: Powers) -> Plan[None]:
+    """What a pass found to be there twice and did not come to delete."""
+    if not link.surplus:
+        return
+    known: Identities = yield ReadIdentities(Side.TARGET, link.target_name, tuple(row.uid for row in rows))
+    others = {it.digest for uid, it in known.items() if uid not in link.surplus}
+    twins = [uid for uid in link.surplus if uid in known and known[uid].digest in others]
+    yield from expunge(link.target_name, twins, powers)
 
 
 def _recent(link: FolderLink, arrived: Mapping[int, Identity]) -> Plan[tuple[Identity, ...]]:

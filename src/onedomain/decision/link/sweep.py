@@ -81,7 +81,6 @@ class _Work:
     compared: bool = False
     found: Difference = field(default_factory=Difference)
     surplus: tuple[int, ...] = ()
-    fillers: tuple[int, ...] = ()
     arrived: list[Identity] = field(default_factory=list)
     disturbed: bool = False
     held: bool = False
@@ -131,6 +130,7 @@ class _Sweep:
         self._awaiting = set(order.awaiting)
 
     def run(self, here: Listing, there: Listing) -> Plan[Report]:
+        owed = any((link.doomed or link.gone) and not link.braked for link in self._state.folders)
         yield from self._prepare(here, there)
         settled = {work.link.source_name for work in self._work if work.link.settled}
         stable = yield from self._snapshot(here)
@@ -144,11 +144,15 @@ class _Sweep:
             for work in self._work:
                 if work.rows is not None:
                     yield from self._hold_back(work)
-        doomed = any(work.found.doomed for work in self._work)
+        doomed = any(work.found.doomed for work in self._work) or any(not link.braked for link in self._gone)
         if doomed:
             for work in self._work:
-                work.link = replace(work.link, doomed=work.found.doomed, resumed=work.link.target.uidnext)
-        if doomed or {work.link.source_name for work in self._work if work.link.settled} - settled:
+                # What an earlier pass copied, and died before it deleted, still counts.
+                resumed = work.link.resumed if owed else work.begun.target.uidnext
+                pending = work.found.doomed if work.rows is not None else work.link.doomed
+                work.link = replace(work.link, doomed=pending, resumed=resumed)
+        surplus = any(work.surplus for work in self._work)
+        if doomed or surplus or {work.link.source_name for work in self._work if work.link.settled} - settled:
             yield from self._save()
         for work in self._work:
             if work.rows is not None:
@@ -302,8 +306,11 @@ class _Sweep:
         result: Paired = yield from pair(
             work.link, rows.rows, work.found, target.before.uidnext, surplus=self._state.surplus
         )
+        # Before anything is saved: behind the mark nobody would know them for what they are.
+        yield from expunge(work.link.target_name, result.fillers, self._target, keep_bodies=False)
         work.link = result.link
-        work.surplus, work.fillers = result.surplus, result.fillers
+        work.surplus = result.surplus
+        work.link = replace(work.link, surplus=result.surplus)
         work.arrived.extend(result.seen)
         work.found = replace(work.found, missing=result.missing, flags=result.flags)
 
@@ -326,6 +333,7 @@ class _Sweep:
         if work.compared:
             work.rows = None
             work.link = work.begun
+            work.surplus = ()
             work.found = Difference()
             return
         missing = tuple(row.uid for row in work.found.missing)
@@ -357,9 +365,9 @@ class _Sweep:
             yield from self._save()
         yield from self._confirm(work)
         work.link = yield from set_flags(work.link, work.found.flags)
-        yield from expunge(work.link.target_name, work.fillers, self._target, keep_bodies=False)
         # Their content has been carried or found under another UID, or a return has dealt with it.
         yield from expunge(work.link.target_name, work.surplus, self._target)
+        work.link = replace(work.link, surplus=())
 
     def _confirm(self, work: _Work) -> Plan[None]:
         """Before the marks are saved: a message that is behind the mark is never looked at again."""
