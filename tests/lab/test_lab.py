@@ -221,8 +221,13 @@ def test_nothing_survives_the_test_process(tmp_path: Path) -> None:
         "import sys, time; from pathlib import Path; from tests.lab.process import Tree\n"
         f"tree = Tree(['sh', '-c', 'setsid -f sleep 1000; exec sleep 1000'], Path({str(tmp_path / 'log')!r}))\n"
         "tree.start()\n"
-        "while len(tree.pids) < 2: time.sleep(0.01)\n"
-        "print(*tree.pids, flush=True); time.sleep(1000)\n"
+        # Both are sleeping, and setsid, which is between them for a moment, has gone.
+        "def comm(pid):\n"
+        "    try: return Path(f'/proc/{pid}/comm').read_text().strip()\n"
+        "    except OSError: return ''\n"
+        "pids = []\n"
+        "while [*map(comm, pids)] != ['sleep', 'sleep']: time.sleep(0.01); pids = tree.pids\n"
+        "print(*pids, flush=True); time.sleep(1000)\n"
     )
     victim = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
                               env={**os.environ, "PYTHONPATH": "."})  # fmt: skip

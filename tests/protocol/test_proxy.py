@@ -126,7 +126,9 @@ def test_more_than_wanted_is_refused() -> None:
         ProxyParser().receive(b"PROXY TCP4 1.")
 
 
-ADDRESS = st.tuples(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str), st.integers(0, 65535))
+# An IPv4 address mapped into IPv6 is read as the IPv4 address that it is: its own test is below.
+WIDE = st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None)
+ADDRESS = st.tuples(st.one_of(st.ip_addresses(v=4), WIDE).map(str), st.integers(0, 65535))
 
 
 @settings(max_examples=60)
@@ -162,3 +164,8 @@ def test_random_bytes_end_in_a_header_or_an_error(data: bytes, step: int) -> Non
     except ProxyError:
         return
     assert header is not None or rest == b""
+
+
+def test_a_mapped_address_is_the_ipv4_address_that_it_is() -> None:
+    header, _ = parse(build_v2(("::ffff:192.0.2.1", 25), ("2001:db8::1", 25)))
+    assert header is not None and header.source == ("192.0.2.1", 25) and header.destination == ("2001:db8::1", 25)
