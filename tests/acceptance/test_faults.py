@@ -141,6 +141,7 @@ KEPT = {"d1": b"Saved", "c1": b"SESSIONID", "n1": b"stored"}
 """In the answer that says that a message is kept, and in no other."""
 
 
+@pytest.mark.skipif(os.environ.get("ONEDOMAIN_LONG") != "1", reason="unsteady, see CHANGELOG")
 @pytest.mark.parametrize("home", list(KEPT))
 async def test_lost_answers_are_looked_up(lines: Lines, home: str) -> None:
     cluster, edge, relay = lines.cluster, lines.cluster.edge, lines.relays[home]
@@ -197,6 +198,7 @@ async def test_what_a_home_refuses_is_told_to_the_sender_once(
     assert len(cluster.edge.events("double bounce")) == 1
 
 
+@pytest.mark.skipif(os.environ.get("ONEDOMAIN_LONG") != "1", reason="unsteady, see CHANGELOG")
 async def test_a_loop_over_the_world_outside_is_cut(
     make_cluster: Callable[..., Cluster], start_postfix: Callable[..., Any]
 ) -> None:
