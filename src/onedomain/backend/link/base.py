@@ -1,0 +1,89 @@
+"""What a link asks of a server: one account's mailbox, as a source or as a target.
+
+Knows the questions and the shapes of their answers; each mirrors an action of decision/link/actions.py. Does not know
+which side it is on, nor what a plan makes of the answers. Bodies pass from end to end without the plan seeing them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from onedomain.decision.link.actions import Copied, Refused, Rows
+from onedomain.model.account import Account
+from onedomain.model.replica import Identity, Listing, Mark, Powers
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message on its way. `uid` 0: whichever comes. `date` is INTERNALDATE in seconds since 1970."""
+
+    uid: int
+    flags: frozenset[str]
+    date: int
+    raw: bytes = field(repr=False)
+
+
+class LinkEnd(Protocol):
+    """One account at one server. One question at a time; raises nothing but Failed and CancelledError.
+
+    AGAIN: the plan is dropped and begun anew later. What the server refuses for good is an answer, not a failure.
+    """
+
+    powers: Powers
+
+    async def list_folders(self) -> Listing:
+        """LIST, LSUB, STATUS and special-use; what has vanished in between is left out."""
+        ...
+
+    async def read(self, folder: str, since: int = 0, first: int = 1) -> Rows:
+        """`before` is what SELECT said. Raises Failed where the folder is not there."""
+        ...
+
+    async def read_identities(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> Mapping[int, Identity]:
+        """Those that are gone are missing. Raises Failed where SELECT says another UIDVALIDITY (0: whatever)."""
+        ...
+
+    def letters(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> AsyncIterator[Letter]:
+        """With their UIDs here, ascending, one at a time in memory where they are large; those gone are left out."""
+        ...
+
+    async def create_folder(self, name: str, uidvalidity: int, special_use: str = "") -> Mark: ...
+    async def rename_folder(self, name: str, to: str) -> None: ...
+    async def delete_folder(self, name: str) -> None: ...
+    async def subscribe(self, name: str, on: bool) -> None: ...
+
+    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        """In their order; where UIDs are not given it ends with the first that is refused."""
+        ...
+
+    async def raise_uidnext(self, folder: str, uidnext: int) -> None: ...
+    async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]: ...
+    async def set_flags(self, folder: str, uids: Sequence[int], flags: frozenset[str]) -> frozenset[str]: ...
+    async def expunge(self, folder: str, uids: Sequence[int]) -> None: ...
+    async def expunge_deleted(self, folder: str) -> None: ...
+
+    async def find(self, deliveries: Collection[str]) -> frozenset[str]:
+        """Those of the delivery ids that are in any folder, or that the server says it has taken once."""
+        ...
+
+    async def close(self, *, broken: bool = False) -> None:
+        """Gives the connection back, or ends it: `broken` after a failure or in the middle of an answer."""
+        ...
+
+
+class LinkServer(Protocol):
+    """One server for links: a bounded number of connections, lent to ends. May be used side by side."""
+
+    powers: Powers
+
+    async def end(self, account: Account) -> LinkEnd:
+        """Waits for a connection, fairly. Raises Failed: no log-in for this account, or the server does not answer."""
+        ...
+
+    async def provide(self, account: Account) -> None:
+        """Makes the account where the server does not make it by itself; there already is fine. Raises Failed."""
+        ...
+
+    async def close(self) -> None: ...
