@@ -63,11 +63,15 @@ class ReadIdentities:
 
 @dataclass(frozen=True, slots=True)
 class CreateFolder:
-    """-> Mark. With `uidvalidity` where the target can set it, and where an empty folder of that name is there."""
+    """-> Mark. With `uidvalidity` where the target can set it, and where an empty folder of that name is there.
+
+    `identity`: the source's, for targets that can take it over.
+    """
 
     name: str
     uidvalidity: int
     special_use: str = ""
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +146,16 @@ Outcome: TypeAlias = Copied | Refused | Gone
 
 @dataclass(frozen=True, slots=True)
 class RaiseUidNext:
-    """-> None."""
+    """-> None. What is not there below `uidnext` never comes.
+
+    `modseq`: above all that clients may have been shown; `replicated`: up to which of them they have seen nothing
+    that is lost. Zeros: not known.
+    """
 
     folder: str
     uidnext: int
+    modseq: int = 0
+    replicated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,20 +172,28 @@ class Burn:
 
 @dataclass(frozen=True, slots=True)
 class SetFlags:
-    """-> frozenset[str]: flags that the target doesn't keep (PERMANENTFLAGS). Replaces all flags."""
+    """-> frozenset[str]: flags that the target doesn't keep (PERMANENTFLAGS). Replaces all flags.
+
+    `modseq`: where the target can choose, the change gets none below this, which clients of the source may know.
+    """
 
     folder: str
     uids: tuple[int, ...]
     flags: frozenset[str]
+    modseq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Expunge:
-    """-> None. These UIDs and no other: STORE, wait, UID EXPUNGE. `keep_bodies`: set aside first, for a time."""
+    """-> None. These UIDs and no other: STORE, wait, UID EXPUNGE. `keep_bodies`: set aside first, for a time.
+
+    `modseq` as in SetFlags.
+    """
 
     folder: str
     uids: tuple[int, ...]
     keep_bodies: bool = True
+    modseq: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,26 +87,29 @@ def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried
     return Carried(link, tuple(identities))
 
 
-def set_flags(link: FolderLink, wanted: Iterable[tuple[int, frozenset[str]]]) -> Plan[FolderLink]:
+def set_flags(link: FolderLink, wanted: Iterable[tuple[int, frozenset[str]]], modseq: int = 0) -> Plan[FolderLink]:
     groups: dict[frozenset[str], list[int]] = defaultdict(list)
     for uid, flags in wanted:
         groups[flags].append(uid)
     for flags, uids in groups.items():
         for start in range(0, len(uids), BATCH):
-            untaken: frozenset[str] = yield SetFlags(link.target_name, tuple(uids[start : start + BATCH]), flags)
+            some = tuple(uids[start : start + BATCH])
+            untaken: frozenset[str] = yield SetFlags(link.target_name, some, flags, modseq)
             if untaken - link.untaken:
                 yield Alert(link.source_name, f"keywords not kept by the replica: {' '.join(sorted(untaken))}")
                 link = replace(link, untaken=link.untaken | untaken)
     return link
 
 
-def expunge(folder: str, uids: Iterable[int], powers: Powers, *, keep_bodies: bool = True) -> Plan[None]:
+def expunge(
+    folder: str, uids: Iterable[int], powers: Powers, *, keep_bodies: bool = True, modseq: int = 0
+) -> Plan[None]:
     doomed = tuple(sorted(uids))
     if not doomed:
         return
     if powers.names_uids:
         for start in range(0, len(doomed), BATCH):
-            yield Expunge(folder, doomed[start : start + BATCH], keep_bodies)
+            yield Expunge(folder, doomed[start : start + BATCH], keep_bodies, modseq)
         return
     # Plain EXPUNGE takes everything that is \Deleted: what users marked and did not expunge loses the mark meanwhile.
     # A crash in between leaves flags that differ, and these are repaired.

@@ -40,6 +40,9 @@ from onedomain.model.replica import (
 GAP = 100_000
 """UIDs that an old primary may have shown above the last one that was carried."""
 
+MODSEQ_GAP = 1_000_000
+"""MODSEQs, likewise: every change takes one, and there are 2^63."""
+
 
 def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None = None) -> Plan[Promotion]:
     """`allowed`: for targets that can only burn, how many UIDs of each source folder the commands since the last pass
@@ -145,7 +148,10 @@ def _gap(link: FolderLink, mark: Mark, powers: Powers, allowed: int | None) -> P
     """UIDNEXT after it; 0: there is none, so UIDs may come again."""
     base = max(link.source.uidnext, link.target.uidnext)
     if powers.numbering is not Numbering.BURNED:
-        yield RaiseUidNext(link.target_name, base + GAP)
+        last = link.passes[-1] if link.passes else None
+        shown = max(link.source.modseq, last.after if last else 0)
+        modseq = shown + MODSEQ_GAP if shown else 0
+        yield RaiseUidNext(link.target_name, base + GAP, modseq, last.before if last else 0)
         return base + GAP
     if allowed is None:
         return 0

@@ -194,7 +194,7 @@ class _Sweep:
         for folder in matched.fresh:
             taken = {link.target_name for link in self._state.folders}
             name = target_name(folder.name, here, there, taken)
-            yield CreateFolder(name, folder.mark.uidvalidity, folder.special_use)
+            yield CreateFolder(name, folder.mark.uidvalidity, folder.special_use, folder.identity)
             link = FolderLink(folder.name, name, folder.identity, special_use=folder.special_use)
             self._state = replace(self._state, folders=(*self._state.folders, link))
             yield Save(self._state)
@@ -212,7 +212,9 @@ class _Sweep:
                 continue
             folder_there = found.get(link.target_name)
             if folder_there is None:  # wiped
-                mark: Mark = yield CreateFolder(link.target_name, folder_here.mark.uidvalidity, folder_here.special_use)
+                mark: Mark = yield CreateFolder(
+                    link.target_name, folder_here.mark.uidvalidity, folder_here.special_use, folder_here.identity
+                )
                 folder_there = Folder(link.target_name, mark)
             if folder_here.subscribed != folder_there.subscribed:
                 yield Subscribe(link.target_name, folder_here.subscribed)
@@ -364,9 +366,10 @@ class _Sweep:
             yield from self._confirm(work)
             yield from self._save()
         yield from self._confirm(work)
-        work.link = yield from set_flags(work.link, work.found.flags)
+        seen = work.rows.after if work.rows is not None else 0
+        work.link = yield from set_flags(work.link, work.found.flags, seen)
         # Their content has been carried or found under another UID, or a return has dealt with it.
-        yield from expunge(work.link.target_name, work.surplus, self._target)
+        yield from expunge(work.link.target_name, work.surplus, self._target, modseq=seen)
         work.link = replace(work.link, surplus=())
 
     def _confirm(self, work: _Work) -> Plan[None]:
@@ -391,7 +394,8 @@ class _Sweep:
                 braked = True
                 work.link = replace(link, doomed=())
                 continue
-            yield from expunge(link.target_name, doomed, self._target)
+            seen = work.rows.after if work.rows is not None else 0
+            yield from expunge(link.target_name, doomed, self._target, modseq=seen)
             pairs = Pairs(link)
             work.link = unpaired(replace(link, doomed=()), (pairs.source(uid) for uid in doomed))
         for number, link in enumerate(self._gone):
