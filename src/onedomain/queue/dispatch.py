@@ -284,7 +284,7 @@ class Dispatcher:
     def _defer(self, lane: Lane, job: Job, wait: Wait) -> None:
         until = asyncio.get_running_loop().time() + wait.seconds
         lane.defer(job, until, parked=wait.parked)
-        self._timers.call_in(wait.seconds, partial(self._due, lane, job, until))
+        self._timers.call_at(until, partial(self._due, lane, job, until))
 
     def _due(self, lane: Lane, job: Job, until: float) -> None:
         if lane.due(job, until):
@@ -311,7 +311,7 @@ class Dispatcher:
     def _pause(self, lane: Lane) -> None:
         now = asyncio.get_running_loop().time()
         if lane.failed(now, self._nonce.random()):
-            self._timers.call_in(lane.paused_until - now, partial(self._pump, lane))
+            self._timers.call_at(lane.paused_until, partial(self._pump, lane))
 
     async def _strand(self, lane: Lane, job: Job, entry: Entry, mine: tuple[int, ...]) -> Wait:
         """No server to go to. An account that stays away is given up in the end, but not for an empty directory."""

@@ -1,6 +1,7 @@
 """One timer for everything that waits: a heap of moments, and one alarm for the first of them.
 
-Knows when to call whom. Does not know why. Nothing runs while nothing is due.
+Knows when to call whom: at its moment by the loop's own clock or later, never before, so that an action may compare
+the two. Does not know why. Nothing runs while nothing is due.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
+
+SLACK = 0.001
+"""Seconds that an alarm is set late: uvloop rounds to whole milliseconds and so rings up to half of one early."""
 
 
 class Timers:
@@ -23,9 +27,12 @@ class Timers:
 
     def call_in(self, seconds: float, action: Callable[[], None]) -> None:
         """There is no taking back: the action finds out for itself whether it is still wanted."""
+        self.call_at(asyncio.get_running_loop().time() + seconds, action)
+
+    def call_at(self, moment: float, action: Callable[[], None]) -> None:
+        """For who remembers the moment: the sum of a difference may be another number."""
         if self._closed:
             return
-        moment = asyncio.get_running_loop().time() + seconds
         heapq.heappush(self._heap, (moment, next(self._order), action))
         if self._heap[0][0] == moment and not self._ringing:
             self._set()
@@ -35,12 +42,11 @@ class Timers:
             self._alarm.cancel()
             self._alarm = None
         if self._heap:
-            self._alarm = asyncio.get_running_loop().call_at(self._heap[0][0], self._ring)
+            self._alarm = asyncio.get_running_loop().call_at(self._heap[0][0] + SLACK, self._ring)
 
     def _ring(self) -> None:
         self._alarm = None
-        # The alarm that rang counts as reached, even where the loop's clock is coarser.
-        now = max(asyncio.get_running_loop().time(), self._heap[0][0])
+        now = asyncio.get_running_loop().time()
         self._ringing = True
         try:
             while self._heap and self._heap[0][0] <= now:
