@@ -72,7 +72,7 @@ class World:
         if self.crash_at is not None:
             return self.crash_at(self.steps, action)
         if self.random.random() < self.accidents:
-            return self.random.choice(("before", "after", "after", "late"))
+            return self.random.choice(("before", "within", "after", "after", "late"))
         return ""
 
     def _between(self) -> None:

@@ -1,0 +1,236 @@
+"""Carries out a plan's actions on the two ends of a link, one at a time.
+
+Knows which question of a LinkEnd each action is, and that bodies go by the plan in bounded groups. Does not know how
+any server is spoken to, what the plan is for, or when the next one is due. A Failed from either end drops the plan:
+the next one begins from what was saved.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from onedomain.backend.link.base import Letter, LinkEnd
+from onedomain.decision.link.actions import (
+    Action,
+    Alert,
+    Append,
+    Burn,
+    Confirm,
+    Copied,
+    CreateFolder,
+    DeleteFolder,
+    Expunge,
+    ExpungeDeleted,
+    Gone,
+    ListFolders,
+    Outcome,
+    Plan,
+    RaiseUidNext,
+    Read,
+    ReadIdentities,
+    Refused,
+    RenameFolder,
+    Save,
+    SetAside,
+    SetFlags,
+    Subscribe,
+)
+from onedomain.model.failure import Failed, again
+from onedomain.model.replica import LinkState, Numbering, Side
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The most of a group of bodies in memory at once: whichever is reached first. One message may be larger."""
+
+    letters: int = 50
+    octets: int = 4 << 20
+
+
+class Keeping(Protocol):
+    """What a plan asks of our own side. Each answers when it is durable, and raises Failed where it cannot be."""
+
+    async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None: ...
+    async def confirm(self, deliveries: Collection[str]) -> None: ...
+    async def save(self, state: LinkState) -> None: ...
+    async def alert(self, folder: str, text: str) -> None: ...
+
+
+class Performer:
+    """For one plan after the other, never two at once. The ends stay the caller's: close them `broken` after Failed.
+
+    `done` counts what was carried: "copied", "refused", "flags", "expunged", "created", "renamed", "deleted",
+    "subscribed", "burned", "aside".
+    """
+
+    def __init__(self, source: LinkEnd, target: LinkEnd, keeping: Keeping, groups: Groups = Groups()) -> None:
+        self._source = source
+        self._target = target
+        self._keeping = keeping
+        self._groups = groups
+        self.done: Counter[str] = Counter()
+
+    async def run(self, plan: Plan[T]) -> T:
+        """What the plan returns. Raises Failed, after which the plan is over."""
+        answer: Any = None
+        try:
+            while True:
+                try:
+                    action = plan.send(answer)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                answer = await self.perform(action)
+        finally:
+            plan.close()
+
+    async def perform(self, action: Action) -> Any:
+        """The answer as decision/link/actions.py has it."""
+        target = self._target
+        match action:
+            case ListFolders(side):
+                return await self._on(side).list_folders()
+            case Read(side, folder, since, first):
+                return await self._on(side).read(folder, since, first)
+            case ReadIdentities(side, folder, uids, uidvalidity):
+                return await self._on(side).read_identities(folder, uids, uidvalidity)
+            case CreateFolder(name, uidvalidity, special_use):
+                mark = await target.create_folder(name, uidvalidity, special_use)
+                self.done["created"] += 1
+                return mark
+            case RenameFolder(name, to):
+                await target.rename_folder(name, to)
+                self.done["renamed"] += 1
+            case DeleteFolder(name):
+                rows = await target.read(name)
+                uids = tuple(row.uid for row in rows.rows)
+                await self._set_aside(Side.TARGET, name, uids, "folder deleted", rows.before.uidvalidity)
+                await target.delete_folder(name)
+                self.done["deleted"] += 1
+            case Subscribe(name, on):
+                await target.subscribe(name, on)
+                self.done["subscribed"] += 1
+            case Append():
+                return await self._append(action)
+            case RaiseUidNext(folder, uidnext):
+                await target.raise_uidnext(folder, uidnext)
+            case Burn(folder, first, count):
+                named = await target.burn(folder, first, count)
+                self.done["burned"] += count
+                return named
+            case SetFlags(folder, uids, flags):
+                untaken = await target.set_flags(folder, uids, flags)
+                self.done["flags"] += len(uids)
+                return untaken
+            case Expunge(folder, uids, keep_bodies):
+                if keep_bodies:
+                    await self._set_aside(Side.TARGET, folder, uids, "deleted")
+                await target.expunge(folder, uids)
+                self.done["expunged"] += len(uids) * keep_bodies
+            case ExpungeDeleted(folder):
+                await target.expunge_deleted(folder)
+            case SetAside(side, folder, uids, why):
+                await self._set_aside(side, folder, uids, why)
+            case Confirm(deliveries):
+                await self._keeping.confirm(deliveries)
+            case Save(state):
+                await self._keeping.save(state)
+            case Alert(folder, text):
+                await self._keeping.alert(folder, text)
+        return None
+
+    def _on(self, side: Side) -> LinkEnd:
+        return self._source if side is Side.SOURCE else self._target
+
+    async def _set_aside(
+        self, side: Side, folder: str, uids: Sequence[int], why: str, uidvalidity: int = 0
+    ) -> None:
+        if not uids:
+            return
+        async with aclosing(self._grouped(self._on(side), folder, sorted(uids), uidvalidity)) as groups:
+            async for group in groups:
+                await self._keeping.set_aside(side, folder, group, why)
+                self.done["aside"] += len(group)
+
+    async def _append(self, action: Append) -> tuple[Outcome, ...]:
+        """Where UIDs are not given, a message that is gone ends it as a refused one does: the next takes its UID."""
+        given = self._target.powers.numbering is Numbering.GIVEN
+        wanted = {copy.source_uid: copy for copy in action.copies}
+        outcomes: dict[int, Outcome] = {}
+        left = [copy.source_uid for copy in action.copies]
+        async with aclosing(
+            self._grouped(self._source, action.source_folder, sorted(wanted), action.uidvalidity)
+        ) as groups:
+            async for group in groups:
+                letters = []
+                for letter in group:
+                    copy = wanted[letter.uid]
+                    if letter.date != copy.date:
+                        raise Failed(again(451, "4.3.0", "another folder has that name by now", "INTERNALDATE differs"))
+                    letters.append(replace(letter, uid=copy.uid if given else 0, flags=copy.flags))
+                sent = [letter.uid for letter in group]
+                # Those that lie after one that is gone have to wait: their UIDs would come out one too low.
+                straight = len(sent) if given else _straight(left, sent)
+                answers = await self._sent(action.folder, letters[:straight], given)
+                outcomes.update(zip(sent, answers, strict=False))
+                left = left[straight:]
+                if len(answers) < len(sent) or (not given and isinstance(answers[-1], Refused)):
+                    break
+        return _in_order(action, outcomes, given)
+
+    async def _sent(self, folder: str, letters: Sequence[Letter], given: bool) -> Sequence[Copied | Refused]:
+        if not letters:
+            return ()
+        answers = await self._target.append(folder, letters)
+        refused = sum(isinstance(answer, Refused) for answer in answers)
+        self.done["copied"] += len(answers) - refused
+        self.done["refused"] += refused
+        # One that was sent and not answered for would pass for gone, and never be looked at again.
+        if len(answers) != len(letters) and (given or not answers or not isinstance(answers[-1], Refused)):
+            raise Failed(again(451, "4.3.0", "not every message was answered for", f"{len(answers)}/{len(letters)}"))
+        return answers
+
+    async def _grouped(
+        self, end: LinkEnd, folder: str, uids: Sequence[int], uidvalidity: int
+    ) -> AsyncGenerator[list[Letter], None]:
+        group: list[Letter] = []
+        octets = 0
+        letters = end.letters(folder, uids, uidvalidity)
+        try:
+            async for letter in letters:
+                if group and (len(group) >= self._groups.letters or octets + len(letter.raw) > self._groups.octets):
+                    yield group
+                    group, octets = [], 0
+                group.append(letter)
+                octets += len(letter.raw)
+            if group:
+                yield group
+        finally:
+            if (close := getattr(letters, "aclose", None)) is not None:
+                await close()
+
+
+def _straight(left: Sequence[int], sent: Sequence[int]) -> int:
+    """How many of `sent` are the next ones of `left`, without a hole."""
+    count = 0
+    for wanted, came in zip(left, sent, strict=False):
+        if wanted != came:
+            break
+        count += 1
+    return count
+
+
+def _in_order(action: Append, outcomes: dict[int, Outcome], given: bool) -> tuple[Outcome, ...]:
+    result: list[Outcome] = []
+    for copy in action.copies:
+        outcome = outcomes.get(copy.source_uid, Gone())
+        result.append(outcome)
+        if not given and not isinstance(outcome, Copied):
+            break
+    return tuple(result)

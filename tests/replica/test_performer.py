@@ -1,0 +1,181 @@
+"""Actions against the questions that they become: groups, holes, refusals, bodies that are kept, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import pytest
+
+from onedomain.backend.link.base import Letter
+from onedomain.decision.link.actions import (
+    Action,
+    Append,
+    Copied,
+    Copy,
+    DeleteFolder,
+    Expunge,
+    Gone,
+    ListFolders,
+    Plan,
+    Refused,
+    SetAside,
+)
+from onedomain.decision.link.identity import identity_of
+from onedomain.model.failure import Failed, again
+from onedomain.model.replica import LinkState, Side
+from onedomain.replica.performer import Groups, Performer
+
+from ..simulation.ends import ServerEnd, now
+from ..simulation.server import Server
+
+NONE: frozenset[str] = frozenset()
+WIDE = Groups()
+
+
+class Kept:
+    """A performer.Keeping that remembers. `full`: nothing can be set aside."""
+
+    def __init__(self) -> None:
+        self.bodies: list[tuple[Side, str, int, str]] = []
+        self.full = False
+
+    async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
+        if self.full:
+            raise Failed(again(452, "4.3.1", "no room"))
+        self.bodies += [(side, folder, letter.uid, why) for letter in letters]
+
+    async def confirm(self, deliveries: Collection[str]) -> None: ...
+    async def save(self, state: LinkState) -> None: ...
+    async def alert(self, folder: str, text: str) -> None: ...
+
+
+class Counted(ServerEnd):
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.groups: list[int] = []
+        self.short = 0
+
+    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        self.groups.append(len(letters))
+        answers = await super().append(folder, letters)
+        return answers[: len(answers) - self.short]
+
+
+def bench(kind: str, messages: Sequence[bytes], groups: Groups = WIDE) -> tuple[Performer, Counted, Counted, Kept]:
+    source, target, kept = Counted(Server("node", 1)), Counted(Server(kind, 1)), Kept()
+    for date, raw in enumerate(messages):
+        source.server.append("INBOX", raw, NONE, date)
+    return Performer(source, target, kept, groups), source, target, kept
+
+
+def append(*uids: int, uidvalidity: int = 0, flags: frozenset[str] = NONE) -> Append:
+    return Append("INBOX", "INBOX", tuple(Copy(uid, flags, uid - 1, uid) for uid in uids), uidvalidity)
+
+
+BODIES = [f"x: {number}\r\n\r\nbody".encode() for number in range(5)]
+NUL = b"x: y\r\n\r\n\0"
+
+
+@pytest.mark.parametrize(
+    ("groups", "sizes"),
+    [
+        (Groups(), [5]),
+        (Groups(letters=2), [2, 2, 1]),
+        (Groups(octets=len(BODIES[0]) * 3), [3, 2]),
+        (Groups(octets=1), [1, 1, 1, 1, 1]),  # larger than a group: alone, never refused
+    ],
+)
+def test_bodies_go_in_bounded_groups(groups: Groups, sizes: list[int]) -> None:
+    performer, _, target, _ = bench("dovecot", BODIES, groups)
+    answer = now(performer.perform(append(1, 2, 3, 4, 5, flags=frozenset({"\\Seen"}))))
+    assert answer == tuple(Copied(i + 1, identity_of(raw)) for i, raw in enumerate(BODIES))
+    assert target.groups == sizes and +performer.done == {"copied": 5}
+    assert all(m.flags == {"\\Seen"} for m in target.server.boxes["INBOX"].messages.values())
+
+
+@pytest.mark.parametrize("letters", [1, 2, 50])
+def test_a_message_that_is_gone(letters: int) -> None:
+    for kind, kinds in (("node", "ccgcc"), ("dovecot", "ccg")):
+        performer, source, target, _ = bench(kind, BODIES, Groups(letters))
+        source.server.expunge("INBOX", (3,))
+        answer = now(performer.perform(append(1, 2, 3, 4, 5)))
+        assert "".join("g" if isinstance(each, Gone) else "c" for each in answer) == kinds
+        assert sorted(target.server.boxes["INBOX"].messages) == ([1, 2, 4, 5] if kind == "node" else [1, 2])
+
+
+@pytest.mark.parametrize("letters", [1, 2, 50])
+def test_a_refused_message_ends_it_where_uids_are_not_given(letters: int) -> None:
+    for kind, kinds in (("cyrus", "crc"), ("burning", "cr")):
+        performer, _, target, _ = bench(kind, [BODIES[0], NUL, BODIES[1]], Groups(letters))
+        answer = now(performer.perform(append(1, 2, 3)))
+        assert "".join("r" if isinstance(each, Refused) else "c" for each in answer) == kinds
+        assert len(target.server.boxes["INBOX"].messages) == kinds.count("c")
+        assert performer.done["refused"] == 1
+
+
+@pytest.mark.parametrize("kind", ["node", "dovecot"])
+def test_what_was_sent_and_not_answered_for_is_not_gone(kind: str) -> None:
+    performer, _, target, _ = bench(kind, BODIES)
+    target.short = 1
+    with pytest.raises(Failed, match="not every message"):
+        now(performer.perform(append(1, 2, 3)))
+
+
+def test_another_folder_under_the_name() -> None:
+    performer, source, target, _ = bench("node", BODIES)
+    validity = source.server.boxes["INBOX"].uidvalidity
+    with pytest.raises(Failed):
+        now(performer.perform(append(1, uidvalidity=validity + 1)))
+    with pytest.raises(Failed, match="another folder"):
+        now(performer.perform(Append("INBOX", "INBOX", (Copy(1, NONE, 77, 1),))))
+    assert not target.server.boxes["INBOX"].messages
+
+
+@pytest.mark.parametrize("action", [Expunge("INBOX", (1, 2)), DeleteFolder("INBOX")])
+def test_nothing_is_deleted_before_its_body_is_kept(action: Action) -> None:
+    performer, _, target, kept = bench("dovecot", [])
+    for raw in BODIES[:2]:
+        target.server.append("INBOX", raw, NONE, 0)
+    kept.full = True
+    with pytest.raises(Failed, match="no room"):
+        now(performer.perform(action))
+    assert len(target.server.boxes["INBOX"].messages) == 2
+    kept.full = False
+    now(performer.perform(action))
+    assert [uid for _, _, uid, _ in kept.bodies] == [1, 2]
+    assert not target.server.boxes.get("INBOX") or not target.server.boxes["INBOX"].messages
+
+
+def test_fillers_are_not_kept_and_refused_ones_come_from_the_source() -> None:
+    performer, _, target, kept = bench("dovecot", [NUL])
+    target.server.append("INBOX", BODIES[0], NONE, 0)
+    now(performer.perform(Expunge("INBOX", (1,), keep_bodies=False)))
+    assert not kept.bodies and not performer.done["expunged"]
+    now(performer.perform(SetAside(Side.SOURCE, "INBOX", (1,), "NUL")))
+    assert kept.bodies == [(Side.SOURCE, "INBOX", 1, "NUL")]
+
+
+def test_a_failure_drops_the_plan() -> None:
+    performer, source, _, _ = bench("node", [])
+    dropped = []
+
+    def plan() -> Plan[str]:
+        try:
+            listing = yield ListFolders(Side.TARGET)
+            assert listing.find("INBOX")
+            yield ListFolders(Side.SOURCE)
+        finally:
+            dropped.append(True)
+        return "done"
+
+    assert now(performer.run(plan())) == "done"
+    source.step = lambda question: fail(question)
+    with pytest.raises(Failed):
+        now(performer.run(plan()))
+    assert len(dropped) == 2
+
+
+def fail(question: str) -> None:
+    raise Failed(again(451, "4.4.2", f"{question}: connection lost"))
+
+

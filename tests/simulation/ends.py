@@ -1,0 +1,158 @@
+"""The two ends of a link as a performer sees them, over simulated servers. Nothing here ever waits.
+
+Knows the contract of backend/link/base.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from onedomain.backend.link.base import Letter
+from onedomain.decision.link.actions import Copied, Refused, Rows
+from onedomain.decision.link.identity import filler, identity_of
+from onedomain.model.failure import Failed, again
+from onedomain.model.replica import Identity, Listing, Mark, Numbering
+
+from .server import No, Server
+
+T = TypeVar("T")
+
+
+def now(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never waits, without a loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise AssertionError("it waits")
+
+
+class ServerEnd:
+    """A LinkEnd. `between`: the world goes on between SELECT and FETCH, and among bodies. `step`: called before each
+    question, may raise Failed.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        between: Callable[[], None] = lambda: None,
+        step: Callable[[str], None] = lambda question: None,
+    ) -> None:
+        self.server = server
+        self.powers = server.traits.powers
+        self.between = between
+        self.step = step
+        self.closed: list[bool] = []
+
+    def _box(self, folder: str, uidvalidity: int = 0) -> Any:
+        box = self.server.boxes.get(folder)
+        if box is None or uidvalidity not in (0, box.uidvalidity):
+            raise Failed(again(451, "4.3.0", "no such folder, or another one by now"))
+        return box
+
+    async def list_folders(self) -> Listing:
+        self.step("list")
+        return self.server.listing()
+
+    async def read(self, folder: str, since: int = 0, first: int = 1) -> Rows:
+        self.step("read")
+        self._box(folder)
+        before = self.server.mark(folder)
+        self.between()
+        self._box(folder)
+        after = self.server.mark(folder).modseq
+        vanished = self.server.vanished(folder, since) if since else ()
+        return Rows(before, self.server.rows(folder, since, first), vanished, after)
+
+    async def read_identities(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> Mapping[int, Identity]:
+        self.step("identities")
+        messages = self._box(folder, uidvalidity).messages
+        return {uid: identity_of(messages[uid].raw) for uid in uids if uid in messages}
+
+    async def letters(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> AsyncIterator[Letter]:
+        self.step("letters")
+        messages = self._box(folder, uidvalidity).messages
+        for uid in uids:
+            message = messages.get(uid)
+            if message is not None:
+                if uid == uids[-1]:
+                    self.between()  # what follows may be gone by the time it is asked for
+                    if uid not in messages:
+                        return
+                yield Letter(uid, message.flags, message.date, message.raw)
+
+    async def create_folder(self, name: str, uidvalidity: int, special_use: str = "") -> Mark:
+        self.step("create")
+        self.server.create(name, uidvalidity, special_use)
+        return self.server.mark(name)
+
+    async def rename_folder(self, name: str, to: str) -> None:
+        self.step("rename")
+        try:
+            self.server.rename(name, to)
+        except No as refusal:
+            raise Failed(again(451, "4.3.0", str(refusal))) from refusal
+
+    async def delete_folder(self, name: str) -> None:
+        self.step("delete")
+        self.server.delete(name)
+
+    async def subscribe(self, name: str, on: bool) -> None:
+        self.step("subscribe")
+        self._box(name).subscribed = on
+
+    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        self.step("append")
+        self._box(folder)
+        given = self.powers.numbering is Numbering.GIVEN
+        outcomes: list[Copied | Refused] = []
+        for letter in letters:
+            assert given or not letter.uid, "this server gives no UIDs"
+            try:
+                uid = self.server.append(folder, letter.raw, letter.flags, letter.date, letter.uid)
+            except No as refusal:
+                if "NUL" not in str(refusal) and "identical" not in str(refusal):
+                    raise Failed(again(451, "4.3.0", str(refusal))) from refusal
+                outcomes.append(Refused(str(refusal), identity_of(letter.raw)))
+                if not given:
+                    break
+                continue
+            outcomes.append(Copied(uid if self.powers.names_uids else 0, identity_of(letter.raw)))
+        return tuple(outcomes)
+
+    async def raise_uidnext(self, folder: str, uidnext: int) -> None:
+        self.step("raise")
+        self._box(folder)
+        self.server.raise_uidnext(folder, uidnext)
+
+    async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
+        self.step("burn")
+        self._box(folder)
+        named = [self.server.append(folder, filler(folder, first + i), frozenset(), 0) for i in range(count)]
+        return tuple(named) if self.powers.names_uids else ()
+
+    async def set_flags(self, folder: str, uids: Sequence[int], flags: frozenset[str]) -> frozenset[str]:
+        self.step("flags")
+        self._box(folder)
+        return frozenset().union(*(self.server.store(folder, uid, flags) for uid in uids))
+
+    async def expunge(self, folder: str, uids: Sequence[int]) -> None:
+        self.step("expunge")
+        assert self.powers.names_uids
+        self._box(folder)
+        self.server.expunge(folder, tuple(uids))
+
+    async def expunge_deleted(self, folder: str) -> None:
+        self.step("expunge")
+        self._box(folder)
+        self.server.expunge_deleted(folder)
+
+    async def find(self, deliveries: Collection[str]) -> frozenset[str]:
+        self.step("find")
+        return frozenset(each for each in deliveries if self.server.find(each))
+
+    async def close(self, *, broken: bool = False) -> None:
+        self.closed.append(broken)
