@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from onedomain.control.link import Handler, Link, connect
+from onedomain.control.link import Handler, Link, LinkError, connect
 
 REDIAL = 0.2
 REPORT_EVERY = 0.5
@@ -20,7 +20,9 @@ URGENT = 0.02
 
 
 class Line:
-    """`report` gives what the keeper is told twice a second, and soon after `urgent`."""
+    """`report` gives what the keeper is told twice a second, and soon after `urgent`. `joined` is called whenever the
+    line is there anew, after the greeting.
+    """
 
     def __init__(self, path: Path, slot: int, handlers: Mapping[str, Handler],
                  report: Callable[[], dict[str, Any]]) -> None:
@@ -29,6 +31,23 @@ class Line:
         self._handlers = handlers
         self._report = report
         self._urgent = asyncio.Event()
+        self._link: Link | None = None
+        self.joined: list[Callable[[], None]] = []
+
+    @property
+    def connected(self) -> bool:
+        return self._link is not None
+
+    def tell(self, verb: str, **arguments: Any) -> None:
+        """News, which goes nowhere while there is no line."""
+        if self._link is not None:
+            self._link.tell(verb, **arguments)
+
+    async def call(self, verb: str, *, timeout: float, **arguments: Any) -> Any:
+        """Raises LinkError, also while there is no line."""
+        if self._link is None:
+            raise LinkError("the keeper is not there")
+        return await self._link.call(verb, timeout=timeout, **arguments)
 
     def urgent(self) -> None:
         self._urgent.set()
@@ -43,9 +62,13 @@ class Line:
                 continue
             link.tell("hello", slot=self._slot, pid=os.getpid())
             reporting = asyncio.create_task(self._keep_reporting(link))
+            self._link = link
             try:
+                for tell in self.joined:
+                    tell()
                 await serving
             finally:
+                self._link = None
                 reporting.cancel()
                 link.close()
             await asyncio.sleep(REDIAL)

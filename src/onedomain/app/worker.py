@@ -17,6 +17,7 @@ from typing import Any
 import uvloop
 
 from onedomain.app.backends import Backends
+from onedomain.app.events import Events
 from onedomain.app.inherited import Inherited
 from onedomain.app.line import Line
 from onedomain.app.listening import Conversations, listener
@@ -45,7 +46,7 @@ from onedomain.net.tls import CertificateError, ClientContexts
 from onedomain.queue.crash import crash_points
 from onedomain.queue.dispatch import Dispatcher
 from onedomain.queue.operator import Operator
-from onedomain.queue.quiet import NoChanges
+from onedomain.queue.quiet import NoNet
 from onedomain.queue.route import SMARTHOST
 from onedomain.queue.spool import Spool, SpoolLimits
 from onedomain.store.disk import RealDisk
@@ -130,13 +131,16 @@ class Worker:
             "queue_list": self._queue_list, "queue_show": self._queue_show, "queue_act": self._queue_act}
         mirror = self._mirror = Mirror(lambda name: self._backends.in_flight(name), lambda: self._line.urgent())
         self._line = Line(config.control, self._slot, handlers, mirror.report)
+        events = self._events = Events(self._book, self._line, clock, NoNet())
+        handlers.update(events.handlers())
+        self._line.joined.append(events.tell_all)
         contexts = ClientContexts(names(config))
         self._backends = Backends(Tools(contexts, mirror, nonce, config.name))
         self._backends.configure(self._book.servers())
         self._smarthost = outside(config, contexts, mirror, nonce)
         self._dispatcher = Dispatcher(
             spool, self._book, mirror.facing("delivery"), self._backend, edge=config.name, clock=clock, nonce=nonce,
-            trace=trace, patience=patience(config), count=self._counters, crash_points=self._points)
+            trace=trace, patience=patience(config), changes=events, count=self._counters, crash_points=self._points)
         self._operator = Operator(self._dispatcher, clock=clock, trace=trace)
         mirror.on_change.append(self._verdict_changed)
         self._relays = Relays(self._inherited.connections, limit=config.limits.account_sessions)
@@ -150,7 +154,7 @@ class Worker:
         self._conversations = Conversations(
             SmtpParts(self._book, mirror.facing("delivery"), spool, self._dispatcher, clock, trace, self._counters,
                       tls, SubmissionLogIn(log_ins, self._backends), self._points),
-            MailboxParts(log_ins, homes, self._relays, trace, NoChanges(), nonce, tls),
+            MailboxParts(log_ins, homes, self._relays, trace, events, nonce, tls),
             trace, inherited.connections, tls)
 
     def _backend(self, name: str) -> Backend:
@@ -243,6 +247,7 @@ class Worker:
         moved = self._book.apply(change)
         for address in moved:
             self._relays.account_changed(address, self._book.account(address))
+            self._events.account_changed(address, self._book.account(address))
         if change.draining is not None:
             self._servers_changed()
         elif moved:

@@ -45,7 +45,22 @@ class Count(Protocol):
 class Changes(Protocol):
     """Where relays and dispatch tell that a mailbox changed at its home (replication listens).
 
-    `what` is the command ("APPEND", "STORE", "DELIVER" ...), `folder` as the client named it or "".
+    `what` is the command ("APPEND", "STORE", "DELIVER" ...), `folder` as the client named it or "", `deliveries` the
+    delivery ids that came with it. The ticket is for `covered`; 0: the account has no replica, nobody is waited for.
     """
 
-    def changed(self, account: str, what: str, folder: str = "") -> None: ...
+    def changed(self, account: str, what: str, folder: str = "", deliveries: tuple[str, ...] = ()) -> int: ...
+
+    async def covered(self, account: str, ticket: int, seconds: float) -> bool:
+        """Whether the replica has what the ticket stands for: True as soon as it has (or nobody has to have it), False
+        as soon as that is not to be expected, or after `seconds`.
+        """
+        ...
+
+
+class LinkView(Protocol):
+    """What is known here of the links between primaries and replicas; answered from memory."""
+
+    def trouble(self, account: str) -> str:
+        """Why what happens in the account can't be expected on its replica soon, or ""."""
+        ...

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class NoChanges:
-    def changed(self, account: str, what: str, folder: str = "") -> None:
+    def changed(self, account: str, what: str, folder: str = "", deliveries: tuple[str, ...] = ()) -> int:
+        return 0
+
+    async def covered(self, account: str, ticket: int, seconds: float) -> bool:
+        return True
+
+
+class NoLinks:
+    def trouble(self, account: str) -> str:
+        return "no links run here"
+
+
+class NoNet:
+    def release(self, account: str, confirmed: Iterable[str], consumed: Iterable[str], epoch: int) -> None:
         pass
+
+    def held(self, account: str = "") -> dict[str, list[tuple[str, float]]]:
+        return {}
 
 
 class NoCount:

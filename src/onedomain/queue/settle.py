@@ -91,7 +91,7 @@ class Settler:
             if outcome.state in COUNTERS:
                 self._count.add(COUNTERS[outcome.state], server=outcome.server)
             if outcome.state is State.DONE and target.is_local:
-                self._changes.changed(target.account, "DELIVER")
+                self._changes.changed(target.account, "DELIVER", "", (entry.id,))
 
     async def overdue(self, entry: Entry, indexes: tuple[int, ...]) -> None:
         """Gives up targets of a message whose time has run out while it waited for its turn."""
