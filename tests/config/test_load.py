@@ -62,6 +62,16 @@ def problems(path: Path) -> list[tuple[int, str, str]]:
     return [(problem.line, problem.path, problem.message) for problem in caught.value.problems]
 
 
+def test_replicas_and_failover(write: Write) -> None:
+    more = '[failover]\nautomatic = true\nsilent = "1s"\n'
+    config = load(write(MINIMAL, ('servers = ["s1"]', 'servers = ["s1"]\nreplicas = ["s1"]'), more=more))
+    assert config.units == (Unit("head", ("s1",), replicas=("s1",)),)
+    assert (config.failover.automatic, config.failover.silent, config.failover.lease) == (True, 1.0, 3.0)
+    unknown = write(MINIMAL, ('servers = ["s1"]', 'servers = ["s1"]\nreplicas = ["s2"]'))
+    [(_, path, message)] = problems(unknown)
+    assert path == "unit[1].replicas[1]" and "s2" in message
+
+
 def test_minimal(write: Write) -> None:
     path = write()
     config = load(path)
@@ -98,7 +108,7 @@ def test_template_is_valid_and_so_are_its_defaults(
     uncommented = re.sub(r"(?m)^# (?=\[?\[?[a-z_.]+\]?\]?( =|$))", "", text)
     assert uncommented.count("\n#") < text.count("\n#") - 25
     everything = load(write(uncommented, *paths), {"PROBE_PASSWORD": "pr0be"})
-    defaults = everything.file.model_dump(exclude={"edge", "domain", "server", "smarthost", "listener", "tls", "log"})
+    defaults = everything.file.model_dump(exclude={"edge", "domain", "server", "unit", "smarthost", "listener", "tls", "log"})
     for table, value in config.file.model_dump().items():
         if table in defaults and table not in ("resolver",):
             assert defaults[table] == value, "a default that the template shows is another one"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from onedomain.decision.placement import QuietBoard, place
+from onedomain.decision.placement import QuietBoard, place, place_replicas
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
 from onedomain.model.account import Unit
@@ -68,3 +68,11 @@ def test_all_down_still_gets_a_home_and_all_draining_none() -> None:
     assert name(place(view(), HEAD, down, {"s1": 1})) == "s2"
     drained = view(server("s1", draining=True), server("s2", draining=True))
     assert isinstance(place(drained, HEAD, QuietBoard(), {}), Failure)
+
+
+def test_a_copy_lives_on_the_emptiest_of_the_replicas_but_never_beside_its_primary() -> None:
+    unit = Unit("u", replicas=("s1", "s2", "s3", "gone"))
+    assert place_replicas(view(), unit, "s1", {"s2": 5, "s3": 4}) == ("s3",)
+    assert place_replicas(view(), unit, "s3", {"s1": 9, "s2": 5}) == ("s2",)
+    assert place_replicas(view(), Unit("u", replicas=("s1",)), "s1", {}) == ()
+    assert place_replicas(view(), HEAD, "s1", {}) == ()

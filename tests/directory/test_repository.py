@@ -112,6 +112,10 @@ async def test_the_epoch_grows_at_every_change_of_home_and_survives_removal(repo
 
 
 def test_next_home() -> None:
+    pending = Home("a", ("b",), 5, pending=True, no_modseq=True)
+    assert next_home(pending, Home("a", ("b", "c"), 5)) == Home("a", ("b", "c"), 6, True, True)
+    assert next_home(pending, replace(pending, replicas=())) == Home("a", (), 6, pending=True, no_modseq=True)
+    assert next_home(pending, replace(pending, primary="b", replicas=())) == Home("b", (), 6, no_modseq=True)
     assert next_home(Home("a", (), 5), Home("a", (), 1)) == Home("a", (), 5)
     assert next_home(Home("a", ("b",), 5), Home("b", ("a",), 5)) == Home("b", ("a",), 6)
 

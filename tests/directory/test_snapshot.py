@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta, parts
 from onedomain.directory.snapshot import Snapshot
+from onedomain.model.account import Home
 from tests.directory.views import account
 
 ROWS = [account(f"a{i}@example.com") for i in range(5)]
@@ -90,3 +92,12 @@ def test_torn_and_damaged_files(tmp_path: Path, data: st.DataObject) -> None:
     path.write_bytes(bytes(content))
     book = read(path)
     assert book is None or (book.seq, len(book)) in ((5, 3), (6, 4))
+
+
+def test_a_promotion_travels_and_rows_of_an_older_version_are_read() -> None:
+    row = replace(ROWS[0], home=Home("s2", ("s1",), 4, pending=True, no_modseq=True))
+    line = Delta(1, accounts=(row,)).encode()
+    assert Delta.decode(line).accounts == (row,)
+    older = line.replace(b",1,1,1,1]", b",1,1]")
+    assert older != line
+    assert Delta.decode(older).accounts == (replace(row, home=Home("s2", ("s1",), 4)),)

@@ -6,9 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, create_engine, select, text, update
 
 from onedomain.store import schema
 from onedomain.store.sql import Database, DatabaseError
@@ -28,7 +30,8 @@ async def test_edges_that_start_at_once_migrate_once(database_url: str) -> None:
             async with each.reading() as connection:
                 ids.add((await connection.execute(text("select text from meta where name = 'id'"))).scalar_one())
         assert len(ids) == 1
-        assert await numbers(databases[0]) == {"seq": 0, "schema": schema.SCHEMA, "least": 1, "id": 0}
+        assert await numbers(databases[0]) == {"seq": 0, "schema": schema.SCHEMA, "least": 1, "id": 0,
+                                               "barrier": 0}
     finally:
         for each in databases:
             await each.close()
@@ -41,6 +44,50 @@ async def test_migrations_make_the_tables_of_the_schema(database: Database) -> N
 
     async with database.reading() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_code_of_version_1_works_beside_this_one(database: Database) -> None:  # noqa: F811
+    """Its statements, as it wrote them: it names its own columns and no others."""
+    insert = text(
+        "insert into account (address, unit, primary_server, replicas, epoch, mailbox, password, forward_to, keep_copy,"
+        " enabled) values ('a@b', 'u', 's1', '[]', 1, '', '', '[]', true, true)"
+        " on conflict (address) do update set epoch = excluded.epoch + 1"
+    )
+    edge = text(
+        "insert into edge (name, address, certificate, seen) values ('e1', 'x', 'y', 1.0) on conflict (name) do update"
+        " set address = excluded.address, certificate = excluded.certificate, seen = excluded.seen"
+    )
+    async with database.writing() as connection:
+        await connection.execute(insert)
+        await connection.execute(update(schema.account).values(pending=True))
+        await connection.execute(edge)
+        await connection.execute(update(schema.edge).values(lease_until=5.0))
+        await connection.execute(insert)
+        await connection.execute(edge)
+    async with database.reading() as connection:
+        row = (await connection.execute(select(schema.account))).one()
+        assert (row.epoch, row.pending, row.no_modseq) == (2, True, False)
+        assert (await connection.execute(select(schema.edge.c.lease_until))).scalar() == 5.0
+
+
+async def test_a_database_of_version_1_is_expanded(tmp_path: Path) -> None:
+    path = tmp_path / "d.db"
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    old = create_engine(f"sqlite:///{path}")
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("insert into account values ('a@b', 'u', 's1', '[\"s2\"]', 7, '', '', '[]', 1, 1)"))
+    old.dispose()
+    opened = await Database.open(f"sqlite:///{path}")
+    try:
+        assert (await numbers(opened))["schema"] == schema.SCHEMA
+        async with opened.reading() as connection_:
+            row = (await connection_.execute(select(schema.account))).one()
+            assert (row.replicas, row.epoch, row.pending, row.no_modseq) == ('["s2"]', 7, False, False)
+    finally:
+        await opened.close()
 
 
 async def test_a_newer_database_is_used_as_long_as_it_allows(database: Database, database_url: str) -> None:  # noqa: F811

@@ -11,7 +11,7 @@ def needs_restart(old: Config, new: Config) -> list[str]:
     if old.listeners != new.listeners:
         found.append("listener")
     # New contents of the same certificate files need none.
-    for part in ("tls", "edge", "directory", "metrics", "log", "limits", "retry", "health"):
+    for part in ("tls", "edge", "directory", "metrics", "log", "limits", "retry", "health", "failover"):
         if getattr(old.file, part) != getattr(new.file, part):
             found.append(part)
     return found

@@ -12,7 +12,7 @@ from onedomain.cli.board import ask_board
 from onedomain.cli.common import AsJson, ConfigPath, console, fail, print_json
 from onedomain.cli.rows import Desk, grid, print_report, read_file, with_directory, write_file, yes
 from onedomain.cli.rows_texts import say
-from onedomain.decision.placement import place
+from onedomain.decision.placement import place, place_replicas
 from onedomain.directory.credentials import DEFAULT, CredentialError, check, make
 from onedomain.directory.exchange import ACCOUNT_COLUMNS, Report, export_accounts, import_accounts
 from onedomain.directory.repository import Conflict
@@ -57,7 +57,7 @@ def add(
         account = Account(
             address=address,
             unit=name,
-            home=Home(server or await _placed(desk, name), tuple(replicas or ())),
+            home=await _placed(desk, name, server, replicas),
             mailbox=mailbox or "",
             password=stored,
             forward_to=_forwards(forward) or (),
@@ -245,17 +245,22 @@ def export(
         write_file(file, export_accounts(accounts, passwords=passwords), len(accounts))
 
 
-async def _placed(desk: Desk, unit: str) -> str:
+async def _placed(desk: Desk, unit: str, server: str, replicas: list[str] | None) -> Home:
+    """What was not said is the unit's choice; an empty name among the replicas means none."""
     known = desk.view.unit(unit)
     if known is None:
         raise RowError("unknown_unit", value=unit)
     numbers: dict[str, int] = {}
-    for (_, server), count in (await desk.repository.count()).items():
-        numbers[server] = numbers.get(server, 0) + count
-    chosen = place(desk.view, known, await ask_board(desk.config), numbers)
-    if isinstance(chosen, Failure):
-        raise RowError("no_place", value=unit)
-    return chosen.name
+    for (_, name), count in (await desk.repository.count()).items():
+        numbers[name] = numbers.get(name, 0) + count
+    if not server:
+        chosen = place(desk.view, known, await ask_board(desk.config), numbers)
+        if isinstance(chosen, Failure):
+            raise RowError("no_place", value=unit)
+        server = chosen.name
+    if replicas is None:
+        return Home(server, place_replicas(desk.view, known, server, numbers))
+    return Home(server, tuple(filter(None, replicas)))
 
 
 def _asked(twice: bool = True) -> str:

@@ -66,9 +66,11 @@ def _domain_names(file: File) -> Iterator[tuple[Place, str]]:
 def _unknown_servers(file: File) -> Iterator[Problem]:
     names = [server.name for server in file.server]
     for index, unit in enumerate(file.unit):
-        for number, name in enumerate(unit.servers):
-            if name not in names:
-                yield _problem(("unit", index, "servers", number), "unknown_server", value=name, names=", ".join(names))
+        for key, listed in (("servers", unit.servers), ("replicas", unit.replicas)):
+            for number, name in enumerate(listed):
+                if name not in names:
+                    place: Place = ("unit", index, key, number)
+                    yield _problem(place, "unknown_server", value=name, names=", ".join(names))
 
 
 def _ports(file: File) -> Iterator[Problem]:

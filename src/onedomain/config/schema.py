@@ -108,6 +108,7 @@ class ServerTable(Table):
 class UnitTable(Table):
     name: Name
     servers: list[str] = Field([], max_length=1000)
+    replicas: list[str] = Field([], max_length=1000)
     level: Literal["spool", "primary"] = "spool"
     strict: bool = False
 
@@ -210,6 +211,16 @@ class HealthTable(Table):
     message_interval: Duration = Field(300.0, ge=1, le=86_400)
 
 
+class FailoverTable(Table):
+    """When a replica is made the primary without anybody's doing, and what edges may do meanwhile."""
+
+    automatic: bool = False
+    refusing: Duration = Field(2.0, ge=0.1, le=3600)  # a server that refuses connections is restarting
+    silent: Duration = Field(0.5, ge=0.0, le=3600)    # on top of [health] patience
+    max_lag: Duration = Field(60.0, ge=0.0, le=86_400)
+    lease: Duration = Field(3.0, ge=1, le=60)
+
+
 class MetricsTable(Table):
     address: ListenAddress = "127.0.0.1"
     port: int = Field(9464, ge=0, le=65535)
@@ -238,6 +249,7 @@ class File(Table):
     limits: LimitsTable = LimitsTable.model_construct()
     retry: RetryTable = RetryTable.model_construct()
     health: HealthTable = HealthTable.model_construct()
+    failover: FailoverTable = FailoverTable.model_construct()
     metrics: MetricsTable | None = None
     log: LogTable = LogTable.model_construct()
     resolver: ResolverTable = ResolverTable.model_construct()

@@ -83,6 +83,9 @@ name = "head"
 servers = ["head"]
 level = "spool"
 # strict = false
+#en Servers that keep a second copy of this unit's new accounts' mailboxes, milliseconds behind:
+#ja この部署の新しいアカウントの写しを、数ミリ秒遅れで保つサーバー:
+# replicas = ["branch"]
 
 [[unit]]
 name = "branch"
@@ -157,6 +160,19 @@ url = "sqlite:////var/lib/onedomain/directory.db"
 # interval = "1s"
 # patience = "2.5s"
 # message_interval = "5m"
+
+#en When a server dies: automatic makes the replica the primary where the server is exclusive. How long it may refuse
+#en connections, or be silent beyond [health] patience, before that; how far behind a replica may be; how long an edge
+#en that can't reach the directory's database goes on writing (several edges).
+#ja サーバーが停止した時: automatic は、exclusive のサーバーで複製を自動的に主にします。接続拒否、または [health] の
+#ja patience を超える無応答をどれだけ待つか、複製の遅れの上限、データベースに届かないエッジが書き込みを続けてよい
+#ja 時間 (複数エッジの場合) を指定します。
+[failover]
+# automatic = false
+# refusing = "2s"
+# silent = "500ms"
+# max_lag = "1m"
+# lease = "3s"
 
 [metrics]
 # address = "127.0.0.1"

@@ -16,6 +16,7 @@ from onedomain.config.schema import (
     IMPLICIT_TLS,
     PORTS,
     EndpointTable,
+    FailoverTable,
     File,
     HealthTable,
     LimitsTable,
@@ -96,6 +97,10 @@ class Config:
         return self.file.health
 
     @property
+    def failover(self) -> FailoverTable:
+        return self.file.failover
+
+    @property
     def log(self) -> LogTable:
         return self.file.log
 
@@ -150,7 +155,10 @@ class Config:
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
-        return tuple(Unit(unit.name, tuple(unit.servers), Level(unit.level), unit.strict) for unit in self.file.unit)
+        return tuple(
+            Unit(unit.name, tuple(unit.servers), Level(unit.level), unit.strict, tuple(unit.replicas))
+            for unit in self.file.unit
+        )
 
     @cached_property
     def listeners(self) -> tuple[ListenerValues, ...]:

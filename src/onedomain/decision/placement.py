@@ -37,3 +37,12 @@ def place(view: DirectoryView, unit: Unit, board: BoardView, accounts: Mapping[s
         return refuse(550, "5.3.5", "no server takes new accounts", f"unit {unit.name}: every server is draining")
     chosen = least_loaded(servers, board, accounts)
     return chosen or least_loaded(servers, QuietBoard(), accounts) or servers[0]
+
+
+def place_replicas(view: DirectoryView, unit: Unit, primary: str, accounts: Mapping[str, int]) -> tuple[str, ...]:
+    """Where a new account's copy is kept: of the unit's replicas the one with the fewest accounts, or none."""
+    named = [view.server(name) for name in dict.fromkeys(unit.replicas) if name != primary]
+    servers = [server for server in named if server is not None]
+    calm = [server for server in servers if not server.draining] or servers
+    chosen = min(calm, key=lambda server: accounts.get(server.name, 0) / server.weight, default=None)
+    return (chosen.name,) if chosen is not None else ()

@@ -96,9 +96,11 @@ def parts(delta: Delta, rows: int = 1000) -> Iterator[Delta]:
 
 
 @lru_cache(4096)
-def home(primary: str, replicas: tuple[str, ...], epoch: int) -> Home:
+def home(
+    primary: str, replicas: tuple[str, ...], epoch: int, pending: bool = False, no_modseq: bool = False
+) -> Home:
     """A Home, the same object for the same values: 100,000 accounts share a few."""
-    return Home(primary, replicas, epoch)
+    return Home(primary, replicas, epoch, pending, no_modseq)
 
 
 def _account_row(account: Account) -> list[Any]:
@@ -113,15 +115,19 @@ def _account_row(account: Account) -> list[Any]:
         account.forward_to,
         int(account.keep_copy),
         int(account.enabled),
+        # Since schema 2; an older reader takes the first ten, an older writer ends with them.
+        int(account.home.pending),
+        int(account.home.no_modseq),
     ]
 
 
 def _account(row: list[Any]) -> Account:
     address, unit, primary, replicas, epoch, mailbox, password, forward_to, keep_copy, enabled = row[:10]
+    pending, no_modseq = row[10:12] if len(row) >= 12 else (0, 0)
     return Account(
         address=address,
         unit=intern(unit),
-        home=home(primary, tuple(replicas), int(epoch)),
+        home=home(primary, tuple(replicas), int(epoch), bool(pending), bool(no_modseq)),
         mailbox=mailbox,
         password=password,
         forward_to=tuple(forward_to),

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from onedomain.decision.placement import place
+from onedomain.decision.placement import place, place_replicas
 from onedomain.directory.repository import Repository, next_home
 from onedomain.directory.rules import RowError, account_key, alias_key, checked_account, checked_alias, words
 from onedomain.model.account import Account, Alias, DirectoryView, Home, Unit
@@ -212,11 +212,11 @@ def _account(
     if (known := view.unit(unit)) is None:
         raise RowError("unknown_unit", value=unit)
     home = old.home if old else Home("", (), _epoch(cells.get("epoch") or "1"))
-    home = replace(
-        home,
-        primary=cells.get("primary") or home.primary or _placed(view, known, board, numbers),
-        replicas=words(cells["replicas"]) if "replicas" in cells else home.replicas,
-    )
+    home = replace(home, primary=cells.get("primary") or home.primary or _placed(view, known, board, numbers))
+    if "replicas" in cells:
+        home = replace(home, replicas=words(cells["replicas"]))
+    elif old is None:
+        home = replace(home, replicas=place_replicas(view, known, home.primary, numbers))
     fresh = old or Account(key, unit, home)
     return checked_account(
         view,

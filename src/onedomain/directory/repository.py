@@ -127,7 +127,7 @@ class Repository:
         """An edge says that it is there. No change of the directory: nobody is told."""
         async with self._database.writing() as connection:
             row = {"name": edge.name, "address": edge.address, "certificate": edge.certificate, "seen": edge.seen}
-            await connection.execute(self._database.upsert(schema.edge), row)
+            await connection.execute(self._database.upsert(schema.edge, ("address", "certificate", "seen")), row)
 
     async def remove_edge(self, name: str) -> bool:
         async with self._database.writing() as connection:
@@ -193,6 +193,21 @@ class Writer:
         self._seq = seq
         self._changed: dict[tuple[str, str], None] = {}
 
+    @property
+    def connection(self) -> AsyncConnection:
+        """For rows that belong into the same transaction."""
+        return self._connection
+
+    @property
+    def last(self) -> int:
+        """The number that the last change so far will have."""
+        return self._seq + len(self._changed)
+
+    async def accounts(self, keys: Iterable[str]) -> list[Account]:
+        """Those that are there, in the order of their addresses."""
+        query = select(schema.account).order_by(schema.account.c.address)
+        return [_account(row) for row in await _some(self._connection, query, schema.account.c.address, keys)]
+
     async def account(self, key: str) -> Account | None:
         return await _one_account(self._connection, key)
 
@@ -233,6 +248,8 @@ class Writer:
         if account is None:
             raise Conflict(key, "missing")
         await self._connection.execute(delete(schema.account).where(schema.account.c.address == key))
+        await self._connection.execute(delete(schema.link).where(schema.link.c.account == key))
+        await self._connection.execute(delete(schema.promotion).where(schema.promotion.c.account == key))
         row = {"address": key, "epoch": account.home.epoch}
         await self._connection.execute(self._database.upsert(schema.departed), row)
         self._note("account", key)
@@ -303,10 +320,13 @@ class Writer:
 
 
 def next_home(before: Home, wanted: Home) -> Home:
-    """The home as it is to be written: the epoch grows by one exactly when something else about it changes."""
+    """The home as it is to be written: the epoch grows by one exactly when its servers change. What a promotion left
+    to do at a primary does not follow to another one.
+    """
     if (before.primary, before.replicas) == (wanted.primary, wanted.replicas):
         return before
-    return replace(wanted, epoch=before.epoch + 1)
+    pending = before.pending and wanted.primary == before.primary
+    return replace(wanted, epoch=before.epoch + 1, pending=pending, no_modseq=before.no_modseq)
 
 
 async def _one_account(connection: AsyncConnection, key: str) -> Account | None:
@@ -340,11 +360,12 @@ async def _version(connection: AsyncConnection) -> Version:
 
 
 def _account(row: Row[Any]) -> Account:
-    address, unit, primary, replicas, epoch, mailbox, password, forward_to, keep_copy, enabled = tuple(row)
+    (address, unit, primary, replicas, epoch, mailbox, password, forward_to, keep_copy, enabled, pending,
+     no_modseq) = tuple(row)
     return Account(
         address=address,
         unit=intern(unit),
-        home=home(primary, _list(replicas), int(epoch)),
+        home=home(primary, _list(replicas), int(epoch), bool(pending), bool(no_modseq)),
         mailbox=mailbox,
         password=password,
         forward_to=_list(forward_to),
@@ -365,6 +386,8 @@ def _account_row(account: Account) -> dict[str, Any]:
         "forward_to": _text(account.forward_to),
         "keep_copy": account.keep_copy,
         "enabled": account.enabled,
+        "pending": account.home.pending,
+        "no_modseq": account.home.no_modseq,
     }
 
 

@@ -23,21 +23,29 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Names of servers; the epoch grows at every change of home."""
+    """Names of servers; the epoch grows at every change of home.
+
+    `pending`: a promotion is committed and its plan has not been carried out: nobody may read or write there yet.
+    `no_modseq`: what the primary says of UIDVALIDITY or MODSEQ is not what clients were shown before a promotion, so
+    CONDSTORE and QRESYNC (RFC 7162) are hidden from them.
+    """
 
     primary: str
     replicas: tuple[str, ...] = ()
     epoch: int = 1
+    pending: bool = False
+    no_modseq: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A department or site. `servers` are the names where its new accounts may live."""
+    """A department or site. `servers` are the names where its new accounts may live, `replicas` where their copies."""
 
     name: str
     servers: tuple[str, ...] = ()
     level: Level = Level.SPOOL
     strict: bool = False
+    replicas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ test compares the two.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, MetaData, Table, Text, false
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of these tables that this code writes and expects; meta's row `schema` has the database's."""
 
 metadata = MetaData()
@@ -26,6 +26,8 @@ account = Table(
     Column("forward_to", Text, nullable=False),  # a JSON list
     Column("keep_copy", Boolean, nullable=False),
     Column("enabled", Boolean, nullable=False),
+    Column("pending", Boolean, nullable=False, server_default=false()),
+    Column("no_modseq", Boolean, nullable=False, server_default=false()),
     Index("account_by_server", "primary_server"),
     Index("account_by_unit", "unit"),
 )
@@ -59,6 +61,49 @@ edge = Table(
     Column("address", Text, nullable=False),
     Column("certificate", Text, nullable=False),  # PEM
     Column("seen", Float, nullable=False),        # seconds since 1970
+    Column("lease_until", Float, nullable=False, server_default="0"),  # by the database's clock
+    Column("seq", BigInteger, nullable=False, server_default="0"),     # the last change that all of it goes by
+)
+
+# What may be held by one edge at a time. `token` grows whenever it changes hands.
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Float, nullable=False),  # by the database's clock
+    Column("token", BigInteger, nullable=False),
+)
+
+# One-way links, as they were last saved.
+link = Table(
+    "link",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),  # the home's, when it was saved
+    Column("state", Text, nullable=False),        # JSON of model.replica.LinkState
+    Column("saved", Float, nullable=False),       # seconds since 1970
+)
+
+# A replica that was made the primary. `settled` 0: its plan has not been carried out; `returned` 0: what only the old
+# primary has was not brought back yet. Seconds since 1970.
+promotion = Table(
+    "promotion",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("old", Text, nullable=False),
+    Column("new", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("state", Text, nullable=False),   # JSON of the link as it was, "" if there was none
+    Column("result", Text, nullable=False),  # JSON of model.replica.Promotion, "" until it is settled
+    Column("at", Float, nullable=False),
+    Column("settled", Float, nullable=False),
+    Column("returned", Float, nullable=False),
+    Index("promotion_by_new", "new"),
+    Index("promotion_by_old", "old"),
 )
 
 # What changed, in the order of commits: `seq` comes from meta's row `seq`, which a writer holds until it commits.
@@ -71,7 +116,8 @@ change = Table(
     Column("at", Float, nullable=False),
 )
 
-# seq: the last change. schema: SCHEMA of the tables. least: the oldest SCHEMA whose code may still use them.
+# seq: the last change. barrier: the last change that an edge must go by to be granted a lease.
+# schema: SCHEMA of the tables. least: the oldest SCHEMA whose code may still use them.
 # id (in text): which database this is, so that another one in its place is noticed.
 meta = Table(
     "meta",

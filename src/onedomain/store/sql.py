@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Connection, Insert, event, inspect, select, text
+from sqlalchemy import ColumnElement, Connection, Float, Insert, event, inspect, literal_column, select, text
 from sqlalchemy import Table as SqlTable
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -78,13 +78,21 @@ class Database:
             async with connection.begin():
                 yield connection
 
-    def upsert(self, table: SqlTable) -> Insert:
-        """INSERT, or UPDATE of all other columns where the key is there already."""
+    def upsert(self, table: SqlTable, columns: Collection[str] = ()) -> Insert:
+        """INSERT, or UPDATE of all other columns (or those named) where the key is there already."""
         make: Any = postgresql.insert if self.is_postgres else sqlite.insert
         insert = make(table)
-        others = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
+        others = {column.name: insert.excluded[column.name] for column in table.columns
+                  if (column.name in columns if columns else not column.primary_key)}
         done: Insert = insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=others)
         return done
+
+    @property
+    def now(self) -> ColumnElement[float]:
+        """The database's own clock, in seconds since 1970: leases go by it, as no two machines' clocks agree."""
+        if self.is_postgres:
+            return literal_column("extract(epoch from clock_timestamp())::double precision", Float())
+        return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Float())
 
     async def notify(self, connection: AsyncConnection) -> None:
         """Tell the listeners once this transaction is committed. SQLite's look for themselves."""

@@ -1,0 +1,224 @@
+"""Promotions in the directory's database: the homes of a dead server change all at once, and what follows account by
+account.
+
+Knows which changes belong into one transaction. Does not know when a server is dead, which replica is fit, nor what a
+promotion's plan does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Row, Select, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from onedomain.directory.links import BATCH, LINKER, SavedLink, holds, link_row
+from onedomain.directory.repository import Repository, Writer
+from onedomain.directory.spelling import read, spelt
+from onedomain.model.account import Account, Home
+from onedomain.model.ports import Clock
+from onedomain.model.replica import LinkState, Promotion
+from onedomain.store import schema
+from onedomain.store.sql import Database
+
+Choose = Callable[[Account], str]
+"""The replica that is to be an account's primary, or "": it stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """`state`: the link as it was last saved, None if there never was one. `result` None: not settled yet.
+
+    `at`, `settled`, `returned`: seconds since 1970, the latter two 0 where that has not happened.
+    """
+
+    account: str
+    epoch: int
+    old: str
+    new: str
+    cause: str
+    at: float
+    state: LinkState | None = None
+    result: Promotion | None = None
+    settled: float = 0.0
+    returned: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A promotion's plan is done. `no_modseq`: clients would see other values than before (Home.no_modseq)."""
+
+    account: str
+    epoch: int
+    result: Promotion
+    no_modseq: bool = False
+
+
+class Promotions:
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._repository = Repository(database, clock)
+        self._clock = clock
+
+    async def promote_server(
+        self, dead: str, choose: Choose, cause: str, token: int | None = None
+    ) -> tuple[list[Promoted], int]:
+        """All accounts whose primary is `dead` and for which `choose` names a replica, in one transaction: primary and
+        replica change places, the epoch grows, `pending` is set. -> (promotions, the last change: edges that go by it
+        know). Nothing where the lease `linker` is not held under `token` (None: no lease is needed).
+        """
+        columns = schema.account.c
+        query: Select[Any] = select(columns.address).where(columns.primary_server == dead, columns.replicas != "[]")
+        async with self._repository.writing() as writer:
+            if token is not None and not await holds(writer.connection, LINKER, token):
+                return [], 0
+            addresses = list(await writer.connection.scalars(query.order_by(columns.address)))
+            return await self._promote(writer, addresses, choose, cause)
+
+    async def promote_accounts(
+        self, addresses: Collection[str], choose: Choose, cause: str, token: int | None = None
+    ) -> tuple[list[Promoted], int]:
+        """The same for some accounts, whatever their primaries."""
+        async with self._repository.writing() as writer:
+            if token is not None and not await holds(writer.connection, LINKER, token):
+                return [], 0
+            return await self._promote(writer, sorted(addresses), choose, cause)
+
+    async def _promote(
+        self, writer: Writer, addresses: list[str], choose: Choose, cause: str
+    ) -> tuple[list[Promoted], int]:
+        now = self._clock.time()
+        promoted: list[Promoted] = []
+        accounts: list[Account] = []
+        for account in await writer.accounts(addresses):
+            new = choose(account)
+            if new not in account.home.replicas:
+                continue
+            home = swapped(account.home, new)
+            accounts.append(replace(account, home=home))
+            promoted.append(Promoted(account.address, home.epoch, account.home.primary, new, cause, now))
+        if not promoted:
+            return [], 0
+        states = await _states(writer.connection, promoted)
+        promoted = [replace(each, state=states.get(each.account)) for each in promoted]
+        for start in range(0, len(promoted), BATCH):
+            rows = [_row(each) for each in promoted[start : start + BATCH]]
+            await writer.connection.execute(self._database.upsert(schema.promotion), rows)
+        await writer.put_many(accounts=accounts)
+        barrier = update(schema.meta).where(schema.meta.c.name == "barrier").values(number=writer.last)
+        await writer.connection.execute(barrier)
+        return promoted, writer.last
+
+    async def save_state(self, account: str, epoch: int, state: LinkState) -> None:
+        """A promotion whose old primary still answered has carried more since it was committed."""
+        columns = schema.promotion.c
+        statement = update(schema.promotion).where(columns.account == account, columns.epoch == epoch)
+        async with self._database.writing() as connection:
+            await connection.execute(statement.values(state=spelt(state)))
+
+    async def settle(self, settled: Iterable[Settled]) -> frozenset[str]:
+        """Their plans are done: people may come in. In one transaction; the accounts whose home still was that one."""
+        wanted = {each.account: each for each in settled}
+        now = self._clock.time()
+        async with self._repository.writing() as writer:
+            accounts = [account for account in await writer.accounts(sorted(wanted))
+                        if account.home.pending and account.home.epoch == wanted[account.address].epoch]
+            homes = []
+            for account in accounts:
+                each = wanted[account.address]
+                no_modseq = account.home.no_modseq or each.no_modseq
+                homes.append(replace(account, home=replace(account.home, pending=False, no_modseq=no_modseq)))
+                columns = schema.promotion.c
+                statement = update(schema.promotion)
+                statement = statement.where(columns.account == each.account, columns.epoch == each.epoch)
+                await writer.connection.execute(statement.values(result=spelt(each.result), settled=now))
+                # The link that led here is part of the promotion now.
+                link = schema.link.c
+                gone = delete(schema.link).where(link.account == each.account, link.target == account.home.primary)
+                await writer.connection.execute(gone)
+            await writer.put_many(accounts=homes)
+            return frozenset(account.address for account in accounts)
+
+    async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool:
+        """What only the old primary had has been brought, and the link runs the other way from here: one transaction.
+        False, and nothing is written, where the home is another by now. None: the old primary is no replica any more.
+        """
+        columns = schema.promotion.c
+        now = self._clock.time()
+        async with self._repository.writing() as writer:
+            found = await writer.account(account)
+            if found is None or (link is not None and found.home.epoch != link.epoch):
+                return False
+            statement = update(schema.promotion).where(columns.account == account, columns.epoch == epoch)
+            await writer.connection.execute(statement.values(returned=now))
+            if link is not None:
+                await writer.connection.execute(self._database.upsert(schema.link), [link_row(link, now)])
+            return True
+
+    async def pending(self, server: str = "") -> list[Promoted]:
+        """Committed and not settled; `server`: the new primary. With their states."""
+        columns = schema.promotion.c
+        return await self._read(select(schema.promotion).where(columns.settled == 0.0), columns.new, server)
+
+    async def unreturned(self, server: str = "") -> list[Promoted]:
+        """Settled, and the old primary (`server`) has not been brought back yet. With states and results."""
+        columns = schema.promotion.c
+        query = select(schema.promotion).where(columns.settled > 0.0, columns.returned == 0.0)
+        return await self._read(query, columns.old, server)
+
+    async def recent(self, since: float) -> list[Promoted]:
+        """Those at or after `since`, without states and results."""
+        columns = schema.promotion.c
+        async with self._database.reading() as connection:
+            rows = await connection.execute(
+                select(columns.account, columns.epoch, columns.old, columns.new, columns.cause, columns.at,
+                       columns.settled, columns.returned)
+                .where(columns.at >= since).order_by(columns.at, columns.account))
+            return [Promoted(row.account, int(row.epoch), row.old, row.new, row.cause, float(row.at),
+                             settled=float(row.settled), returned=float(row.returned)) for row in rows]
+
+    async def _read(self, query: Select[Any], column: Any, server: str) -> list[Promoted]:
+        """In the order in which they were made; those of homes that have changed since are nobody's to finish."""
+        columns = schema.promotion.c
+        query = query.where(column == server) if server else query
+        account = schema.account.c
+        same = select(account.address).where(account.address == columns.account, account.primary_server == columns.new)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query.where(same.exists()).order_by(columns.at, columns.account))
+            return [_promoted(row) for row in rows]
+
+
+def swapped(home: Home, new: str) -> Home:
+    """The old primary takes the place that the new one had among the replicas."""
+    replicas = tuple(home.primary if name == new else name for name in home.replicas)
+    return Home(new, replicas, home.epoch + 1, pending=True, no_modseq=home.no_modseq)
+
+
+async def _states(connection: AsyncConnection, promoted: list[Promoted]) -> dict[str, LinkState]:
+    columns = schema.link.c
+    wanted = {each.account: each for each in promoted}
+    ordered = sorted(wanted)
+    found: dict[str, LinkState] = {}
+    for start in range(0, len(ordered), BATCH):
+        query = select(schema.link).where(columns.account.in_(ordered[start : start + BATCH]))
+        for row in await connection.execute(query):
+            each = wanted[row.account]
+            if (row.source, row.target) == (each.old, each.new):
+                found[row.account] = read(LinkState, row.state)
+    return found
+
+
+def _row(each: Promoted) -> dict[str, Any]:
+    return {"account": each.account, "epoch": each.epoch, "old": each.old, "new": each.new, "cause": each.cause,
+            "state": spelt(each.state) if each.state else "", "result": "", "at": each.at, "settled": 0.0,
+            "returned": 0.0}
+
+
+def _promoted(row: Row[Any]) -> Promoted:
+    return Promoted(
+        row.account, int(row.epoch), row.old, row.new, row.cause, float(row.at),
+        read(LinkState, row.state) if row.state else None, read(Promotion, row.result) if row.result else None,
+        float(row.settled), float(row.returned),
+    )  # fmt: skip

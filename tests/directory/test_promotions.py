@@ -1,0 +1,129 @@
+"""Link states and promotions in the database: what is saved by whom, and what belongs into one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onedomain.app.real import RealClock
+from onedomain.directory.leases import Leases
+from onedomain.directory.links import LINKER, Links, SavedLink
+from onedomain.directory.promotions import Promotions, Settled
+from onedomain.directory.repository import Repository
+from onedomain.model.account import Account, Home
+from onedomain.model.replica import FolderLink, LinkState, Mark, Promotion
+from onedomain.store.sql import Database
+from tests.directory.test_repository import content, loaded
+from tests.directory.views import account
+
+STATE = LinkState(1, (FolderLink("INBOX", "INBOX", source=Mark(1, 2), target=Mark(1, 2)),))
+
+
+def people(count: int) -> list[Account]:
+    return [replace(account(f"u{number:04}@example.com"), home=Home("s1", ("s2", "s3"), 1)) for number in range(count)]
+
+
+def link(address: str, epoch: int = 1, source: str = "s1", target: str = "s2") -> SavedLink:
+    return SavedLink(address, source, target, epoch, STATE)
+
+
+async def test_links_are_saved_by_the_holder_for_the_home_as_it_is(database: Database, repository: Repository) -> None:
+    rows = people(3)
+    async with repository.writing() as writer:
+        await writer.put_many(rows)
+    links, leases = Links(database, RealClock()), Leases(database)
+    one, two, three = (row.address for row in rows)
+    assert await links.save([link(one)], 1) == set(), "nobody has the lease"
+    token = await leases.take(LINKER, "e1", 30)
+    saved = await links.save([link(one), link(two, epoch=2), link(three, source="s3"), link("gone@example.com")], token)
+    assert saved == {one}
+    (found,) = await links.load(one)
+    assert replace(found, saved=0.0) == link(one)
+    assert [each.account async for each in links.all()] == [one]
+    newer = await leases.take(LINKER, "e1", 30)
+    assert await links.save([replace(link(one), state=LinkState(9))], token) == set(), "an older process is out"
+    assert (await links.load(one))[0].state == STATE
+    await links.forget(one, "s2", newer)
+    assert await links.load(one) == []
+
+
+async def test_a_server_is_promoted_at_once(database: Database, repository: Repository) -> None:
+    other = replace(account("other@example.com"), home=Home("s2", ("s1",)))
+    rows = [*people(1203), other, account("alone@example.com")]
+    async with repository.writing() as writer:
+        await writer.put_many(rows)
+    promotions, links = Promotions(database, RealClock()), Links(database, RealClock())
+    token = await Leases(database).take(LINKER, "e1", 30)
+    await links.save([link(rows[0].address)], token)
+    before = (await repository.version()).seq
+
+    def choose(account: Account) -> str:
+        return {"u0001@example.com": "", "u0002@example.com": "s3"}.get(account.address, "s2")
+
+    assert await promotions.promote_server("s1", choose, "silent", token + 1) == ([], 0), "not without the lease"
+    promoted, last = await promotions.promote_server("s1", choose, "silent", token)
+    assert len(promoted) == 1202 and last == before + 1202 == (await repository.version()).seq
+    assert (promoted[0].state, promoted[0].old, promoted[0].new) == (STATE, "s1", "s2")
+    homes = {row.address: row.home for row in await repository.accounts()}
+    assert homes["u0000@example.com"] == Home("s2", ("s1", "s3"), 2, pending=True)
+    assert homes["u0001@example.com"] == Home("s1", ("s2", "s3"), 1)
+    assert homes["u0002@example.com"] == Home("s3", ("s2", "s1"), 2, pending=True)
+    assert homes["other@example.com"] == Home("s2", ("s1",)) and homes["alone@example.com"] == Home("s1")
+    assert (await repository.count())["head", "s1"] == 2
+    assert await links.save([link(rows[0].address)], token) == set(), "the old link has ended"
+    assert len(await promotions.pending()) == 1202 and len(await promotions.pending("s3")) == 1
+    assert (await Leases(database).renew_edge("nobody", 0, 1)).granted is False
+
+
+async def test_settled_then_returned(database: Database, repository: Repository) -> None:
+    (row,) = people(1)
+    async with repository.writing() as writer:
+        await writer.add_account(row)
+    promotions, links = Promotions(database, RealClock()), Links(database, RealClock())
+    token = await Leases(database).take(LINKER, "e1", 30)
+    await links.save([link(row.address)], token)
+    await promotions.promote_accounts([row.address], lambda account: "s2", "by hand")
+    await promotions.save_state(row.address, 2, replace(STATE, epoch=7))
+    (waiting,) = await promotions.pending()
+    assert waiting.state == replace(STATE, epoch=7) and waiting.result is None
+    result = Promotion(2)
+    assert await promotions.settle([Settled(row.address, 1, result)]) == set(), "another epoch's plan"
+    assert await promotions.settle([Settled(row.address, 2, result, no_modseq=True)]) == {row.address}
+    assert (await repository.account(row.address)).home == Home("s2", ("s1", "s3"), 2, no_modseq=True)  # type: ignore[union-attr]
+    assert await promotions.settle([Settled(row.address, 2, result)]) == set(), "once"
+    assert await promotions.pending() == [] and await links.load(row.address) == []
+    (unreturned,) = await promotions.unreturned("s1")
+    assert unreturned.result == result and unreturned.state == replace(STATE, epoch=7)
+    back = link(row.address, 2, "s2", "s1")
+    assert not await promotions.returned(row.address, 2, replace(back, epoch=3))
+    assert await promotions.returned(row.address, 2, back)
+    assert await promotions.unreturned() == []
+    assert [each.target for each in await links.load(row.address)] == ["s1"]
+    assert [each.cause for each in await promotions.recent(0.0)] == ["by hand"]
+    assert content(await loaded(repository))[0] == [await repository.account(row.address)]
+
+
+async def test_a_home_that_changed_meanwhile_is_nobodys_to_finish(database: Database, repository: Repository) -> None:
+    (row,) = people(1)
+    async with repository.writing() as writer:
+        await writer.add_account(row)
+    promotions = Promotions(database, RealClock())
+    await promotions.promote_accounts([row.address], lambda account: "s2", "by hand")
+    async with repository.writing() as writer:
+        after = await writer.set_account(replace(row, home=Home("s3", ("s1",))))
+    assert after.home == Home("s3", ("s1",), 3), "pending does not follow to another primary"
+    assert await promotions.pending() == []
+    assert await promotions.settle([Settled(row.address, 2, Promotion(2))]) == set()
+
+
+async def test_an_account_that_leaves_takes_its_rows_along(database: Database, repository: Repository) -> None:
+    (row,) = people(1)
+    async with repository.writing() as writer:
+        await writer.add_account(row)
+    promotions = Promotions(database, RealClock())
+    await promotions.promote_accounts([row.address], lambda account: "s2", "by hand")
+    async with repository.writing() as writer:
+        await writer.remove_account(row.address)
+    async with repository.writing() as writer:
+        back = await writer.add_account(row)
+    assert back.home == Home("s1", ("s2", "s3"), 3)
+    assert await promotions.recent(0.0) == []
