@@ -84,7 +84,9 @@ class ServerEnd:
                         return
                 yield Letter(uid, message.flags, message.date, message.raw)
 
-    async def create_folder(self, name: str, uidvalidity: int, special_use: str = "") -> Mark:
+    async def create_folder(
+        self, name: str, uidvalidity: int, special_use: str = "", identity: str = ""
+    ) -> Mark:
         self.step("create")
         self.server.create(name, uidvalidity, special_use)
         return self.server.mark(name)
@@ -123,7 +125,7 @@ class ServerEnd:
             outcomes.append(Copied(uid if self.powers.names_uids else 0, identity_of(letter.raw)))
         return tuple(outcomes)
 
-    async def raise_uidnext(self, folder: str, uidnext: int) -> None:
+    async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
         self.step("raise")
         self._box(folder)
         self.server.raise_uidnext(folder, uidnext)
@@ -134,12 +136,14 @@ class ServerEnd:
         named = [self.server.append(folder, filler(folder, first + i), frozenset(), 0) for i in range(count)]
         return tuple(named) if self.powers.names_uids else ()
 
-    async def set_flags(self, folder: str, uids: Sequence[int], flags: frozenset[str]) -> frozenset[str]:
+    async def set_flags(
+        self, folder: str, uids: Sequence[int], flags: frozenset[str], modseq: int = 0
+    ) -> frozenset[str]:
         self.step("flags")
         self._box(folder)
         return frozenset().union(*(self.server.store(folder, uid, flags) for uid in uids))
 
-    async def expunge(self, folder: str, uids: Sequence[int]) -> None:
+    async def expunge(self, folder: str, uids: Sequence[int], modseq: int = 0) -> None:
         self.step("expunge")
         assert self.powers.names_uids
         self._box(folder)

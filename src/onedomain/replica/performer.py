@@ -66,7 +66,7 @@ class Performer:
     """For one plan after the other, never two at once. The ends stay the caller's: close them `broken` after Failed.
 
     `done` counts what was carried: "copied", "refused", "flags", "expunged", "created", "renamed", "deleted",
-    "subscribed", "burned", "aside".
+    "subscribed", "burned", "aside". `asked`: the side that was asked last, which is at fault after Failed.
     """
 
     def __init__(self, source: LinkEnd, target: LinkEnd, keeping: Keeping, groups: Groups = Groups()) -> None:
@@ -75,6 +75,7 @@ class Performer:
         self._keeping = keeping
         self._groups = groups
         self.done: Counter[str] = Counter()
+        self.asked = Side.SOURCE
 
     async def run(self, plan: Plan[T]) -> T:
         """What the plan returns. Raises Failed, after which the plan is over."""
@@ -93,6 +94,7 @@ class Performer:
     async def perform(self, action: Action) -> Any:
         """The answer as decision/link/actions.py has it."""
         target = self._target
+        self.asked = getattr(action, "side", Side.TARGET)
         match action:
             case ListFolders(side):
                 return await self._on(side).list_folders()
@@ -100,8 +102,8 @@ class Performer:
                 return await self._on(side).read(folder, since, first)
             case ReadIdentities(side, folder, uids, uidvalidity):
                 return await self._on(side).read_identities(folder, uids, uidvalidity)
-            case CreateFolder(name, uidvalidity, special_use):
-                mark = await target.create_folder(name, uidvalidity, special_use)
+            case CreateFolder(name, uidvalidity, special_use, identity):
+                mark = await target.create_folder(name, uidvalidity, special_use, identity)
                 self.done["created"] += 1
                 return mark
             case RenameFolder(name, to):
@@ -118,20 +120,20 @@ class Performer:
                 self.done["subscribed"] += 1
             case Append():
                 return await self._append(action)
-            case RaiseUidNext(folder, uidnext):
-                await target.raise_uidnext(folder, uidnext)
+            case RaiseUidNext(folder, uidnext, modseq, replicated):
+                await target.raise_uidnext(folder, uidnext, modseq, replicated)
             case Burn(folder, first, count):
                 named = await target.burn(folder, first, count)
                 self.done["burned"] += count
                 return named
-            case SetFlags(folder, uids, flags):
-                untaken = await target.set_flags(folder, uids, flags)
+            case SetFlags(folder, uids, flags, modseq):
+                untaken = await target.set_flags(folder, uids, flags, modseq)
                 self.done["flags"] += len(uids)
                 return untaken
-            case Expunge(folder, uids, keep_bodies):
+            case Expunge(folder, uids, keep_bodies, modseq):
                 if keep_bodies:
                     await self._set_aside(Side.TARGET, folder, uids, "deleted")
-                await target.expunge(folder, uids)
+                await target.expunge(folder, uids, modseq)
                 self.done["expunged"] += len(uids) * keep_bodies
             case ExpungeDeleted(folder):
                 await target.expunge_deleted(folder)
@@ -163,6 +165,7 @@ class Performer:
         given = self._target.powers.numbering is Numbering.GIVEN
         wanted = {copy.source_uid: copy for copy in action.copies}
         outcomes: dict[int, Outcome] = {}
+        self.asked = Side.SOURCE
         left = [copy.source_uid for copy in action.copies]
         async with aclosing(
             self._grouped(self._source, action.source_folder, sorted(wanted), action.uidvalidity)
@@ -187,7 +190,9 @@ class Performer:
     async def _sent(self, folder: str, letters: Sequence[Letter], given: bool) -> Sequence[Copied | Refused]:
         if not letters:
             return ()
+        self.asked = Side.TARGET
         answers = await self._target.append(folder, letters)
+        self.asked = Side.SOURCE
         refused = sum(isinstance(answer, Refused) for answer in answers)
         self.done["copied"] += len(answers) - refused
         self.done["refused"] += refused
