@@ -41,7 +41,7 @@ class TestCyrus(Contract):
             "mail1", "cyrus", local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.AUTHZID,
             master_user=lab.proxy, master_password=lab.proxy_password, probe_accounts=PROBE,
         )  # fmt: skip
-        return Case(lab, server, b"SESSIONID")
+        return Case(lab, server, b"Success SESSIONID")
 
 
 @pytest.mark.real
