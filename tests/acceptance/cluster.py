@@ -160,6 +160,14 @@ class Cluster:
         for edge in self.edges:
             edge.start()
 
+    def change(self, *words: str) -> None:
+        """A verb that changes the directory; returns when all workers of all edges answer by it."""
+        before = {edge: control(edge, "status")["directory"]["seq"] for edge in self.edges}
+        self.edge.run(*words)
+        for edge, seq in before.items():
+            wait_until(lambda edge=edge, seq=seq: control(edge, "status")["directory"]["seq"] > seq, "the change", 10)
+            control(edge, "status")  # which workers answer after what they were told before
+
     def kill(self) -> None:
         for server in reversed(self.servers):
             server.kill()

@@ -283,7 +283,6 @@ def test_a_certificate_that_does_not_fit_its_key_changes_nothing(secure: Cluster
     assert {shown(edge) for _ in range(10)} == {hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()}
 
 
-@pytest.mark.skipif(os.environ.get("ONEDOMAIN_LONG") != "1", reason="unsteady, see CHANGELOG")
 def test_a_broken_file_changes_nothing(secure: Cluster) -> None:
     edge = secure.edge
     open_now = session(edge)

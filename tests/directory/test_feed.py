@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import update
 
 from onedomain.app.real import RealClock, RealNonce
+from onedomain.directory import feed
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
 from onedomain.directory.feed import Feed
@@ -133,7 +134,57 @@ async def test_followers_far_behind_read_everything(
     async with running(Edge(database_url, tmp_path)) as edge:
         await edge.sees(HANA.address, there)
         assert edge.worker.account(TARO.address) is None
-        assert edge.notes.events[0][0] == "directory from snapshot"
+        assert not edge.notes.count("directory from snapshot")
+
+
+async def test_at_a_start_the_database_is_asked_before_anybody_is_answered(
+    repository: Repository, database_url: str, tmp_path: Path
+) -> None:
+    """Else the first mail after a restart goes by a forward or a home of before it."""
+    await write(repository, TARO)
+    async with running(Edge(database_url, tmp_path)) as edge:
+        await edge.settled()
+    moved = replace(TARO, home=Home("s2", (), 2), forward_to=("elsewhere@example.net",), keep_copy=True)
+    async with repository.writing() as writer:
+        await writer.set_account(moved)
+    async with running(Edge(database_url, tmp_path)) as edge:
+        await edge.feed.loaded()
+        assert edge.book.account(TARO.address) == moved
+        assert not edge.notes.count("directory from snapshot")
+        await edge.settled()
+    head, _ = Snapshot(tmp_path / "snapshot").read() or (None, None)
+    assert head and time.time() - head.at < 5
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
+async def test_a_database_that_does_not_answer_is_not_waited_for_long(
+    repository: Repository, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    await write(repository, TARO)
+    async with running(Edge(database_url, tmp_path)) as edge:
+        await edge.settled()
+    edge = Edge(database_url, tmp_path)
+    answers = asyncio.Event()
+
+    async def away(url: str) -> Database:
+        if silent:
+            await answers.wait()
+        if not answers.is_set():
+            raise ConnectionRefusedError
+        return await opened(url)
+
+    opened = Database.open
+    monkeypatch.setattr(Database, "open", away)
+    monkeypatch.setattr(feed, "ASK_FIRST", 0.3)
+    began = time.monotonic()
+    async with running(edge):
+        async with asyncio.timeout(10):
+            await edge.feed.loaded()
+        assert time.monotonic() - began >= 0.3
+        assert edge.book.account(TARO.address) == TARO and not edge.feed.connected
+        assert edge.notes.count("directory from snapshot") == 1
+        answers.set()
+        await edge.settled(10)
 
 
 async def test_an_edge_restarted_while_the_database_is_down(

@@ -18,13 +18,17 @@ ANSWER_SECONDS = 5.0
 
 
 class _Member:
-    """`backlog` holds deltas that came while the whole directory was being sent; None once the worker is up to date."""
+    """`backlog` holds deltas that came while the whole directory was being sent; None once the worker is up to date.
 
-    def __init__(self, link: Link, slot: int, pid: int) -> None:
+    `late`: it joined in the middle of a whole directory, whose pieces are nothing to it without the first ones.
+    """
+
+    def __init__(self, link: Link, slot: int, pid: int, late: bool) -> None:
         self.link = link
         self.slot = slot
         self.pid = pid
-        self.backlog: list[Delta] | None = []
+        self.backlog: list[Delta] | None = None
+        self.late = late
 
 
 class Crew:
@@ -34,15 +38,14 @@ class Crew:
         self._trace = trace
         self._members: dict[int, _Member] = {}
         self._sending: set[asyncio.Task[None]] = set()
+        self._in_whole = False  # pieces of a whole directory are being published, and it is not complete
 
     async def hello(self, link: Link, slot: int, pid: int) -> None:
         """A worker is there: it gets board and directory, and all changes from now on."""
-        member = self._members[slot] = _Member(link, slot, pid)
+        member = self._members[slot] = _Member(link, slot, pid, self._in_whole)
         link.attached["slot"] = slot
         link.tell("board", snapshot=self._board.snapshot(str(slot)))
-        task = asyncio.create_task(self._send_directory(member))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        self._bring_up_to_date(member)
         self._trace.note("worker joined", slot=slot, pid=pid)
 
     def left(self, link: Link) -> None:
@@ -56,6 +59,15 @@ class Crew:
         if "slot" in link.attached:
             self._board.take_report(str(link.attached["slot"]), report)
 
+    def _bring_up_to_date(self, member: _Member) -> None:
+        if member.backlog is not None:
+            member.backlog.extend(parts(self._book.whole()))  # behind what is being sent
+            return
+        member.backlog = []
+        task = asyncio.create_task(self._send_directory(member))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
     async def _send_directory(self, member: _Member) -> None:
         for delta in parts(self._book.whole()):
             _tell(member, delta)
@@ -65,11 +77,17 @@ class Crew:
             _tell(member, delta)
 
     def publish(self, delta: Delta) -> None:
+        """The book has it by now."""
+        ended, self._in_whole = self._in_whole and not delta.more, delta.whole and delta.more
         for member in self._members.values():
-            if member.backlog is None:
-                _tell(member, delta)
-            else:
-                member.backlog.append(delta)
+            if not member.late:
+                if member.backlog is None:
+                    _tell(member, delta)
+                else:
+                    member.backlog.append(delta)
+            elif ended:
+                member.late = False
+                self._bring_up_to_date(member)
 
     def tell_board(self) -> None:
         for slot, member in self._members.items():

@@ -1,7 +1,8 @@
 """Keeps the book of this edge equal to the database, and says so to whoever listens.
 
 Knows when to read changes, when everything, and how to wait for a database that is away: the book goes on answering,
-and the local snapshot stands in at a start. Does not know SQL, nor how workers are reached.
+and the local snapshot stands in at a start, once the database has had its time to answer and has not: what it says is
+newer. Does not know SQL, nor how workers are reached.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ STALE = 30.0
 """Seconds after which the snapshot's time is renewed."""
 
 PRUNE = 3600.0
+ASK_FIRST = 2.0
+"""Seconds without a word of the database, at a start, after which the snapshot is good enough."""
 
 
 class Feed:
@@ -54,6 +57,8 @@ class Feed:
         self._true_at = self._marked = 0.0
         self._pruned = 0.0
         self._loaded = asyncio.Event()
+        self._heard = 0     # deltas that the database has given
+        self._kept = False  # the snapshot is this process's own, and can be added to
         self.connected = False
 
     @property
@@ -66,13 +71,22 @@ class Feed:
         await self._loaded.wait()
 
     async def run(self) -> None:
-        """Until cancelled: from the snapshot at first, then after the database."""
-        await self._start_from_snapshot()
+        """Until cancelled: after the database; from the snapshot while it is away at first."""
+        impatience = asyncio.create_task(self._be_impatient()) if await self._read_snapshot() else None
+        try:
+            await self._run()
+        finally:
+            if impatience is not None:
+                impatience.cancel()
+
+    async def _run(self) -> None:
         pause = FIRST_PAUSE
         while True:
             try:
                 await self._follow()
             except (DatabaseError, *AWAY) as error:
+                if isinstance(error, DatabaseError):  # which no second try will mend
+                    self._go_by_snapshot()
                 if self.connected or pause == FIRST_PAUSE:
                     self._trace.note("directory away", reason=_reason(error), age=self.age)
                 if self.connected:
@@ -109,7 +123,11 @@ class Feed:
             await self._read_all(repository, version.id)
         else:
             while self._book.seq < version.seq and (delta := await repository.changes(self._book.seq)):
+                self._heard += 1
                 await self._take(delta)
+            self._loaded.set()
+            if not self._kept:
+                await self._save()
 
     async def _mark(self) -> None:
         now = self._clock.time()
@@ -126,6 +144,7 @@ class Feed:
             # Somebody lost or moved the file, or the URL is wrong: refusing everybody's mail is not the answer.
             raise DatabaseError("an empty database stands in the place of the directory's; going on with what is known")
         async for delta in repository.whole():
+            self._heard += 1
             self._publish(delta, self._book.apply(delta))
         self._database_id = database_id
         self._loaded.set()
@@ -141,27 +160,41 @@ class Feed:
 
     async def _save(self) -> None:
         """A disk that takes no snapshot costs a start without the database, and nothing now."""
+        self._kept = True
         try:
             await _in_thread(self._snapshot.write, self._database_id, parts(self._book.whole()))
         except OSError as error:
             self._trace.note("directory snapshot failed", reason=_reason(error))
 
-    async def _start_from_snapshot(self) -> None:
+    async def _read_snapshot(self) -> bool:
+        """Into the book: it has the epochs, so that no old home comes back, and only changes have to be read from the
+        database. Nobody is answered by it yet. False if there is none.
+        """
         try:
             found = await _in_thread(self._snapshot.read)
         except OSError as error:
             self._trace.note("directory snapshot failed", reason=_reason(error))
-            return
+            return False
         if found is None:
-            return
+            return False
         head, deltas = found
         for delta in deltas:
             self._publish(delta, self._book.apply(delta))
             await asyncio.sleep(0)
         self._database_id, self._true_at = head.database, head.at
-        self._loaded.set()
-        self._trace.note("directory from snapshot", seq=self._book.seq, accounts=len(self._book), age=self.age)
-        await self._save()
+        return True
+
+    async def _be_impatient(self) -> None:
+        heard = -1
+        while heard < self._heard:
+            heard = self._heard
+            await asyncio.sleep(ASK_FIRST)
+        self._go_by_snapshot()
+
+    def _go_by_snapshot(self) -> None:
+        if self._database_id and not self._loaded.is_set():
+            self._loaded.set()
+            self._trace.note("directory from snapshot", seq=self._book.seq, accounts=len(self._book), age=self.age)
 
     async def _prune(self, repository: Repository) -> None:
         now = self._clock.monotonic()
