@@ -103,7 +103,7 @@ def test_template_is_valid_and_so_are_its_defaults(
     assert warning.path == "smarthost"
 
     (tmp_path / "secrets").mkdir()
-    for name in ("head", "smarthost"):
+    for name in ("head", "branch-admin", "smarthost"):
         (tmp_path / "secrets" / name).write_text("s3cret\n")
     uncommented = re.sub(r"(?m)^# (?=\[?\[?[a-z_.]+\]?\]?( =|$))", "", text)
     assert uncommented.count("\n#") < text.count("\n#") - 25
@@ -197,6 +197,10 @@ WRONG: list[tuple[str, tuple[str, str], str, tuple[int, str, str]]] = [
     ("secret file", ("", ""), '[smarthost]\nhost = "h"\npassword_file = "nix"\n', (21, "smarthost", "nix cannot be read")),
     ("secret variable", ("", ""), '[smarthost]\nhost = "h"\npassword_env = "NIX"\n', (21, "smarthost", "no variable NIX")),
     ("two secrets", ("", ""), '[smarthost]\nhost = "h"\npassword = "a"\npassword_env = "NIX"\n', (21, "smarthost", "more than once")),
+    ("replication", ("kind", 'replication = {user = "r", password = "x"}\nkind'), "",
+     (9, "server[1]", "kind node and cyrus only")),
+    ("replication alone", ("kind", 'replication = {user = "r"}\nkind'), "",
+     (11, "server[1].replication", "needs user and a password")),
     ("uidl", ("kind", 'uidl_format = "%f"\nkind'), "", (11, "server[1].uidl_format", "may contain %u")),
     ("format", ("kind", 'rcpt_format = "{user}"\nkind'), "", (11, "server[1].rcpt_format", "may contain {local}")),
     ("url", ("", ""), '[directory]\nurl = "mysql://x"\n', (22, "directory.url", "must begin with")),

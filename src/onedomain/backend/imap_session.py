@@ -7,7 +7,7 @@ Everything that goes wrong comes out as Trouble.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from onedomain.protocol.imap.response import (
     Continuation,
     Response,
     ResponseError,
+    ResponseLimits,
     ResponseParser,
     Tagged,
     Untagged,
@@ -46,10 +47,13 @@ class ImapTimes:
 
 @dataclass(frozen=True, slots=True)
 class ImapDoor:
+    """`largest`: octets of one response, whose literals are held in memory."""
+
     endpoint: Endpoint
     contexts: ClientContexts
     times: ImapTimes = ImapTimes()
     quick_ack: bool = False
+    largest: int = ResponseLimits().response
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class ImapSession:
         self.capabilities: frozenset[str] = frozenset()
         self.preauthenticated = False
         self.doing = f"IMAP to {door.endpoint}"
-        self._parser = ResponseParser()
+        self._parser = ResponseParser(ResponseLimits(response=door.largest))
         self._commands = Commands()
         self._clock = asyncio.get_running_loop().time
 
@@ -190,6 +194,33 @@ class ImapSession:
                 raise self._babble("a continuation that nobody waits for")
             answers.append(self._answered(response, command.tag, untagged))
         return answers
+
+    async def each(
+        self, command: Command, *, seconds: float | None = None
+    ) -> AsyncGenerator[Untagged | Tagged, None]:
+        """The responses to one command as they come, the tagged one last; `seconds` from each to the next."""
+        self._limit(seconds or self.door.times.command)
+        with troubles(self.doing):
+            await self.stream.write(command.data)
+        while True:
+            self._limit(seconds or self.door.times.command)
+            response = await self._next()
+            if isinstance(response, Continuation):
+                raise self._babble("a continuation that nobody waits for")
+            if isinstance(response, Tagged):
+                yield self._answered(response, command.tag, []).tagged
+                return
+            yield response
+
+    def quiet(self) -> bool:
+        """Whether the server has said nothing unasked, and is there: a connection that may be used again."""
+        try:
+            data = self.stream.receive(READ)
+        except OSError:
+            return False
+        if data:
+            self._parser.receive(data)
+        return data is None and not self._parser.holding
 
     def _answered(self, tagged: Tagged, tag: str, untagged: list[Untagged]) -> Answer:
         if tagged.tag != tag:

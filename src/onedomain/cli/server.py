@@ -37,6 +37,7 @@ def show(config: ConfigPath, name: str, json: AsJson = False) -> None:
         "name": found.name, "kind": found.kind, "class": found.class_.value, "imap": str(found.imap),
         "imap_tls": found.imap.tls.value, "delivery": str(found.delivery), "delivery_tls": found.delivery.tls.value,
         "delivery_protocol": found.delivery_protocol, "login": found.login_way.value, "user": found.master_user,
+        "replication": found.replication_user,
         "uidl_format": found.uidl_format, "max_deliveries": found.max_deliveries, "weight": found.weight,
         "probe_accounts": list(found.probe_accounts),
     }

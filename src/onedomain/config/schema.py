@@ -85,6 +85,18 @@ class LoginTable(Secret):
         return self
 
 
+class ReplicationTable(Secret):
+    """The log-in of links: a node's replication user, an administrator of Cyrus."""
+
+    user: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> ReplicationTable:
+        if not (self.user and self.password):
+            raise wrong("replication_incomplete")
+        return self
+
+
 class ProbeTable(Secret):
     accounts: list[str] = Field([], max_length=100)
 
@@ -96,6 +108,7 @@ class ServerTable(Table):
     imap: EndpointTable
     delivery: DeliveryTable
     login: LoginTable = LoginTable.model_construct()
+    replication: ReplicationTable | None = None
     probe: ProbeTable = ProbeTable.model_construct()
     mailbox_format: MailboxFormat = "{local}@{domain}"
     rcpt_format: MailboxFormat = "{local}{tag}@{domain}"
@@ -103,6 +116,12 @@ class ServerTable(Table):
     max_deliveries: int = Field(20, ge=1, le=1000)
     weight: float = Field(1.0, gt=0, le=1000)
     draining: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> ServerTable:
+        if self.replication is not None and self.kind not in ("node", "cyrus"):
+            raise wrong("replication_kind", kind=self.kind)
+        return self
 
 
 class UnitTable(Table):

@@ -73,6 +73,9 @@ imap = { host = "192.0.2.20", tls = "starttls", tls_name = "mail.branch.example.
 delivery = { host = "192.0.2.20", port = 24, protocol = "lmtp" }
 mailbox_format = "{local}"
 rcpt_format = "{local}{tag}"
+#en How links log in that keep replicas; cyrus: one of its admins, node: its replication user:
+#ja 複製を保つためのログイン。cyrus は admins の一人、node は replication_user:
+# replication = { user = "cyrus", password_file = "secrets/branch-admin" }
 
 #en Departments or sites. level: what 250 promises; spool (on this edge's disk) or primary (on the account's server).
 #en strict: rather 451 than less than that.

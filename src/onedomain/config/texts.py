@@ -94,6 +94,19 @@ TEXTS: Table = {
         "add user, and password_file or password_env",
         "user と、password_file または password_env を追加してください",
     ),
+    "replication_incomplete": ("needs user and a password", "user とパスワードが必要です"),
+    "replication_incomplete?": (
+        "add user, and password_file or password_env",
+        "user と、password_file または password_env を追加してください",
+    ),
+    "replication_kind": (
+        "replication is for kind node and cyrus only, not {kind}",
+        "replication は kind が node か cyrus のサーバーでのみ使えます ({kind} では使えません)",
+    ),
+    "replication_kind?": (
+        "remove it; links to other servers use `login`",
+        "削除してください。他のサーバーへの複製には `login` が使われます",
+    ),
     "xclient_only_smtp": ("xclient_trusted is for smtp only", "xclient_trusted は smtp でのみ使えます"),
     "only_smtp": (
         "{name} is for smtp, submission and submissions only",

@@ -191,6 +191,8 @@ def _server(table: ServerTable) -> Server:
         login_way=LoginWay(table.login.way),
         master_user=table.login.user,
         master_password=table.login.password,
+        replication_user=table.replication.user if table.replication else "",
+        replication_password=table.replication.password if table.replication else "",
         mailbox_format=table.mailbox_format,
         rcpt_format=table.rcpt_format,
         uidl_format=table.uidl_format or UIDL_FORMATS[table.kind],

@@ -61,6 +61,8 @@ class Server:
     login_way: LoginWay = LoginWay.PASSWORD
     master_user: str = ""
     master_password: str = field(default="", repr=False)
+    replication_user: str = ""      # of links: a node's replication user, an administrator of Cyrus
+    replication_password: str = field(default="", repr=False)
     mailbox_format: str = "{local}@{domain}"
     rcpt_format: str = "{local}{tag}@{domain}"
     uidl_format: str = "%08Xu%08Xv"

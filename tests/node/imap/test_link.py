@@ -288,6 +288,17 @@ async def test_sessions_that_look_on(replica: Node) -> None:
     assert b"* OK [UIDVALIDITY 78] UIDs valid" in await user("SELECT f")
 
 
+async def test_counts_and_the_next_numbers(replica: Node) -> None:
+    client = await with_folder(replica)
+    assert (await give(client, b"7 12 1 () NIL|seven", b"0 5 2 () NIL|next", b"0 0 3 () NIL|after"))[0] == (
+        b"* XLINK DONE 7:9"
+    )
+    assert (await ask(client, b"MESSAGES " + F + b" 12 COUNTED"))[0] == b"* XLINK FOLDER " + F + b" f 10 12 NIL 3"
+    assert (await ask(client, b"CHANGES 1 (" + U + b") COUNTED"))[2] == b"* XLINK FOLDER " + F + b" f 10 12 NIL 3"
+    assert (await give(client, b"0 5 2 () NIL|last"))[0] == b"* XLINK DONE 10"
+    assert (await ask(client, b"MESSAGES " + F + b" 12"))[1].startswith(b"* XLINK MESSAGE 10 13 ")
+
+
 async def test_a_large_message_and_a_refused_one(replica: Node, tmp_path: Path) -> None:
     client = await with_folder(replica)
     large = b"x" * 700_000
@@ -296,7 +307,7 @@ async def test_a_large_message_and_a_refused_one(replica: Node, tmp_path: Path) 
     assert (await give(client, b"1 2 0 () NIL|y" + large))[-1].startswith(b"NO [CONFLICT 1]")
     assert (await give(client, b"2 2 0 () NIL|" + large, folder=U + b" ff 78"))[-1].startswith(b"NO [UIDVALIDITY 77]")
     assert (await client(b"XLINK APPEND " + F + b" (2 2 0 () NIL) {3+}\r\nabc nonsense"))[-1].startswith(b"BAD")
-    assert (await client(b"XLINK APPEND " + F + b" (0 2 0 () NIL) {3+}\r\nabc"))[-1].startswith(b"BAD")
+    assert (await client(b"XLINK APPEND " + F + b" (4294967295 2 0 () NIL) {3+}\r\nabc"))[-1].startswith(b"BAD")
     assert len(list((tmp_path / "replica" / "bodies").iterdir())) == 1
     (line,) = await ask(client, b"BODIES " + F + b" 1")
     assert line.endswith(b" {700000}\r\n" + large)

@@ -29,6 +29,8 @@ GOOD: list[tuple[bytes, link.LinkCommand]] = [
     (b"FLAGS u@x.jp ab-1 7 (1 2 (\\seen b a)) (3 4 ())",
      link.GiveFlags(REF, (link.FlagsOf(1, 2, "\\Seen a b"), link.FlagsOf(3, 4, "")))),
     (b"EXPUNGE u@x.jp ab-1 7 (1:2 5)", link.GiveExpunges(REF, (link.Gone(SequenceSet(((1, 2),)), 5),))),
+    (b"CHANGES 3 COUNTED", link.Changes(3, None, counted=True)),
+    (b"MESSAGES u@x.jp ab-1 7 5 (BODIES 3 9) COUNTED", link.Messages(REF, 5, (3, 9), counted=True)),
     (b"GAP u@x.jp ab-1 7 100 50 0", link.Gap(REF, 100, 50, 0)),
 ]  # fmt: skip
 
@@ -55,7 +57,8 @@ def test_append() -> None:
     more = link.parse_link_append_more(b' (2 3 4 () "d-1") {1}\r\n')
     assert more == link.GivenMessage(2, 3, 4, "", "d-1")
     assert link.parse_link_append_more(b"\r\n") is None
-    for bad in (b" (0 3 4 () NIL) {1}", b" (1 0 4 () NIL) {1}", b" (1 3 4 () NIL)", b" (1 3 4 x NIL) {1}", b" x",
+    assert link.parse_link_append_more(b" (0 0 4 () NIL) {1}\r\n") == link.GivenMessage(0, 0, 4, "", "")
+    for bad in (b" (-1 3 4 () NIL) {1}", b" (1 -1 4 () NIL) {1}", b" (1 3 4 () NIL)", b" (1 3 4 x NIL) {1}", b" x",
                 b" (4294967295 3 4 () NIL) {1}", b" (1 3 4 () NIL) ~{1}"):  # fmt: skip
         with pytest.raises(BadCommand):
             link.parse_link_append_more(bad + b"\r\n")

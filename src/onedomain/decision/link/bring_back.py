@@ -91,10 +91,10 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
             if isinstance(answer[0], Refused):
                 yield SetAside(Side.SOURCE, name, (row.uid,), answer[0].reason)
             added += isinstance(answer[0], Copied)
-    return Brought(turned(state, promotion, here), added, aside)
+    return Brought(turned(state, promotion, here, there), added, aside)
 
 
-def turned(state: LinkState, promotion: Promotion, here: Listing) -> LinkState:
+def turned(state: LinkState, promotion: Promotion, here: Listing, there: Listing) -> LinkState:
     """The link of the new primary to the old one. Where UIDs were equal they still pair, so nothing has to be read
     again; elsewhere, and where the old primary renamed folders too late, everything is looked at once. What only the
     old primary has is surplus: all of it has been added, set aside, or deleted by its user since.
@@ -103,15 +103,16 @@ def turned(state: LinkState, promotion: Promotion, here: Listing) -> LinkState:
     for link in state.folders:
         if link.gone:
             continue
-        there = here.find(link.source_name)
+        old, new = here.find(link.source_name), there.find(link.target_name)
+        identity = new.identity if new is not None else ""  # without it the folder would pass for another one
         known = (link.identity, link.source.uidvalidity)
-        same = there is not None and (there.identity, there.mark.uidvalidity) == known
+        same = old is not None and (old.identity, old.mark.uidvalidity) == known
         if same and link.aligned and not link.refused:
             source = Mark(link.target.uidvalidity, link.target.uidnext)
             target = Mark(link.source.uidvalidity, link.source.uidnext)
-            folders.append(FolderLink(link.target_name, link.source_name, source=source, target=target))
+            folders.append(FolderLink(link.target_name, link.source_name, identity, source=source, target=target))
         else:
-            folders.append(FolderLink(link.target_name, link.source_name))
+            folders.append(FolderLink(link.target_name, link.source_name, identity))
     return LinkState(promotion.epoch, tuple(folders), surplus=True)
 
 

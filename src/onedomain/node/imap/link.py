@@ -51,7 +51,8 @@ async def _changes(talk: Talk, command: c.Changes) -> Done:
 
     node, last, accounts = await talk.store.read(begin)
     for some in _portions(accounts, ACCOUNTS_AT_ONCE):
-        await talk.say_all(await talk.store.read(partial(_accounts, accounts=some, since=command.since)))
+        lines = partial(_accounts, accounts=some, since=command.since, counted=command.counted)
+        await talk.say_all(await talk.store.read(lines))
     there = {account.name for account in accounts}
     for name in dict.fromkeys(command.accounts or ()):
         if name not in there:
@@ -60,25 +61,28 @@ async def _changes(talk: Talk, command: c.Changes) -> Done:
     return Done("Changes completed")
 
 
-def _accounts(reading: Reading, accounts: Sequence[Account], since: int) -> list[bytes]:
+def _accounts(reading: Reading, accounts: Sequence[Account], since: int, counted: bool) -> list[bytes]:
     lines: list[bytes] = []
     for account in accounts:
         subscribed, there = changes.of_account(reading.db, account.id, since)
         if subscribed is not None:
             names = b" ".join(map(render.mailbox, subscribed))
             lines.append(b"* XLINK ACCOUNT %b (%b)\r\n" % (_name(account.name), names))
-        lines += [_folder_line(account.name, folder) for folder in there]
+        for folder in there:
+            messages = changes.count(reading.db, folder.id) if counted else None
+            lines.append(_folder_line(account.name, folder, messages))
     return lines
 
 
 async def _messages(talk: Talk, command: c.Messages) -> Done:
-    def begin(reading: Reading) -> tuple[Folder, Sequence[int], bytes]:
+    def begin(reading: Reading) -> tuple[Folder, Sequence[int], bytes, int | None]:
         folder = rows.find(reading.db, command.folder)
         uids = changes.uids_since(reading.db, folder.id, command.since)
-        return folder, uids, _vanished(reading, folder, command.since)
+        messages = changes.count(reading.db, folder.id) if command.counted else None
+        return folder, uids, _vanished(reading, folder, command.since), messages
 
-    folder, uids, vanished = await talk.store.read(begin)
-    talk.say(_folder_line(command.folder.account, folder))
+    folder, uids, vanished, messages = await talk.store.read(begin)
+    talk.say(_folder_line(command.folder.account, folder, messages))
     if vanished:
         talk.say(b"* XLINK VANISHED " + vanished + b"\r\n")
     for some in _portions(uids, changes.STEP):
@@ -237,11 +241,12 @@ async def _apply(talk: Talk, work: Callable[[Transaction], rows.Outcome], text: 
     return Done(text)
 
 
-def _folder_line(account: str, folder: Folder) -> bytes:
+def _folder_line(account: str, folder: Folder, messages: int | None) -> bytes:
     use = render.string(folder.special_use.encode()) if folder.special_use else render.NIL
-    return b"* XLINK FOLDER %b %b %d %b %d %d %b\r\n" % (
+    counted = b"" if messages is None else b" %d" % messages
+    return b"* XLINK FOLDER %b %b %d %b %d %d %b%b\r\n" % (
         _name(account), folder.mailbox_id.encode(), folder.uidvalidity, render.mailbox(folder.name), folder.uidnext,
-        folder.highestmodseq, use,
+        folder.highestmodseq, use, counted,
     )  # fmt: skip
 
 

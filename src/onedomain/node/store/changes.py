@@ -62,6 +62,11 @@ def of_account(db: sqlite3.Connection, account: int, commit: int) -> tuple[list[
     return None, [folder for folder in there if folder.changed > commit]
 
 
+def count(db: sqlite3.Connection, folder: int) -> int:
+    (number,) = db.execute("SELECT count(*) FROM message WHERE folder = ?", (folder,)).fetchone()
+    return int(number)
+
+
 def uids_since(db: sqlite3.Connection, folder: int, modseq: int) -> array[int]:
     """Ascending UIDs of the messages added or changed after `modseq`; by the index unless it is nearly all of them."""
     if modseq <= 1:

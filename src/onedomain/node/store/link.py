@@ -28,7 +28,7 @@ from onedomain.node.store.values import (
     Removed,
 )
 from onedomain.node.store.writer import Transaction
-from onedomain.protocol.imap.link import FlagsOf, FolderRef, Gap, GiveFolder, GivenMessage, Gone
+from onedomain.protocol.imap.link import MAX_UID, FlagsOf, FolderRef, Gap, GiveFolder, GivenMessage, Gone
 
 MAX_EXPUNGES = 100_000  # UIDs of one command
 
@@ -115,6 +115,7 @@ def give_delivered(tx: Transaction, name: str, deliveries: Iterable[str], now: i
 def append(tx: Transaction, ref: FolderRef, given: Sequence[GivenMessage], now: int) -> Outcome:
     """Bodies are the transaction's, in the same order; those that are here already are not kept twice."""
     folder = find(tx.db, ref)
+    given = _numbered(folder, given)
     outcome = Outcome()
     added: list[Message] = []
     flagged: list[FlagsOf] = []
@@ -247,6 +248,22 @@ def _renew(tx: Transaction, folder: Folder, uidvalidity: int, now: int) -> None:
     )
     retired.revive(tx, folders.by_id(tx.db, folder.id))
     tx.changes.append(Removed(folder.id))
+
+
+def _numbered(folder: Folder, given: Sequence[GivenMessage]) -> list[GivenMessage]:
+    """What has no UID gets the next one, with a mod-sequence that nobody has seen: clients may be in the folder."""
+    uidnext, modseq = folder.uidnext, folder.highestmodseq + 1
+    numbered = []
+    for message in given:
+        if not message.uid:
+            message = message._replace(uid=uidnext, modseq=max(message.modseq, modseq))
+        elif not message.modseq:
+            message = message._replace(modseq=modseq)
+        uidnext = max(uidnext, message.uid + 1)
+        numbered.append(message)
+    if uidnext > MAX_UID:
+        raise Rejected("LIMIT", "No UID is left")
+    return numbered
 
 
 def _there(db: sqlite3.Connection, folder: int, uid: int) -> _There | None:

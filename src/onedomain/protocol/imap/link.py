@@ -35,19 +35,21 @@ class FolderRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """`accounts` None: all that the node has."""
+    """`accounts` None: all that the node has. `counted`: how many messages there are comes along."""
 
     since: int
     accounts: tuple[str, ...] | None
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """`bodies`: (from this UID on, up to this size) the bytes come along."""
+    """`bodies`: (from this UID on, up to this size) the bytes come along. `counted` as in Changes."""
 
     folder: FolderRef
     since: int
     bodies: tuple[int, int] | None
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Gap:
 
 
 class GivenMessage(NamedTuple):
-    """What APPEND says of one message before its literal."""
+    """What APPEND says of one message before its literal. `uid` 0: the next one; `modseq` 0: likewise."""
 
     uid: int
     modseq: int
@@ -187,9 +189,11 @@ def _begin(data: bytes) -> tuple[Cursor, str]:
 
 def _message(cursor: Cursor) -> GivenMessage:
     cursor.expect(b" (")
-    uid = _uid(cursor)
+    uid = cursor.number()
+    if uid > MAX_UID:
+        raise BadCommand("UID out of range")
     cursor.space()
-    modseq = _modseq(cursor)
+    modseq = cursor.number()
     cursor.space()
     date = -1 if cursor.skip(b"-") else 1
     date *= cursor.number()
@@ -205,7 +209,11 @@ def _message(cursor: Cursor) -> GivenMessage:
 
 def _changes(cursor: Cursor) -> Changes:
     since = cursor.number()
-    return Changes(since, _list(cursor, _account) if cursor.skip(b" ") else None)
+    accounts: tuple[str, ...] | None = None
+    if cursor.peek(b" ("):
+        cursor.space()
+        accounts = _list(cursor, _account)
+    return Changes(since, accounts, cursor.skip(b" COUNTED"))
 
 
 def _messages(cursor: Cursor) -> Messages:
@@ -218,7 +226,7 @@ def _messages(cursor: Cursor) -> Messages:
         cursor.space()
         bodies = (first, cursor.number())
         cursor.expect(b")")
-    return Messages(folder, since, bodies)
+    return Messages(folder, since, bodies, cursor.skip(b" COUNTED"))
 
 
 def _bodies(cursor: Cursor) -> Bodies:

@@ -105,6 +105,11 @@ class ResponseParser:
             self._data = self._data[self._at:] + data
         self._at = 0
 
+    @property
+    def holding(self) -> bool:
+        """Whether bytes have come that were not given out."""
+        return self._at < len(self._data) or bool(self._pieces)
+
     def next_event(self) -> Event | None:
         if self._broken is not None:
             raise self._broken

@@ -1,0 +1,420 @@
+"""Links to and from our own node: one account's mailbox over connections that serve all accounts.
+
+Knows which question is which XLINK command, and that whatever is given carries a MODSEQ above all that the folder has
+and not below the source's. So a command of ours that is carried out later than anybody thought loses against what was
+given since. Does not know the wire (xlink.py).
+
+A folder is asked for by its mailbox id; the name has to be the one that was asked for, or everything is listed again.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from onedomain.backend.imap_session import ImapDoor
+from onedomain.backend.link.base import Letter
+from onedomain.backend.link.xlink import FolderAt, Refusal, Xlink, folder_of, message_of, string, uids_of
+from onedomain.backend.mailserver import Tools
+from onedomain.backend.names import mailbox_name
+from onedomain.backend.pool import Pool, PoolLimits
+from onedomain.backend.trouble import troubles
+from onedomain.decision.link.actions import Copied, Refused, Rows
+from onedomain.decision.link.identity import identity_of
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, Failure, again, give_up
+from onedomain.model.replica import Folder, Identity, Listing, Mark, Numbering, Powers, Row
+from onedomain.model.server import Server
+from onedomain.protocol.imap.flags import MAX_KEYWORD, MAX_KEYWORDS, SYSTEM
+from onedomain.protocol.imap.response import ResponseError, Tagged
+from onedomain.protocol.imap.sequence import format_set
+
+T = TypeVar("T")
+
+CONNECTIONS = 4
+LARGEST = 300 * 2**20
+"""Octets of one message that are taken into memory; a node by default takes 128 MiB."""
+
+AT_ONCE = 500
+"""Items of one command."""
+
+COMMAND_BYTES = 4 * 2**20
+"""Of messages in one command; a larger one goes alone, and the node is asked before its bytes leave."""
+
+SLOWEST = 100_000
+"""Octets per second, of a connection that is not given up."""
+
+_KEYWORD = re.compile(r"[^\x00-\x20\x7f-\U0010ffff(){%*\"\\\]]+")
+_MAILBOX_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_SYSTEM = {flag.lower(): flag for flag in SYSTEM}
+
+
+class NodeServer:
+    """Implements base.LinkServer."""
+
+    powers = Powers(Numbering.GIVEN, changes=True)
+
+    def __init__(self, server: Server, tools: Tools) -> None:
+        self.server = server
+        self.tools = tools
+        self._door = ImapDoor(server.imap, tools.contexts, tools.imap_times, largest=LARGEST)
+        limits = PoolLimits(size=CONNECTIONS, idle=60.0, uses=1_000_000)
+        self._pool = Pool(f"links of {server.name}", self._open, limits)
+
+    async def end(self, account: Account) -> NodeEnd:
+        if not self.server.replication_user:
+            raise Failed(no_replication(self.server))
+        async with self._pool.lend():
+            pass
+        return NodeEnd(self, mailbox_name(self.server, account).lower())
+
+    async def provide(self, account: Account) -> None:
+        await self.ask(b"ACCOUNT", string(mailbox_name(self.server, account).lower()))
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def _open(self) -> Xlink:
+        return await Xlink.open(self._door, self.server.replication_user, self.server.replication_password)
+
+    async def using(self, work: Callable[[Xlink], Awaitable[T]]) -> T:
+        async with self._pool.lend() as xlink:
+            with troubles(self.doing):
+                return await work(xlink)
+
+    async def ask(self, *words: bytes, seconds: float | None = None) -> list[list[Any]]:
+        """The lines of an answer that is OK. Raises Refusal, Failed."""
+        tagged, lines = await self.using(lambda xlink: xlink.ask(*words, seconds=seconds))
+        return self.accepted(tagged, lines)
+
+    async def each(self, *words: bytes) -> AsyncGenerator[list[Any], None]:
+        """The lines as they come. Raises Refusal, Failed."""
+        answer: Tagged | None = None
+        async with self._pool.lend() as xlink, aclosing(xlink.each(*words)) as responses:
+            async for response in responses:
+                if isinstance(response, Tagged):
+                    answer = response
+                else:
+                    yield response
+        assert answer is not None
+        self.accepted(answer, [])
+
+    def accepted(self, tagged: Tagged, lines: list[list[Any]]) -> list[list[Any]]:
+        if tagged.status != "OK":
+            raise Refusal(self.doing, tagged)
+        return lines
+
+    @property
+    def doing(self) -> str:
+        return f"XLINK at {self.server.name}"
+
+
+def no_replication(server: Server) -> Failure:
+    reason = f"server {server.name} has no replication log-in: give it replication = {{ user, password_file }}"
+    return give_up(550, "5.3.5", "this server offers no log-in for links", reason)
+
+
+@dataclass(slots=True)
+class _Known:
+    """Folders by name, and the subscriptions, when they were listed or changed by us last."""
+
+    folders: dict[str, FolderAt] = field(default_factory=dict)
+    subscriptions: tuple[str, ...] = ()
+
+
+class NodeEnd:
+    """Implements base.LinkEnd."""
+
+    powers = NodeServer.powers
+
+    def __init__(self, server: NodeServer, account: str) -> None:
+        self._server = server
+        self._account = account
+        self._known = _Known()
+
+    # -- asking
+
+    async def list_folders(self) -> Listing:
+        there = await self._server.using(lambda xlink: xlink.account(self._account))
+        self._known = _Known({folder.name: folder for folder in there.folders.values()}, there.subscriptions)
+        subscribed = frozenset(there.subscriptions)
+        return Listing(tuple(
+            Folder(each.name, each.mark, each.mailbox_id, each.special_use, each.name in subscribed)
+            for _, each in sorted(self._known.folders.items())
+        ))  # fmt: skip
+
+    async def read(self, folder: str, since: int = 0, first: int = 1) -> Rows:
+        return await self._with(folder, lambda at: self._read(at, since, first))
+
+    async def _read(self, at: FolderAt, since: int, first: int) -> Rows:
+        now = at
+        rows: list[Row] = []
+        vanished: tuple[int, ...] = ()
+        after = 0
+        with troubles(self._server.doing):
+            async with aclosing(self._server.each(b"MESSAGES", self._at(at), b"%d COUNTED" % since)) as lines:
+                async for kind, *values in lines:
+                    if kind == "MESSAGE":
+                        message = message_of(values)
+                        after = max(after, message.modseq)
+                        if message.uid >= first:
+                            rows.append(Row(message.uid, message.flags, message.date))
+                    elif kind == "FOLDER":
+                        now = self._same(at, values)
+                    elif kind == "VANISHED" and since:
+                        vanished = uids_of(values[0])
+        return Rows(now.mark, tuple(rows), vanished, max(after, now.mark.modseq))
+
+    async def read_identities(
+        self, folder: str, uids: Sequence[int], uidvalidity: int = 0
+    ) -> Mapping[int, Identity]:
+        return {each.uid: identity_of(each.raw) async for each in self.letters(folder, uids, uidvalidity)}
+
+    async def letters(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> AsyncIterator[Letter]:
+        if not uids:
+            return
+        at = await self._find(folder)
+        if uidvalidity not in (0, at.mark.uidvalidity):
+            raise self._other(folder)
+        wanted = sorted(uids)
+        for some in (wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)):
+            with troubles(self._server.doing):
+                async with aclosing(self._server.each(b"BODIES", self._at(at), format_set(some))) as lines:
+                    async for _, *values in lines:
+                        message = message_of(values)
+                        if message.raw is None:
+                            raise ResponseError("a message without its bytes")
+                        yield Letter(message.uid, message.flags, message.date, message.raw, message.modseq)
+
+    async def find(self, deliveries: Collection[str]) -> frozenset[str]:
+        """Taken once counts, wherever the message is now."""
+        wanted = sorted(each for each in deliveries if each)
+        found: set[str] = set()
+        for some in (wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)):
+            ids = b"(%b)" % b" ".join(map(string, some))
+            lines = await self._server.ask(b"FIND", string(self._account), ids)
+            found.update(value.decode() if isinstance(value, bytes) else str(value) for _, value, *_ in lines)
+        return frozenset(found)
+
+    # -- folders
+
+    async def create_folder(self, name: str, uidvalidity: int, special_use: str = "", identity: str = "") -> Mark:
+        await self.list_folders()
+        there = self._known.folders.get(name)
+        if there is not None and there.mark.uidnext > 1:
+            if special_use and there.special_use != special_use:
+                await self._give(there._replace(special_use=special_use))
+            return self._known.folders[name].mark
+        taken = {each.mailbox_id for each in self._known.folders.values()}
+        fresh = self._server.tools.nonce.token(12).hex()
+        own = identity if _MAILBOX_ID.fullmatch(identity) and identity not in taken else ""
+        new = FolderAt(own or (there.mailbox_id if there else fresh), name, Mark(uidvalidity, 1, 1), special_use)
+        if not uidvalidity:
+            highest = max(each.mark.uidvalidity for each in self._known.folders.values())
+            chosen = there.mark.uidvalidity if there else max(highest + 1, int(time.time()))
+            new = new._replace(mark=Mark(chosen, 1, 1))
+        try:
+            await self._give(new)
+        except Refusal as refusal:
+            if refusal.code != "ALREADYEXISTS":
+                raise
+            await self._give(new._replace(mailbox_id=there.mailbox_id if there else fresh))
+        await self.list_folders()
+        return self._known.folders[name].mark
+
+    async def rename_folder(self, name: str, to: str) -> None:
+        await self.list_folders()
+        moved = sorted(each for each in self._known.folders if each == name or each.startswith(f"{name}/"))
+        if not moved or any(to + each[len(name) :] in self._known.folders for each in moved):
+            raise Failed(again(450, "4.2.0", "the folder can't be renamed", f"{self._server.doing}: {name} to {to}"))
+        for each in moved:
+            await self._give(self._known.folders[each]._replace(name=to + each[len(name) :]))
+        await self.list_folders()
+
+    async def delete_folder(self, name: str) -> None:
+        await self.list_folders()
+        there = self._known.folders.get(name)
+        if there is not None:
+            await self._server.ask(b"DELETE", self._at(there))
+            del self._known.folders[name]
+
+    async def subscribe(self, name: str, on: bool) -> None:
+        await self.list_folders()
+        before = frozenset(self._known.subscriptions)
+        after = before | {name} if on else before - {name}
+        if after != before:
+            names = b"(%b)" % b" ".join(map(string, sorted(after)))
+            await self._server.ask(b"SUBSCRIPTIONS", string(self._account), names)
+            self._known.subscriptions = tuple(after)
+
+    async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
+        async def give(at: FolderAt) -> None:
+            highest = max(modseq, at.mark.modseq + 1)
+            await self._server.ask(b"GAP", self._at(at), b"%d %d %d" % (uidnext, highest, replicated))
+            self._raised(at, uidnext, highest)
+
+        await self._with(folder, give)
+
+    # -- messages
+
+    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        outcomes: list[Copied | Refused] = []
+        for some in _commands(letters):
+            outcomes += await self._with(folder, lambda at, some=some: self._append(at, some))  # type: ignore[misc]
+        return tuple(outcomes)
+
+    async def _append(self, at: FolderAt, letters: Sequence[Letter]) -> list[Copied | Refused]:
+        given = bool(letters[0].uid)
+        if given and letters[0].uid < at.mark.uidnext:
+            reason = f"{self._server.doing}: no UID {letters[0].uid} in {at.name}, next is {at.mark.uidnext}"
+            raise Failed(again(450, "4.2.0", "the message can't be added", reason))
+        least = at.mark.modseq + 1
+        pieces = [b"APPEND " + self._at(at)]
+        size = sum(len(letter.raw) for letter in letters)
+        large = size > COMMAND_BYTES
+        for letter in letters:
+            modseq = max(letter.modseq, least)
+            flags = " ".join(kept(letter.flags)).encode()
+            pieces[-1] += b" (%d %d %d (%b) NIL) " % (letter.uid, modseq, letter.date, flags)
+            if large:
+                pieces[-1] += b"{%d}\r\n" % len(letter.raw)
+                pieces.append(letter.raw)
+            else:
+                pieces[-1] += b"{%d+}\r\n%b" % (len(letter.raw), letter.raw)
+        pieces[-1] += b"\r\n"
+        seconds = self._server.tools.imap_times.command + size / SLOWEST
+        tagged, lines = await self._server.using(lambda xlink: xlink.give(pieces, seconds))
+        if large and tagged.status == "BAD":
+            return [Refused(tagged.text, identity_of(letters[0].raw))]
+        told = {kind: uids_of(value) for kind, value in self._server.accepted(tagged, lines)}
+        uids = [letter.uid for letter in letters] if given else list(told.get("DONE", ()))
+        if told.get("NEWER") or len(uids) != len(letters):
+            reason = f"{self._server.doing}: APPEND to {at.name} was answered {told}"
+            raise Failed(again(450, "4.2.0", "the message can't be added", reason))
+        self._raised(at, uids[-1] + 1, max(least, *(letter.modseq for letter in letters)))
+        return [Copied(uid, identity_of(letter.raw)) for uid, letter in zip(uids, letters, strict=True)]
+
+    async def set_flags(
+        self, folder: str, uids: Sequence[int], flags: frozenset[str], modseq: int = 0
+    ) -> frozenset[str]:
+        taken = kept(flags)
+        for some in (uids[start : start + AT_ONCE] for start in range(0, len(uids), AT_ONCE)):
+
+            async def give(at: FolderAt, some: Sequence[int] = some) -> bool:
+                own = max(modseq, at.mark.modseq + 1)
+                items = b" ".join(b"(%d %d (%b))" % (uid, own, " ".join(taken).encode()) for uid in some)
+                return self._won(at, own, await self._server.ask(b"FLAGS", self._at(at), items))
+
+            await self._until_won(folder, give)
+        return frozenset(flags) - frozenset(taken)
+
+    async def expunge(self, folder: str, uids: Sequence[int], modseq: int = 0) -> None:
+        for some in (uids[start : start + AT_ONCE] for start in range(0, len(uids), AT_ONCE)):
+
+            async def give(at: FolderAt, some: Sequence[int] = some) -> bool:
+                own = max(modseq, at.mark.modseq + 1)
+                items = b"(%b %d)" % (format_set(some), own)
+                return self._won(at, own, await self._server.ask(b"EXPUNGE", self._at(at), items))
+
+            await self._until_won(folder, give)
+
+    async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
+        raise Failed(give_up(550, "5.3.3", "not needed", f"{self._server.doing}: UIDs are given, none is burned"))
+
+    async def expunge_deleted(self, folder: str) -> None:
+        raise Failed(give_up(550, "5.3.3", "not needed", f"{self._server.doing}: UIDs are named"))
+
+    async def close(self, *, broken: bool = False) -> None:
+        """Connections are lent for one question at a time; one that broke is closed already."""
+
+    # -- how folders are named, and what is known of them
+
+    async def _with(self, folder: str, work: Callable[[FolderAt], Awaitable[T]]) -> T:
+        """What is known may be old: once it is looked at anew."""
+        at = await self._find(folder)
+        try:
+            return await work(at)
+        except Refusal as refusal:
+            if refusal.code not in ("NONEXISTENT", "UIDVALIDITY", "CONFLICT"):
+                raise
+        await self.list_folders()
+        return await work(await self._find(folder))
+
+    async def _until_won(self, folder: str, give: Callable[[FolderAt], Awaitable[bool]]) -> None:
+        if not await self._with(folder, give):
+            await self.list_folders()
+            if not await self._with(folder, give):
+                raise Failed(again(450, "4.2.0", "not changed", f"{self._server.doing}: {folder} changes meanwhile"))
+
+    def _won(self, at: FolderAt, modseq: int, lines: Iterable[list[Any]]) -> bool:
+        self._raised(at, 0, modseq)
+        return not any(kind == "NEWER" for kind, *_ in lines)
+
+    async def _find(self, folder: str) -> FolderAt:
+        if folder not in self._known.folders:
+            await self.list_folders()
+        if folder not in self._known.folders:
+            raise self._other(folder)
+        return self._known.folders[folder]
+
+    async def _give(self, at: FolderAt) -> None:
+        use = b'"%b"' % at.special_use.replace("\\", "\\\\").encode() if at.special_use else b"NIL"
+        await self._server.ask(b"FOLDER", self._at(at), string(at.name), b"1 1", use)
+
+    def _at(self, at: FolderAt) -> bytes:
+        return b"%b %b %d" % (string(self._account), at.mailbox_id.encode(), at.mark.uidvalidity)
+
+    def _same(self, at: FolderAt, values: Sequence[Any]) -> FolderAt:
+        now = folder_of(values)
+        if now.name != at.name:
+            self._known = _Known()
+            raise self._other(at.name)
+        self._known.folders[now.name] = now
+        return now
+
+    def _raised(self, at: FolderAt, uidnext: int, modseq: int) -> None:
+        mark = at.mark
+        mark = replace(mark, uidnext=max(uidnext, mark.uidnext), modseq=max(modseq, mark.modseq))
+        self._known.folders[at.name] = at._replace(mark=mark)
+
+    def _other(self, folder: str) -> Failed:
+        return Failed(again(450, "4.2.0", "the folder is another one now", f"{self._server.doing}: {folder}"))
+
+
+def kept(flags: Iterable[str]) -> list[str]:
+    """Those that a node takes (protocol/imap/flags.py): each keyword in one spelling, not too many of them."""
+    system = [_SYSTEM[flag.lower()] for flag in flags if flag.lower() in _SYSTEM]
+    keywords: dict[str, str] = {}
+    for flag in sorted(flags):
+        if _KEYWORD.fullmatch(flag) and len(flag) <= MAX_KEYWORD:
+            keywords.setdefault(flag.lower(), flag)
+    return [*system, *list(keywords.values())[:MAX_KEYWORDS]]
+
+
+def _commands(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
+    """What goes into one command: with UIDs or without, and not too much; a large one goes alone."""
+    some: list[Letter] = []
+    size = 0
+    for letter in letters:
+        apart = some and bool(letter.uid) != bool(some[0].uid)
+        if some and (apart or size + len(letter.raw) > COMMAND_BYTES or len(some) == AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(letter)
+        size += len(letter.raw)
+    if some:
+        yield some
