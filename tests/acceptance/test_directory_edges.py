@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import imaplib
-import os
 import smtplib
 import subprocess
 import threading
@@ -220,7 +219,6 @@ class Samples:
             thread.join()
 
 
-@pytest.mark.skipif(os.environ.get("ONEDOMAIN_LONG") != "1", reason="unsteady, see CHANGELOG")
 async def test_twenty_thousand_accounts_are_imported_while_mail_flows(office: Office, tmp_path: Path) -> None:
     count, cluster = 20_000, office.cluster
     file = tmp_path / "people.csv"

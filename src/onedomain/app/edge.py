@@ -11,6 +11,7 @@ from pathlib import Path
 from onedomain.app import descriptors, keeper, worker
 from onedomain.app.current import Current
 from onedomain.app.inherited import inherit
+from onedomain.app.memory import freeze_all
 from onedomain.app.privileges import drop
 from onedomain.app.real import RealClock
 from onedomain.app.supervisor import Child, Supervisor
@@ -39,6 +40,7 @@ def run(config: Config) -> int:
     if files < (needed := descriptors.needed(config)):
         trace.note("few descriptors", limit=files, needed=needed,
                    reason="the limit of open files is too low for max_sessions of all listeners")
+    freeze_all()
     return Supervisor(children, inherited.beats, trace, current.reload, partial(inherited.keep, None)).run()
 
 

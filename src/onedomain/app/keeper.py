@@ -19,6 +19,7 @@ from onedomain.app.backends import Backends
 from onedomain.app.crew import Crew
 from onedomain.app.desk import Desk
 from onedomain.app.inherited import Inherited, server_contexts
+from onedomain.app.memory import freeze
 from onedomain.app.peers import Peers
 from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
@@ -115,6 +116,8 @@ class Keeper:
 
     def _publish(self, delta: Delta, ended: tuple[str, ...]) -> None:
         self._crew.publish(delta)
+        if delta.whole and not delta.more:
+            freeze()
         if delta.draining is not None:
             self._board.configure(self._book.servers())
 

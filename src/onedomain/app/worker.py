@@ -21,6 +21,7 @@ from onedomain.app.events import Events
 from onedomain.app.inherited import Inherited
 from onedomain.app.line import Line
 from onedomain.app.listening import Conversations, listener
+from onedomain.app.memory import freeze
 from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
 from onedomain.app.smarthost import outside
@@ -253,6 +254,8 @@ class Worker:
         elif moved:
             # Mail waits where the old home is: if that is down, nobody would look at it there.
             self._dispatcher.reroute()
+        if change.whole and not change.more:
+            freeze()
         if not change.more:
             self._book_whole.set()
 
