@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test lint clean tools
+.PHONY: venv demo test bench lint clean tools
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,8 +21,12 @@ tools: $(STAMP)
 test: $(STAMP) tools
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
+# ARGS="--rows imap,smtp --quick": see bench/README.md.
+bench: $(STAMP) tools
+	$(VENV)/bin/python -m bench $(ARGS)
+
 lint: $(STAMP)
-	$(VENV)/bin/ruff check src tests
+	$(VENV)/bin/ruff check src tests bench
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 

@@ -41,6 +41,8 @@ openssl|openssl|TLS
 ip|iproute2|namespaces
 nc|netcat-openbsd|network
 ldd|libc-bin|cyrus
+nginx|nginx|bench
+/usr/lib/nginx/modules/ngx_mail_module.so|libnginx-mod-mail|bench
 '
 
 missing_packages() {

@@ -82,6 +82,11 @@ class Tree:
         return self._keeper is not None and self._keeper.poll() is None
 
     @property
+    def root(self) -> int:
+        """The keeper's process id: everything of the tree is below it and reaped by it or by its own parent."""
+        return self._keeper.pid if self._keeper else 0
+
+    @property
     def pids(self) -> list[int]:
         """Every live process of the tree, the keeper not among them."""
         return descendants(self._keeper.pid) if self._keeper and self.running else []

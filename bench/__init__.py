@@ -1,0 +1,1 @@
+"""`make bench`: the same work against what OneDomain replaces and against OneDomain, side by side."""
