@@ -106,6 +106,22 @@ promotion = Table(
     Index("promotion_by_old", "old"),
 )
 
+# An account on its way to another server; its last move stays until the next one. Seconds since 1970.
+move = Table(
+    "move",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("keep", Boolean, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("ended", Float, nullable=False),
+    Index("move_by_stage", "stage"),
+)
+
 # What changed, in the order of commits: `seq` comes from meta's row `seq`, which a writer holds until it commits.
 change = Table(
     "change",

@@ -1,4 +1,4 @@
-"""Replication: link states, leases, promotions; what a promotion needs to know of accounts and edges.
+"""Replication: link states, leases, promotions, moves; what a promotion needs to know of accounts and edges.
 
 Expands: code of version 1 does not see the new tables, and writes rows whose new columns have their defaults.
 """
@@ -48,6 +48,19 @@ def upgrade() -> None:
     )
     op.create_index("promotion_by_new", "promotion", ["new"])
     op.create_index("promotion_by_old", "promotion", ["old"])
+    op.create_table(
+        "move",
+        sa.Column("account", sa.Text, primary_key=True),
+        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("target", sa.Text, nullable=False),
+        sa.Column("keep", sa.Boolean, nullable=False),
+        sa.Column("cause", sa.Text, nullable=False),
+        sa.Column("stage", sa.Text, nullable=False),
+        sa.Column("why", sa.Text, nullable=False),
+        sa.Column("at", sa.Float, nullable=False),
+        sa.Column("ended", sa.Float, nullable=False),
+    )
+    op.create_index("move_by_stage", "move", ["stage"])
     meta = sa.table("meta", sa.column("name"), sa.column("number"), sa.column("text"))
     op.bulk_insert(meta, [{"name": "barrier", "number": 0, "text": ""}])
     op.execute(meta.update().where(meta.c.name == "schema").values(number=2))

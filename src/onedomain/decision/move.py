@@ -1,0 +1,89 @@
+"""What a move has to do next: a replica is made at the new server, and when it is whole the two change places.
+
+Knows the account's home and its link as values. Does not know how a link is run or a home changed. So a move survives
+whatever ends: it is decided anew from what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from onedomain.model.account import Home
+from onedomain.model.move import Move, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The link from the home's primary to its first replica. `whole`: nothing is left uncovered. `stopped`: why it
+    stands still, or "". `behind`: how many messages are still to be carried, as far as is known.
+    """
+
+    whole: bool
+    stopped: str = ""
+    behind: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeReplicas:
+    replicas: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """The target becomes the primary, and its primary the replica."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Nothing to do but to wait, or nothing more at all. `why` for people."""
+
+    stage: Stage
+    why: str = ""
+
+
+Step: TypeAlias = ChangeReplicas | Switch | Stand
+
+
+def next_step(move: Move, home: Home | None, link: Progress | None, *, returned: bool, usable: Collection[str]) -> Step:
+    """`link`: None where none runs yet. `returned`: the old primary has been brought back as a replica. `usable`: the
+    servers that are up.
+    """
+    if home is None:
+        return Stand(Stage.FAILED, "the account is gone")
+    if home.primary == move.target:
+        return _after(move, home, returned)
+    if home.pending:
+        return Stand(Stage.COPYING, f"{home.primary} is just becoming the primary")
+    if home.primary != move.source:
+        return Stand(Stage.FAILED, f"its home has become {home.primary} meanwhile")
+    if home.replicas[:1] != (move.target,):
+        return ChangeReplicas((move.target, *(name for name in home.replicas if name != move.target)))
+    if link is None:
+        return Stand(Stage.COPYING, "the link has not begun")
+    if link.stopped:
+        return Stand(Stage.COPYING, link.stopped)
+    if not link.whole:
+        return Stand(Stage.COPYING, f"{link.behind} messages to go" if link.behind else "")
+    down = [name for name in (move.source, move.target) if name not in usable]
+    if down:
+        return Stand(Stage.COPYING, f"{down[0]} is not usable")
+    return Switch()
+
+
+def _after(move: Move, home: Home, returned: bool) -> Step:
+    if home.pending:
+        return Stand(Stage.SWITCHING)
+    if not returned:
+        return Stand(Stage.FINISHING, f"what came late at {move.source} is brought")
+    if not move.keep and move.source in home.replicas:
+        return ChangeReplicas(tuple(name for name in home.replicas if name != move.source))
+    return Stand(Stage.DONE)
+
+
+def cancelled(move: Move, home: Home | None) -> Step:
+    """Before the switch: the copy at the new server is no replica any more. After it: a move back is what undoes it."""
+    if home is not None and home.primary == move.source and move.target in home.replicas and not move.keep:
+        return ChangeReplicas(tuple(name for name in home.replicas if name != move.target))
+    return Stand(Stage.CANCELLED)
