@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from onedomain.cli import move as moving
 from onedomain.cli.board import ask_board
 from onedomain.cli.common import AsJson, ConfigPath, console, fail, print_json
+from onedomain.cli.move_texts import say as say_move
 from onedomain.cli.rows import Desk, grid, print_report, read_file, with_directory, write_file, yes
 from onedomain.cli.rows_texts import say
 from onedomain.decision.placement import place, place_replicas
@@ -21,6 +23,9 @@ from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failure
 
 app = typer.Typer(no_args_is_help=True, help=say("account_help"))
+app.command("move", help=say_move("move_help"))(moving.move)
+app.command("moves", help=say_move("moves_help"))(moving.moves)
+app.command("move-cancel", help=say_move("cancel_help"))(moving.cancel)
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS")]
 Unit = Annotated[str, typer.Option(help=say("unit_arg"))]

@@ -27,6 +27,7 @@ from onedomain.directory.delta import Delta
 from onedomain.directory.exchange import Report
 from onedomain.directory.repository import Conflict, Repository
 from onedomain.directory.rules import RowError
+from onedomain.model.ports import Clock
 from onedomain.store.sql import AWAY, Database, DatabaseError
 
 T = TypeVar("T")
@@ -39,6 +40,8 @@ class Desk:
     config: Config
     repository: Repository
     view: Book
+    database: Database
+    clock: Clock
 
 
 def with_directory(path: Path, action: Callable[[Desk], Awaitable[T]]) -> T:
@@ -59,16 +62,22 @@ def with_directory(path: Path, action: Callable[[Desk], Awaitable[T]]) -> T:
 async def _run(config: Config, action: Callable[[Desk], Awaitable[T]]) -> T:
     database = await Database.open(config.database_url)
     try:
-        repository = Repository(database, RealClock())
+        clock = RealClock()
+        repository = Repository(database, clock)
         view = Book(config.domains, config.units, config.servers)
         view.apply(Delta(0, draining=await repository.draining()))
-        return await action(Desk(config, repository, view))
+        return await action(Desk(config, repository, view, database, clock))
     finally:
         await database.close()
 
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    made = Table(*(say(head) for head in heads), box=None, pad_edge=False, header_style="bold")
+    """`heads` are keys of the texts about rows."""
+    return plain_grid([say(head) for head in heads], rows)
+
+
+def plain_grid(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    made = Table(*heads, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         made.add_row(*(escape(str(cell)) for cell in row))
     return made

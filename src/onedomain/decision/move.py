@@ -6,12 +6,15 @@ whatever ends: it is decided anew from what is there.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from onedomain.model.account import Home
+from onedomain.decision.choose import least_loaded
+from onedomain.model.account import Account, Home
+from onedomain.model.health import BoardView
 from onedomain.model.move import Move, Stage
+from onedomain.model.server import LoginWay, Server, ServerClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +90,37 @@ def cancelled(move: Move, home: Home | None) -> Step:
     if home is not None and home.primary == move.source and move.target in home.replicas and not move.keep:
         return ChangeReplicas(tuple(name for name in home.replicas if name != move.target))
     return Stand(Stage.CANCELLED)
+
+
+def obstacle(account: Account, source: Server | None, target: Server) -> str:
+    """Why it can't go there, as a key of the texts; "" if nothing speaks against it."""
+    if account.home.primary == target.name:
+        return "there_already"
+    if source is None:
+        return "server_unknown"
+    for server in (source, target):
+        if server.class_ is ServerClass.FOREIGN:
+            return "foreign"
+        if not may_link(server):
+            return "no_link_login"
+    return ""
+
+
+def may_link(server: Server) -> bool:
+    """Links need a log-in for every account; which password a person has is not known to us."""
+    return bool(server.replication_user) if server.kind == "node" else server.login_way is not LoginWay.PASSWORD
+
+
+def refuge(account: Account, servers: Sequence[Server], board: BoardView, accounts: Mapping[str, int]) -> str:
+    """Where an account goes when its server is drained: to its replica, which has everything already; else to the least
+    loaded of `servers`. "" if there is none.
+    """
+    known = {server.name: server for server in servers}
+    for name in account.home.replicas:
+        server = known.get(name)
+        if server is not None and not server.draining and board.verdict(name).usable:
+            return name
+    source = account.home.primary
+    others = [server for server in servers if server.name != source and not server.draining and may_link(server)]
+    chosen = least_loaded(others, board, accounts)
+    return chosen.name if chosen is not None else ""
