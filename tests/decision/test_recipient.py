@@ -160,6 +160,39 @@ def test_no_tags_where_the_domain_has_no_separator() -> None:
     assert where(resolve(dash, parse_address("taro-x@example.com"))) == ["taro@example.com"]
 
 
+@pytest.mark.parametrize(
+    ("address", "rcpts"),
+    [
+        ("sales+shop@example.com", ["taro+shop@example.com"]),
+        ("Sales+Shop@example.co.jp", ["taro+Shop@example.com"]),
+        ("deep+shop@example.com", ["taro+shop@example.com"]),
+        ("sales@example.com", ["taro@example.com"]),
+        ("filed+shop@example.com", ["taro+here@example.com"]),
+        ("several+shop@example.com", ["taro+shop@example.com", "hanako+shop@example.com", "me@other.example"]),
+        ("hers+private@example.com", ["hanako@example.com"]),
+        ("sales+" + "x" * 58 + "@example.com", ["taro+" + "x" * 58 + "@example.com"]),
+        ("hers+" + "x" * 59 + "@example.com", ["hanako@example.com"]),
+        ("round+shop@example.com", []),
+        ("whoever+shop@example.com", ["taro@example.com"]),
+        ("away+shop@example.com", ["hanako@example.com", "away+shop@example.com"]),
+    ],
+)
+def test_a_tag_goes_along_through_an_alias(address: str, rcpts: list[str]) -> None:
+    view = book(
+        account("taro@example.com"), account("hanako@example.com"), account("hanako+private@example.com"),
+        account("away@example.com", "hanako@example.com"),
+        Alias("sales@example.com", ("taro@example.com",)),
+        Alias("hers@example.com", ("hanako@example.co.jp",)),
+        Alias("deep@example.com", ("sales@example.com",)),
+        Alias("filed@example.com", ("taro+here@example.com",)),
+        Alias("several@example.com", ("taro@example.com", "hanako@example.com", "me@other.example")),
+        Alias("round@example.com", ("round@example.com",)),
+        Alias("@example.com", ("taro@example.com",)),
+    )  # fmt: skip
+    answer = resolve(view, parse_address(address))
+    assert [target.address for target in answer.targets] == rcpts if isinstance(answer, Accept) else not rcpts
+
+
 def test_limit_and_depth_ask_the_sender_to_wait() -> None:
     many = Alias("many@example.com", tuple(f"p{i}@other.example" for i in range(5)))
     answer = resolve(book(many), parse_address("many@example.com"), limit=4)

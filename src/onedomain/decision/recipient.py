@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from onedomain.model.account import Account, DirectoryView, Domain
-from onedomain.model.address import Address, AddressError, parse_address
+from onedomain.model.address import MAX_LOCAL, Address, AddressError, parse_address
 from onedomain.model.failure import Failure, again, refuse
 from onedomain.model.message import Target
 
@@ -125,7 +125,8 @@ class _Walk:
             if (account := self.view.account(name.key)) is not None:
                 return self._account(account, address, depth)
             if (alias := self.view.alias(name.key)) is not None:
-                return self._follow(alias.address, alias.targets, depth)
+                tag = address.tag(domain.tag_separator) if name != address else ""
+                return self._follow(alias.address, alias.targets, depth, tag)
         return refuse(550, "5.1.1", "no such mailbox", f"{address} is unknown")
 
     def _account(self, account: Account, address: Address, depth: int) -> Failure | None:
@@ -138,13 +139,13 @@ class _Walk:
             self.accounts.append(account)
         return None
 
-    def _follow(self, name: str, targets: tuple[str, ...], depth: int) -> Failure | None:
-        """All targets; None if at least one led somewhere."""
+    def _follow(self, name: str, targets: tuple[str, ...], depth: int, tag: str = "") -> Failure | None:
+        """All targets; None if at least one led somewhere. `tag` is handed on to those in our domains."""
         reached = False
         failure: Failure | None = None
         for target in targets:
             try:
-                problem = self.visit(parse_address(target), depth + 1)
+                problem = self.visit(self._tagged(parse_address(target), tag), depth + 1)
             except AddressError as error:
                 problem = _nowhere(name, f"{target!r}: {error}")
             if problem is None:
@@ -160,6 +161,19 @@ class _Walk:
             # The peer asked for the alias, so the alias is what its answer is about.
             return replace(failure, reason=f"{name}: {failure.reason}")
         return failure
+
+    def _tagged(self, target: Address, tag: str) -> Address:
+        """As Postfix does (propagate_unmatched_extensions), but not outside, where tags may be unknown; nor where the
+        target has one of its own, or somebody else is called that.
+        """
+        domain = domain_of(self.view, target) if tag else None
+        if domain is None or not (separator := domain.tag_separator) or target.local.startswith('"'):
+            return target
+        tagged = Address(f"{target.local}{separator}{tag}", target.domain)
+        key = Address(tagged.local, domain.canonical).key
+        taken = self.view.account(key) is not None or self.view.alias(key) is not None
+        too_long = len(tagged.local.encode("utf-8", "surrogatepass")) > MAX_LOCAL
+        return target if separator in target.local or taken or too_long else tagged
 
     def _reach(self, key: str, target: Target) -> bool:
         if key in self.targets:
