@@ -15,11 +15,23 @@ import pytest
 
 from onedomain.app import supervisor as module
 from onedomain.app.supervisor import Beats, Child, Supervisor
+from onedomain.model.ports import Trace
 
 
 class Silent:
     def note(self, event: str, **fields: Any) -> None:
         pass
+
+
+class Telling:
+    """Of what ended, down the children's pipe."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+
+    def note(self, event: str, **fields: Any) -> None:
+        if event in ("process died", "process ended"):
+            os.write(self._pipe.write, f"{event} {fields['child']} {fields['status']}\n".encode())
 
 
 class Pipe:
@@ -51,12 +63,12 @@ class Pipe:
 
 
 @contextmanager
-def running(beats: Beats, children: Callable[[Pipe], list[Child]], reload: Callable[[], bool] | None = None
-            ) -> Iterator[tuple[int, Pipe]]:
+def running(beats: Beats, children: Callable[[Pipe], list[Child]], reload: Callable[[], bool] | None = None,
+            trace: Callable[[Pipe], Trace] = lambda _: Silent()) -> Iterator[tuple[int, Pipe]]:
     pipe = Pipe()
     pid = os.fork()
     if pid == 0:
-        os._exit(Supervisor(children(pipe), beats, Silent(), reload).run())
+        os._exit(Supervisor(children(pipe), beats, trace(pipe), reload).run())
     os.close(pipe.write)
     try:
         yield pid, pipe
@@ -111,6 +123,17 @@ def test_term_ends_everybody_in_order() -> None:
         os.kill(pid, signal.SIGTERM)
         assert pipe.line() == ["a", "bye"]
         assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_an_orderly_end_is_not_told_as_a_death() -> None:
+    beats = Beats(1)
+    with running(beats, lambda p: [Child("a", speaker(p, "a", beats))], trace=Telling) as (pid, pipe):
+        _, first = pipe.line()
+        os.kill(int(first), signal.SIGKILL)
+        assert pipe.line() == ["process", "died", "a", "-9"]
+        pipe.line()
+        os.kill(pid, signal.SIGTERM)
+        assert [pipe.line(), pipe.line()] == [["a", "bye"], ["process", "ended", "a", "0"]]
 
 
 def test_children_follow_a_killed_supervisor() -> None:

@@ -67,6 +67,7 @@ class Supervisor:
         self._trace = trace
         self._reload = reload
         self._stopping = stopping
+        self._ends = False
 
     def run(self) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -108,10 +109,13 @@ class Supervisor:
     def _died(self, child: Child, status: int) -> None:
         now = time.monotonic()
         child.pid = 0
+        code = os.waitstatus_to_exitcode(status)
+        if self._ends:
+            self._trace.note("process ended", child=child.name, status=code)
+            return
         child.deaths = child.deaths + 1 if now - child.started < FAST_DEATH else 0
         pause = 0.0 if child.deaths == 0 else min(LONGEST_PAUSE, 0.1 * 2 ** min(child.deaths, 10))
         child.restart_at = now + pause
-        code = os.waitstatus_to_exitcode(status)
         self._trace.note("process died", child=child.name, status=code, restart_in=round(pause, 2))
 
     def _restart_due(self) -> None:
@@ -137,6 +141,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._trace.note("stopping")
+        self._ends = True
         self._tell_all(signal.SIGTERM)
         if self._stopping is not None:
             self._stopping()
