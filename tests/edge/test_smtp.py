@@ -380,6 +380,21 @@ async def test_shutdown_says_so() -> None:
         assert (await client.reply()).startswith("421 4.3.2") and await client.ended()
 
 
+async def test_shutdown_waits_for_a_message_that_has_begun_and_for_nobody_else() -> None:
+    async with edge(view=book(ANN)) as made:
+        idle, busy = await made.ready(), await made.ready()
+        busy.send(MAIL + b"RCPT TO:<ann@example.com>\r\n")
+        await busy.replies(2)
+        assert made.listener is not None
+        stopping = asyncio.create_task(made.listener.drain(60))
+        assert (await idle.reply()).startswith("421 4.3.2") and await idle.ended()
+        assert (await busy.ask("DATA")).startswith("354")
+        assert (await busy.ask("A: b\r\n\r\nbody\r\n.")).startswith("250")
+        assert (await busy.reply()).startswith("421 4.3.2") and await busy.ended()
+        assert await stopping == 0
+        assert only(made).endswith(b"body\r\n")
+
+
 @pytest.mark.parametrize(("manners", "code", "kept"), [
     (Manners.REFUSE, "550", None), (Manners.NORMALISE, "250", b"a\r\nb c\r\n"), (Manners.PASS, "250", b"a\nb\rc\r\n")])
 async def test_manners(manners: Manners, code: str, kept: bytes | None) -> None:

@@ -301,6 +301,36 @@ async def test_drain_cuts_who_stays() -> None:
             stream.close()
 
 
+async def test_drain_ends_who_rests_at_once_and_others_when_they_come_to_rest() -> None:
+    ended: list[bytes] = []
+
+    async def work_and_rest(stream: Stream) -> None:
+        """Works from `W` to `R`, and rests otherwise."""
+        said = b"?"
+        try:
+            while said:
+                await stream.write(said)
+                said = await (stream.read() if said == b"W" else stream.rest())
+        except asyncio.CancelledError:
+            ended.append(said)
+            raise
+
+    async with listening(work_and_rest) as listener:
+        resting, working = [await connect(listener) for _ in range(2)]
+        for stream in (resting, working):
+            assert await stream.read() == b"?"
+        await working.write(b"W")
+        assert await working.read() == b"W"
+        draining = asyncio.create_task(listener.drain(30))
+        assert await read_all(resting) == b""
+        assert ended == [b"?"] and not draining.done()
+        await working.write(b"R")
+        assert await read_all(working) == b"R"
+        assert await draining == 0 and ended == [b"?", b"R"]
+        for stream in (resting, working):
+            stream.close()
+
+
 async def test_a_thousand_connections_at_once() -> None:
     async def one(listener: Listener, number: int) -> bytes:
         sock = socket.socket()

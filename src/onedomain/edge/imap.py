@@ -121,7 +121,7 @@ class _ImapSession:
                 stream.write_nowait(output)
             match event:
                 case None:
-                    data = await stream.read()
+                    data = await stream.rest()
                     if not data:
                         return None
                     front.receive(data)

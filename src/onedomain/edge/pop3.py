@@ -111,7 +111,7 @@ class _Pop3Session:
                 case None:
                     if self._opened is not None:
                         self._stream.deadline = self._clock() + self._rules.idle
-                    data = await self._stream.read()
+                    data = await (self._stream.read() if self._opened is not None else self._stream.rest())
                     if not data:
                         return False
                     pop3.receive(data)

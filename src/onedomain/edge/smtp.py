@@ -94,7 +94,7 @@ class SmtpSession:
                 self._acknowledged = False
                 self._parts.crash.reach(AFTER_250)
             if not over:
-                data = await stream.read(READ)
+                data = await (stream.read(READ) if self._message is not None else stream.rest(READ))
                 over = not data
                 server.receive(data)
 

@@ -147,8 +147,14 @@ class Listener:
         self._sock.close()
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> int:
-        """Stop, wait until the sessions have ended, cancel those that have not after `seconds`; how many those were."""
+        """Stop, end the sessions that rest, wait until the others have ended, cancel those that have not after
+        `seconds`; how many those were.
+        """
         self.stop()
+        for task, stream in self._sessions.items():
+            stream.leaving = True
+            if stream.resting:
+                task.cancel()
         if not self._sessions:
             return 0
         _, left = await asyncio.wait(tuple(self._sessions), timeout=seconds)

@@ -35,13 +35,15 @@ class Stream:
     """`peer` and `local` are (address, port); a PROXY header replaces them. `tls` is None on a plain connection.
 
     `on_close` is called once, before TLS says goodbye.
+    `resting` is true while its session may be ended without a loss, see `rest`; `leaving` asks it to end then.
     `deadline` is in loop.time(); looked at once a second, while something waits. None is no limit.
     read and write raise TimeoutError past the deadline, ConnectionError when the connection broke or was closed.
     """
 
     __slots__ = (
         "__weakref__", "_busy", "_eof", "_error", "_local", "_mask", "_out", "_poller", "_quick_ack", "_reader",
-        "_turns", "_unread", "_writer", "closed", "deadline", "fd", "on_close", "peer", "tls", "wire",
+        "_turns", "_unread", "_writer", "closed", "deadline", "fd", "leaving", "on_close", "peer", "resting", "tls",
+        "wire",
     )  # fmt: skip
 
     def __init__(
@@ -57,7 +59,7 @@ class Stream:
         self.peer = peer if peer is not None else _address(sock.getpeername())
         self.tls: TlsInfo | None = None
         self.deadline: float | None = None
-        self.closed = False
+        self.closed = self.resting = self.leaving = False
         self.on_close: Callable[[Stream], None] | None = None
         self._local: tuple[str, int] | None = None
         self._quick_ack = quick_ack
@@ -107,6 +109,17 @@ class Stream:
             await self.readable()
             if (found := self.receive(limit)) is not None:
                 return found
+
+    async def rest(self, limit: int = 65536) -> bytes:
+        """`read`, where the client has begun nothing. Its task is cancelled here once the session is asked to leave."""
+        self.resting = True
+        try:
+            if self.leaving and (task := asyncio.current_task()) is not None:
+                task.cancel()
+                await asyncio.sleep(0)
+            return await self.read(limit)
+        finally:
+            self.resting = False
 
     def unread(self, data: bytes) -> None:
         """Put back bytes; the next read returns them first."""
