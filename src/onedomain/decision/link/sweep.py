@@ -364,7 +364,8 @@ class _Sweep:
                 work.disturbed = True
                 return
             yield from self._confirm(work)
-            yield from self._save()
+            if start + BATCH < len(missing):  # after the last one it is saved with the end of the pass
+                yield from self._save()
         yield from self._confirm(work)
         seen = work.rows.after if work.rows is not None else 0
         work.link = yield from set_flags(work.link, work.found.flags, seen)

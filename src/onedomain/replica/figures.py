@@ -1,0 +1,97 @@
+"""What people are told of links: how far behind they are, which do not run, and why.
+
+Knows numbers and texts of links. Does not change any.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any
+
+from onedomain.replica.linked import Linked, Phase
+
+KEPT = 500
+"""Lags of which median and 99th percentile are made, per pair of servers."""
+REASONS = 5
+
+
+class Lags:
+    """Seconds from an event to the end of the pass that covered it, the last ones of each pair of servers."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[str, str], deque[float]] = {}
+
+    def add(self, source: str, target: str, seconds: float) -> None:
+        self._pairs.setdefault((source, target), deque(maxlen=KEPT)).append(seconds)
+
+    def of(self, source: str, target: str) -> tuple[float | None, float | None]:
+        """Median and 99th percentile."""
+        ordered = sorted(self._pairs.get((source, target), ()))
+        if not ordered:
+            return None, None
+        return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+
+
+Shown = tuple[Linked, str]
+"""A link, and why its passes can't succeed now, or ""."""
+
+
+def by_pair(links: Iterable[Shown], lags: Lags, now: float) -> list[dict[str, Any]]:
+    """`now` monotonic. One entry per pair of servers; seconds, and None where nothing is known."""
+    pairs: dict[tuple[str, str], list[Shown]] = {}
+    for linked, trouble in links:
+        pairs.setdefault((linked.source, linked.target), []).append((linked, trouble))
+    return [_pair(source, target, found, lags, now) for (source, target), found in sorted(pairs.items())]
+
+
+def _pair(source: str, target: str, shown: list[Shown], lags: Lags, now: float) -> dict[str, Any]:
+    links = [linked for linked, _ in shown]
+    phases = Counter(linked.phase(trouble) for linked, trouble in shown)
+    waiting = [linked.since for linked in links if linked.since is not None]
+    median, worst = lags.of(source, target)
+    reasons = Counter(trouble for _, trouble in shown if trouble)
+    stopped = [linked.stopped_since for linked in links if linked.stopped_since]
+    return {
+        "source": source, "target": target, "accounts": len(links),
+        "whole": phases[Phase.WHOLE], "first_copy": phases[Phase.NEW], "behind": phases[Phase.BEHIND],
+        "stopped": phases[Phase.STOPPED], "braked": sum(bool(linked.braked) for linked in links),
+        "refused": sum(linked.refused for linked in links),
+        "lag": median, "lag_p99": worst,
+        "uncovered": sum(linked.uncovered for linked in links),
+        "uncovered_accounts": sum(bool(linked.uncovered) for linked in links),
+        "uncovered_for": now - min(waiting) if waiting else None,
+        "stopped_at": min(stopped, default=None),
+        "reasons": [{"reason": reason, "accounts": count} for reason, count in reasons.most_common(REASONS)],
+    }
+
+
+def row(linked: Linked, trouble: str, now: float) -> dict[str, Any]:
+    """One line of `onedomain link list`."""
+    return {
+        "account": linked.address, "source": linked.source, "target": linked.target, "epoch": linked.epoch,
+        "phase": linked.phase(trouble).value, "uncovered": linked.uncovered,
+        "uncovered_for": now - linked.since if linked.since is not None else None,
+        "braked": list(linked.braked), "refused": linked.refused, "reason": trouble,
+        "stopped_at": linked.stopped_since or None,
+    }
+
+
+def is_troubled(row: dict[str, Any]) -> bool:
+    return bool(row["reason"] or row["braked"] or row["refused"])
+
+
+def shown(linked: Linked, trouble: str, now: float) -> dict[str, Any]:
+    """All of `onedomain link show`."""
+    folders = linked.state.folders if linked.state is not None else ()
+    return {
+        **row(linked, trouble, now), "failures": linked.failures, "last_pass": linked.last_pass or None,
+        "last_whole": linked.last_whole or None, "running": linked.running, "held": len(linked.net),
+        "alerts": list(linked.alerts),
+        "folders": [
+            {"source": each.source_name, "target": each.target_name, "messages": each.source.messages,
+             "uids": "same" if each.aligned else "differ", "refused": list(each.refused), "kept": len(each.kept),
+             "braked": each.braked, "keywords_lost": sorted(each.untaken)}
+            for each in folders if not each.gone
+        ],
+    }  # fmt: skip

@@ -1,0 +1,171 @@
+"""One account's link between passes: what happened since, what its safety nets hold, how the last passes went.
+
+Knows events, tickets and delivery ids. Does not know servers, plans, nor when it is this account's turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from onedomain.decision.link.release import Released, release
+from onedomain.model.account import Account
+from onedomain.model.replica import LinkState
+
+DELETING = frozenset({"EXPUNGE", "MOVE", "CLOSE", "DELETE", "REPLACE", "UNKNOWN", "RENAME"})
+"""Commands after which messages may be gone from a folder because somebody wanted it so."""
+MAX_NET = 20_000
+"""Delivery ids of one account that are watched; what is above waits in its safety net until these are released."""
+
+Place = tuple[str, int]
+"""An edge and one of its workers."""
+
+
+class Phase(Enum):
+    NEW = "first copy"     # never whole since we know it
+    WHOLE = "whole"
+    BEHIND = "behind"      # the last pass left something
+    STOPPED = "stopped"    # passes fail
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a pass that begins now may cover."""
+
+    tickets: Mapping[Place, int]
+    commanded: frozenset[str]
+    awaiting: frozenset[str]
+    since: float | None
+
+
+@dataclass(slots=True)
+class Linked:
+    """`since`: monotonic time of the oldest event that is not covered. `failures` in a row; `trouble`: why, or "".
+
+    `state` None: not read yet. `stopped_since`: wall clock, 0 while passes succeed.
+    """
+
+    account: Account
+    state: LinkState | None = None
+    was_whole: bool = False
+    behind: bool = False
+    failures: int = 0
+    trouble: str = ""
+    stopped_since: float = 0.0
+    pending: dict[Place, int] = field(default_factory=dict)
+    events: int = 0
+    since: float | None = None
+    later: float | None = None  # of events that came during a pass
+    commanded: set[str] = field(default_factory=set)
+    net: dict[str, int] = field(default_factory=dict)  # delivery id -> passes that missed it
+    where: dict[str, Place] = field(default_factory=dict)
+    # the scheduler's
+    queued: str = ""
+    running: bool = False
+    again: bool = False       # an event came while a pass ran
+    not_before: float = 0.0
+    due: float = 0.0
+    audit_at: float = 0.0
+    last_pass: float = 0.0    # wall clock
+    last_whole: float = 0.0
+    alerts: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return self.account.address
+
+    @property
+    def source(self) -> str:
+        return self.account.home.primary
+
+    @property
+    def target(self) -> str:
+        return self.account.home.replicas[0]
+
+    @property
+    def epoch(self) -> int:
+        return self.account.home.epoch
+
+    def phase(self, trouble: str) -> Phase:
+        """`trouble`: why its passes can't succeed now, or ""."""
+        if trouble:
+            return Phase.STOPPED
+        if not self.was_whole:
+            return Phase.NEW
+        return Phase.BEHIND if self.behind else Phase.WHOLE
+
+    @property
+    def braked(self) -> tuple[str, ...]:
+        return tuple(each.source_name for each in self.state.folders if each.braked) if self.state else ()
+
+    @property
+    def refused(self) -> int:
+        return sum(len(each.refused) for each in self.state.folders) if self.state else 0
+
+    @property
+    def uncovered(self) -> int:
+        """Events and deliveries that are not known to be on the replica."""
+        return max(self.events, len(self.net))
+
+    # -- what happens
+
+    def touched(self, place: Place, ticket: int, what: str, folder: str, deliveries: Iterable[str], now: float) -> None:
+        self.pending[place] = max(ticket, self.pending.get(place, 0))
+        self.events += 1
+        if what in DELETING and folder:
+            self.commanded.add(folder)
+        self.hold(place, deliveries)
+        if self.since is None and not self.running:
+            self.since = now
+        elif self.running and self.later is None:
+            self.later = now
+
+    def hold(self, place: Place, deliveries: Iterable[str]) -> None:
+        for each in deliveries:
+            if each in self.net or len(self.net) < MAX_NET:
+                self.net.setdefault(each, 0)
+                self.where[each] = place
+
+    def forget(self, places: Iterable[Place]) -> None:
+        """These workers are gone; whoever comes after them tells again what it holds."""
+        for place in places:
+            self.pending.pop(place, None)
+        if not self.pending:
+            self.events, self.since = 0, None
+
+    # -- a pass
+
+    def begin(self) -> Taken:
+        self.running, self.again, self.later = True, False, None
+        return Taken(dict(self.pending), frozenset(self.commanded), frozenset(self.net), self.since)
+
+    def confirmed(self, deliveries: Iterable[str]) -> tuple[str, ...]:
+        """Those that were held; they are no more."""
+        found = tuple(each for each in deliveries if each in self.net)
+        for each in found:
+            del self.net[each]
+        return found
+
+    def ended(self, taken: Taken, *, whole: bool) -> Released:
+        """After a pass that was not cut off. The ids that a filter has consumed are let go of."""
+        released = release(self.net, (), taken.awaiting, whole=whole)
+        self.net = dict(released.waiting)
+        if whole:
+            for place, ticket in taken.tickets.items():
+                if self.pending.get(place) == ticket:
+                    del self.pending[place]
+            self.commanded -= taken.commanded
+            self.events = len(self.pending) if self.again else 0
+            self.since = self.later
+        elif self.since is None:
+            self.since = self.later
+        self.later = None
+        return released
+
+    def placed(self, deliveries: Iterable[str]) -> dict[Place | None, list[str]]:
+        """By the worker whose net holds them; None: not known."""
+        found: dict[Place | None, list[str]] = {}
+        for each in deliveries:
+            found.setdefault(self.where.pop(each, None), []).append(each)
+        return found

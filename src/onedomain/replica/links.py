@@ -1,0 +1,527 @@
+"""The running links of all accounts: events make passes due, passes cover events and let safety nets go.
+
+Knows when a pass begins and what its end means. Does not know how servers are spoken to, where states are kept, nor
+who tells workers: these are ports. One per domain at a time does anything; see app/linker.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
+
+from onedomain.backend.link.base import Letter, LinkEnd, LinkServer
+from onedomain.decision.link.brake import Brake
+from onedomain.decision.link.sweep import Order, Report, sweep
+from onedomain.model.account import Account, Home
+from onedomain.model.failure import Failed, Failure, Kind, again
+from onedomain.model.ports import Clock, Count, Trace
+from onedomain.model.replica import LinkState, Side
+from onedomain.replica import figures
+from onedomain.replica.aside import Aside, Origin
+from onedomain.replica.due import Due
+from onedomain.replica.linked import Linked, Place, Taken
+from onedomain.replica.pace import Bounds, Pace, Pauses
+from onedomain.replica.pace import Kind as Why
+from onedomain.replica.performer import Performer
+from onedomain.replica.saving import Saver, Saving
+
+RECENT = 50_000
+"""Delivery ids that passes have seen, kept for events that come after the pass that carried them."""
+STATES = 5_000
+"""Link states kept in memory; others are read when their account's turn comes."""
+STRANGERS = 10_000
+"""Accounts of which something was told before the directory said that they are linked."""
+MAX_ALERTS = 20
+STOPPED_AFTER = 3
+"""Failures in a row after which an account's link counts as stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """Seconds. `sweep`: an account without events is looked at so often; `audit`: and compared whole, with lists.
+
+    `net`: until the next look for deliveries that a pass did not find. `refused`: after a server said no for good.
+    """
+
+    sweep: float = 300.0
+    audit: float = 86400.0
+    net: float = 1.0
+    refused: float = 300.0
+    unstable: Pauses = field(default_factory=lambda: Pauses(0.02, 5.0))
+    failed: Pauses = field(default_factory=lambda: Pauses(0.2, 120.0))
+
+
+class Outlet(Protocol):
+    """Where workers are told; see app/hub.py. Never blocks."""
+
+    def covered(self, place: Place, account: str, ticket: int) -> None: ...
+    def released(
+        self, place: Place | None, account: str, confirmed: Collection[str], consumed: Collection[str], epoch: int
+    ) -> None: ...
+    def alert(self, account: str, folder: str, text: str) -> None: ...
+
+
+class States(Protocol):
+    """Where link states are read from; None: there is none for this home."""
+
+    async def load(self, account: Account) -> LinkState | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`servers(name)` raises KeyError for one that is not configured; `usable(name)`: what the board says."""
+
+    servers: Callable[[str], LinkServer]
+    states: States
+    saver: Saver
+    aside: Aside
+    outlet: Outlet
+    usable: Callable[[str], bool]
+    clock: Clock
+    dice: Callable[[], float]
+    trace: Trace
+    count: Count
+
+
+class Links:
+    def __init__(
+        self, parts: Parts, rhythm: Rhythm | None = None, bounds: Bounds | None = None, brake: Brake | None = None
+    ) -> None:
+        self._parts = parts
+        self._rhythm = rhythm or Rhythm()
+        self._brake = brake or Brake()
+        self._pace = Pace(bounds or Bounds(), parts.usable, parts.dice)
+        self._due = Due()
+        self._links: dict[str, Linked] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._strangers: OrderedDict[str, Linked] = OrderedDict()
+        self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._states: OrderedDict[str, None] = OrderedDict()
+        self._lags = figures.Lags()
+        self._timer: asyncio.TimerHandle | None = None
+        self._active = False
+        self._pumping = False  # about to
+
+    # -- who is linked
+
+    def configure(self, account: Account, *, linked: bool) -> None:
+        """An account as the directory has it now. A pass for a home that is no more is cut off."""
+        address = account.address
+        known = self._links.get(address)
+        if not linked or not account.home.replicas:
+            self.remove(address)
+            return
+        if known is not None and not account.home.pending:
+            same = known.account.home == account.home and known.account.mailbox_name == account.mailbox_name
+            known.account = account
+            if same:
+                return
+        if known is not None:
+            self._stash(known)
+            self._end(known)
+        if account.home.pending:
+            return
+        new = self._links[address] = Linked(account)
+        if (told := self._strangers.pop(address, None)) is not None:
+            new.pending, new.events, new.since = told.pending, told.events, told.since
+            new.net, new.where = dict.fromkeys(told.net, 0), told.where
+        new.audit_at = self._parts.clock.monotonic() + self._rhythm.audit * (0.5 + self._parts.dice())
+        self._wait(new, 0.0)
+
+    def remove(self, address: str) -> None:
+        self._strangers.pop(address, None)
+        if (known := self._links.get(address)) is not None:
+            self._end(known)
+
+    def _end(self, linked: Linked) -> None:
+        del self._links[linked.address]
+        self._pace.remove(linked)
+        self._due.remove(linked)
+        self._states.pop(linked.address, None)
+        if (task := self._tasks.get(linked.address)) is not None:
+            task.cancel()
+
+    def _stash(self, linked: Linked) -> None:
+        """What was told of an account that has no link at this moment, or none that is known here yet."""
+        self._strangers[linked.address] = linked
+        while len(self._strangers) > STRANGERS:
+            self._strangers.popitem(last=False)
+
+    def _told_of(self, address: str) -> Linked:
+        linked = self._links.get(address) or self._strangers.get(address)
+        if linked is None:
+            linked = Linked(Account(address, "", Home("")))
+            self._stash(linked)
+        return linked
+
+    async def quiet(self, address: str) -> None:
+        """Returns when no pass of this account is under way; nothing that it asked for comes later."""
+        if (task := self._tasks.get(address)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def known(self, address: str, state: LinkState) -> None:
+        """What was saved of it, before its first turn: whether it has been paired."""
+        linked = self._links.get(address)
+        if linked is not None and linked.state is None:
+            linked.was_whole = bool(state.folders) and all(each.settled or each.gone for each in state.folders)
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    # -- what happens
+
+    def touched(self, place: Place, events: Iterable[Sequence[Any]]) -> None:
+        """[ticket, account, what, folder, delivery ids] each."""
+        now = self._parts.clock.monotonic()
+        for ticket, address, what, folder, deliveries in events:
+            linked = self._told_of(address)
+            linked.touched(place, ticket, what, folder, deliveries, now)
+            if address not in self._links:
+                continue
+            self._seen_before(linked, deliveries)
+            if linked.running:
+                linked.again = True
+            elif linked.not_before <= now:
+                self._pace.add(linked, self._why(linked, Why.EVENT))
+        self._pump()
+
+    def net(self, place: Place, held: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+        """What a worker's safety net holds, as {account: [[id, age in seconds], …]}."""
+        for address, ids in held.items():
+            linked = self._told_of(address)
+            deliveries = [str(each[0]) for each in ids]
+            linked.hold(place, deliveries)
+            if address in self._links:
+                self._seen_before(linked, deliveries)
+                self._look_again(linked)
+        self._pump()
+
+    def _seen_before(self, linked: Linked, deliveries: Iterable[str]) -> None:
+        """A pass may have carried a message before the worker's event came."""
+        seen = [each for each in deliveries if (linked.address, each) in self._recent]
+        if seen:
+            self._release(linked, linked.confirmed(seen), ())
+
+    def lost(self, places: Collection[Place]) -> None:
+        """Workers that are no more; their successors tell everything again."""
+        for linked in self._links.values():
+            if linked.pending:
+                linked.forget(places)
+
+    def kick(self, server: str) -> None:
+        self._pace.kick(server)
+        self._pump()
+
+    def retry(self, address: str) -> bool:
+        linked = self._links.get(address)
+        if linked is None:
+            return False
+        linked.not_before = 0.0
+        for server in (linked.source, linked.target):
+            self._pace.kick(server)
+        self._due_now(linked, Why.EVENT)
+        return True
+
+    def accept(self, address: str) -> bool:
+        """A person says that what is gone is meant to be gone; the next pass deletes it on the replica, too."""
+        linked = self._links.get(address)
+        if linked is None:
+            return False
+        linked.commanded.update(linked.braked)
+        return self.retry(address)
+
+    # -- whose turn it is
+
+    def start(self) -> None:
+        """From now on passes run; until then everything is only noted."""
+        self._active = True
+        self._pump()
+
+    async def stop(self) -> None:
+        """Cuts all passes off and waits until they have let go."""
+        self._active = False
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    def _why(self, linked: Linked, kind: Why) -> Why:
+        return kind if linked.was_whole else Why.FIRST
+
+    def _due_now(self, linked: Linked, kind: Why) -> None:
+        if linked.running:
+            linked.again = True
+        else:
+            self._pace.add(linked, self._why(linked, kind))
+        self._pump()
+
+    def _wait(self, linked: Linked, seconds: float) -> None:
+        """Its next turn comes by itself after that long, if no event is earlier."""
+        linked.due = self._parts.clock.monotonic() + seconds
+        self._due.add(linked)
+        if not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _look_again(self, linked: Linked) -> None:
+        at = self._parts.clock.monotonic() + self._rhythm.net
+        if linked.due > at:
+            self._wait(linked, self._rhythm.net)
+
+    def _pump(self) -> None:
+        """Begins what may begin, and comes back when the next thing is due."""
+        self._pumping = False
+        if not self._active:
+            return
+        now = self._parts.clock.monotonic()
+        for linked in self._due.until(now):
+            if not linked.running:
+                waits = bool(linked.pending or linked.net)
+                self._pace.add(linked, self._why(linked, Why.EVENT if waits else Why.SWEEP))
+        while (found := self._pace.next(now)) is not None:
+            linked, kind = found
+            servers = linked.source, linked.target
+            before = self._tasks.get(linked.address)
+            taken = linked.begin()
+            task = asyncio.get_running_loop().create_task(self._turn(linked, taken, before))
+            task.add_done_callback(partial(self._turned, linked, servers, kind))
+            self._tasks[linked.address] = task
+        wake = [at for at in (self._due.next, self._pace.wake_at(now)) if at is not None]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wake:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, min(wake) - now) + 0.0005, self._pump)
+
+    # -- a pass
+
+    async def _turn(self, linked: Linked, taken: Taken, before: asyncio.Task[None] | None) -> None:
+        """`before`: of the same account with another home, cut off and perhaps not yet ended."""
+        if before is not None:
+            await asyncio.wait([before])
+        await self._pass(linked, taken)
+
+    def _turned(self, linked: Linked, servers: tuple[str, str], kind: Why, task: asyncio.Task[None]) -> None:
+        """However it ended; one that is cut off before its first step ends here, too."""
+        linked.running = False
+        self._pace.give(*servers, kind)
+        if self._tasks.get(linked.address) is task:
+            del self._tasks[linked.address]
+        if linked.again and self._links.get(linked.address) is linked:
+            linked.again = False
+            if linked.not_before <= self._parts.clock.monotonic():
+                self._pace.add(linked, self._why(linked, Why.EVENT))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._parts.trace.note("link pass broke", account=linked.address, reason=repr(error))
+        self._pump()
+
+    async def _pass(self, linked: Linked, taken: Taken) -> None:
+        clock = self._parts.clock
+        began = clock.monotonic()
+        linked.last_pass = clock.time()
+        ends: dict[str, LinkEnd] = {}
+        broken, at_fault, sure = True, linked.source, False
+        performer: Performer | None = None
+        try:
+            state = await self._state(linked)
+            for name in sorted((linked.source, linked.target)):  # in one order everywhere, or two may wait for ever
+                at_fault, sure = name, True
+                server = self._parts.servers(name)
+                if name == linked.target and not state.folders:
+                    await server.provide(linked.account)
+                ends[name] = await server.end(linked.account)
+            sure = False
+            source, target = ends[linked.source], ends[linked.target]
+            audit = bool(linked.braked) or began >= linked.audit_at
+            order = Order(clock.time(), taken.commanded, audit, taken.awaiting, self._brake)
+            performer = Performer(source, target, _Keeping(self, linked, self._parts))
+            report = await performer.run(sweep(state, source.powers, target.powers, order))
+            broken = False
+        except Failed as error:
+            if performer is not None:
+                at_fault = linked.target if performer.asked is Side.TARGET else linked.source
+            self._failed(linked, at_fault, error.failure, sure=sure)
+            return
+        except KeyError as error:
+            self._failed(linked, "", again(451, "4.3.5", "the link cannot run", f"unknown: {error}"), sure=False)
+            return
+        except Exception as error:  # noqa: BLE001  one account's oddity must not stop the others; it is told
+            self._failed(linked, "", again(451, "4.3.0", "the link cannot run", repr(error)), sure=False)
+            self._parts.outlet.alert(linked.address, "", f"link fails: {error!r}")
+            return
+        finally:
+            for end in ends.values():
+                await end.close(broken=broken)
+        if audit:
+            linked.audit_at = began + self._rhythm.audit * (0.5 + self._parts.dice())
+        self._ended(linked, taken, report, performer, clock.monotonic() - began)
+
+    async def _state(self, linked: Linked) -> LinkState:
+        if linked.state is None:
+            state = await self._parts.states.load(linked.account)
+            linked.state = state or LinkState(linked.epoch)
+        self._states[linked.address] = None
+        self._states.move_to_end(linked.address)
+        while len(self._states) > STATES:
+            oldest, _ = self._states.popitem(last=False)
+            if (other := self._links.get(oldest)) is not None and not other.running:
+                other.state = None
+        return linked.state
+
+    def _ended(self, linked: Linked, taken: Taken, report: Report, performer: Performer, seconds: float) -> None:
+        clock = self._parts.clock
+        self._pace.succeeded(linked.source, linked.target)
+        if linked.trouble:
+            self._parts.trace.note("link works again", account=linked.address, source=linked.source,
+                                   target=linked.target)
+        failures = linked.failures
+        linked.failures, linked.trouble, linked.stopped_since, linked.not_before = 0, "", 0.0, 0.0
+        released = linked.ended(taken, whole=report.whole)
+        self._release(linked, (), released.consumed)
+        linked.behind = not report.whole
+        if report.whole:
+            self._covered(linked, taken)
+        elif report.stopped:
+            linked.was_whole = False
+            self._parts.trace.note("link pairs again", account=linked.address, reason=report.stopped)
+            self._due_now(linked, Why.EVENT)
+        else:
+            linked.failures = failures + 1
+            self._pause(linked, self._rhythm.unstable)
+        self._told(linked, report, performer, seconds)
+        if report.whole:
+            pause = self._rhythm.sweep * (0.75 + 0.5 * self._parts.dice())
+            self._wait(linked, self._rhythm.net if linked.net else pause)
+            linked.last_whole = clock.time()
+
+    def _covered(self, linked: Linked, taken: Taken) -> None:
+        linked.was_whole = True
+        for place, ticket in taken.tickets.items():
+            self._parts.outlet.covered(place, linked.address, ticket)
+        if taken.since is not None:
+            lag = self._parts.clock.monotonic() - taken.since
+            self._lags.add(linked.source, linked.target, lag)
+
+    def _told(self, linked: Linked, report: Report, performer: Performer, seconds: float) -> None:
+        self._parts.count.add("link_passes_total", source=linked.source, target=linked.target)
+        done = {what: count for what, count in performer.done.items() if count}
+        for what, count in done.items():
+            self._parts.count.add("link_carried_total", count, what=what)
+        if done or report.stopped:
+            self._parts.trace.note("link pass", account=linked.address, source=linked.source, target=linked.target,
+                                   whole=report.whole, seconds=round(seconds, 4), **done)
+
+    def _failed(self, linked: Linked, server: str, failure: Failure, *, sure: bool) -> None:
+        now = self._parts.clock.monotonic()
+        for_good = failure.kind is not Kind.AGAIN
+        linked.failures += 1
+        reason = failure.reason or failure.text
+        if server and not for_good:
+            self._pace.failed(server, now, reason, surely=sure)
+        if linked.later is not None and linked.since is None:
+            linked.since = linked.later
+        linked.behind = True
+        self._parts.count.add("link_failures_total", server=server or "-")
+        if for_good or linked.failures >= STOPPED_AFTER:
+            if not linked.trouble:
+                linked.stopped_since = self._parts.clock.time()
+                self._parts.trace.note("link stopped", account=linked.address, source=linked.source,
+                                       target=linked.target, server=server, reason=reason)
+                if for_good:
+                    self._parts.outlet.alert(linked.address, "", f"link stopped: {reason}")
+            linked.trouble = reason or "unknown"
+        if for_good:
+            self._later(linked, self._rhythm.refused * (0.75 + 0.5 * self._parts.dice()))
+        else:
+            self._pause(linked, self._rhythm.failed)
+
+    def _pause(self, linked: Linked, pauses: Pauses) -> None:
+        self._later(linked, pauses.after(linked.failures, self._parts.dice()))
+
+    def _later(self, linked: Linked, seconds: float) -> None:
+        linked.not_before = self._parts.clock.monotonic() + seconds
+        self._wait(linked, seconds)
+
+    def _release(self, linked: Linked, confirmed: Collection[str], consumed: Collection[str]) -> None:
+        for word, ids in (("confirmed", confirmed), ("consumed", consumed)):
+            if not ids:
+                continue
+            self._parts.count.add("link_released_total", len(ids), how=word)
+            for place, some in linked.placed(ids).items():
+                seen, eaten = (some, []) if word == "confirmed" else ([], some)
+                self._parts.outlet.released(place, linked.address, seen, eaten, linked.epoch)
+
+    def confirmed(self, linked: Linked, deliveries: Iterable[str]) -> None:
+        """They are on the target or set aside: at once, not at the end of the pass."""
+        for each in deliveries:
+            self._recent[linked.address, each] = None
+        while len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        self._release(linked, linked.confirmed(deliveries), ())
+
+    # -- what people ask
+
+    def pairs(self) -> list[dict[str, Any]]:
+        shown = ((each, self.trouble(each)) for each in self._links.values())
+        return figures.by_pair(shown, self._lags, self._parts.clock.monotonic())
+
+    def rows(self, *, troubled: bool, limit: int) -> list[dict[str, Any]]:
+        """Troubled ones first."""
+        now = self._parts.clock.monotonic()
+        found = [figures.row(each, self.trouble(each), now) for each in self._links.values()]
+        found = [each for each in found if not troubled or figures.is_troubled(each)]
+        found.sort(key=lambda each: (not figures.is_troubled(each), each["account"]))
+        return found[:limit]
+
+    def show(self, address: str) -> dict[str, Any] | None:
+        linked = self._links.get(address)
+        if linked is None:
+            return None
+        return figures.shown(linked, self.trouble(linked), self._parts.clock.monotonic())
+
+    def trouble(self, linked: Linked) -> str:
+        """Why its passes can't be expected to succeed now, or ""."""
+        return linked.trouble or self._pace.trouble(linked.source) or self._pace.trouble(linked.target)
+
+    def stopped(self) -> list[str]:
+        """Accounts for which nobody should wait for a pass: failing, never whole yet, or a server of theirs is down."""
+        return sorted(
+            address for address, linked in self._links.items() if not linked.was_whole or self.trouble(linked)
+        )
+
+
+class _Keeping:
+    """What one pass asks of our own side; a performer.Keeping."""
+
+    def __init__(self, links: Links, linked: Linked, parts: Parts) -> None:
+        self._links = links
+        self._linked = linked
+        self._parts = parts
+
+    async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
+        server = self._linked.source if side is Side.SOURCE else self._linked.target
+        await self._parts.aside.keep(Origin(self._linked.address, server, folder, side), letters, why)
+
+    async def confirm(self, deliveries: Collection[str]) -> None:
+        self._links.confirmed(self._linked, deliveries)
+
+    async def save(self, state: LinkState) -> None:
+        linked = self._linked
+        state = replace(state, epoch=linked.epoch)
+        if state == linked.state:
+            return  # nothing new: not worth a sync
+        await self._parts.saver.save(Saving(linked.address, linked.source, linked.target, linked.epoch, state))
+        linked.state = state
+
+    async def alert(self, folder: str, text: str) -> None:
+        linked = self._linked
+        linked.alerts = [*linked.alerts[-MAX_ALERTS + 1 :], f"{folder}: {text}" if folder else text]
+        self._parts.trace.note("link alert", account=linked.address, folder=folder, reason=text)
+        self._parts.outlet.alert(linked.address, folder, text)

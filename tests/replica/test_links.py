@@ -1,0 +1,357 @@
+"""The runner in virtual time: what is due when, how far behind, who waits for whom, and what workers are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from onedomain.model.account import Account, Home
+from onedomain.model.failure import Failed, refuse
+from onedomain.replica.links import Rhythm
+from onedomain.replica.pace import Bounds
+
+from ..health.virtual import VirtualClock, run
+from .kit import WORKER, Town, towns
+
+
+def scene(play: Callable[[], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        try:
+            await play()
+        finally:
+            while towns:
+                await towns.pop().links.stop()
+
+    run(whole())
+
+
+async def settled(town: Town, *names: str) -> None:
+    town.links.start()
+    for name in names:
+        town.touch(name)
+        await town.covered(name)
+
+
+def test_an_event_is_carried_within_milliseconds_and_released() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        each = town.deliver("ann@x")
+        assert await town.covered("ann@x") < 0.02
+        assert town.same("ann@x") and town.outlet.confirmed == [each] and not town.outlet.consumed
+
+    scene(play)
+
+
+def test_events_during_a_pass_make_one_more() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        before = town.pools["a"].dials
+        town.deliver("ann@x")
+        await asyncio.sleep(0.002)
+        for _ in range(20):
+            town.deliver("ann@x")
+        await town.covered("ann@x")
+        assert town.pools["a"].dials <= before + 3 and town.same("ann@x") and len(town.outlet.confirmed) == 21
+
+    scene(play)
+
+
+def test_one_save_per_pass_and_none_for_nothing() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        before = town.saves
+        town.deliver("ann@x")
+        await town.covered("ann@x")
+        assert town.saves == before + 1
+        town.touch("ann@x")
+        await town.covered("ann@x")
+        assert town.saves == before + 1
+
+    scene(play)
+
+
+def test_a_sweep_finds_what_nobody_told() -> None:
+    async def play() -> None:
+        town = Town(rhythm=Rhythm(sweep=300))
+        names = [f"u{n}@x" for n in range(40)]
+        for name in names:
+            town.account(name)
+        await settled(town, *names)
+        for name in names:
+            town.deliver(name, told=False)
+        dials = town.pools["a"].dials
+        await asyncio.sleep(150)
+        assert town.pools["a"].dials == dials  # not before their time
+        await asyncio.sleep(150)
+        assert dials < town.pools["a"].dials < dials + 40  # spread out
+        await asyncio.sleep(100)
+        assert all(town.same(name) for name in names)
+
+    scene(play)
+
+
+def test_what_a_filter_consumed_is_let_go_after_two_whole_passes() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        town.touch("ann@x", "DELIVER", "", ["discarded"])
+        await town.covered("ann@x")
+        assert not town.outlet.consumed
+        await town.outlet.until(lambda: bool(town.outlet.consumed), 3)
+        assert town.outlet.consumed == ["discarded"] and not town.outlet.confirmed
+
+    scene(play)
+
+
+def test_an_event_that_comes_after_its_message() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        each = town.deliver("ann@x", told=False)
+        town.touch("ann@x")
+        await town.covered("ann@x")
+        town.touch("ann@x", "DELIVER", "", [each])
+        assert town.outlet.confirmed == [each]
+        town.links.net(WORKER, {"ann@x": [[each, 3.0], ["lost", 3.0]]})
+        await town.outlet.until(lambda: "lost" in town.outlet.consumed, 5)
+        assert town.outlet.confirmed == [each, each]
+
+    scene(play)
+
+
+def test_a_huge_first_copy_holds_nobody_up() -> None:
+    async def play() -> None:
+        town = Town(size=8, bounds=Bounds(8))
+        small = [f"u{n}@x" for n in range(80)]
+        for name in small:
+            town.account(name)
+        await settled(town, *small)
+        for number in range(6):
+            name = f"huge{number}@x"
+            town.account(name)
+            box = town.pools["a"].mailbox(name)
+            for message in range(5000):
+                box.append("INBOX", b"x: %d\r\n\r\n" % message, frozenset(), message)
+        await asyncio.sleep(0.1)
+        lags = []
+        for _ in range(5):
+            for name in small:
+                town.deliver(name)
+            for name in small:
+                lags.append(await town.covered(name))
+        assert max(lags) < 1.0, max(lags)
+        copied = [len(town.pools["b"].mailbox(f"huge{n}@x").boxes["INBOX"].messages) for n in range(6)]
+        assert sum(bool(count) for count in copied) >= 2 and sum(count == 5000 for count in copied) < 6
+        for number in range(6):
+            town.touch(f"huge{number}@x")
+            await town.covered(f"huge{number}@x", 300)
+        assert town.pools["a"].most <= 8 and all(town.same(f"huge{n}@x") for n in range(6))
+
+    scene(play)
+
+
+def test_ten_times_more_active_accounts_than_connections() -> None:
+    async def play() -> None:
+        town = Town(size=4, bounds=Bounds(4))
+        names = [f"u{n}@x" for n in range(40)]
+        for name in names:
+            town.account(name)
+        await settled(town, *names)
+        worst: dict[str, float] = {}
+        for _ in range(10):
+            for name in names:
+                town.deliver(name)
+            for name in names:
+                worst[name] = max(worst.get(name, 0), await town.covered(name))
+        assert max(worst.values()) < 0.5 and town.pools["b"].most <= 4
+        assert all(town.same(name) for name in names)
+
+    scene(play)
+
+
+def test_a_dead_server_is_not_hammered_and_others_go_on() -> None:
+    async def play() -> None:
+        town = Town()
+        town.pools["c"] = type(town.pools["a"])("node")
+        names = [f"u{n}@x" for n in range(50)]
+        for name in names:
+            town.account(name)
+        town.account("other@x", replica="c")
+        await settled(town, *names, "other@x")
+        town.pools["b"].down = True
+        dials = town.pools["b"].dials
+        for name in names:
+            town.deliver(name)
+        await asyncio.sleep(600)
+        assert town.pools["b"].dials - dials < 100
+        assert set(town.links.stopped()) >= {town.links.rows(troubled=True, limit=1)[0]["account"]}
+        each = town.deliver("other@x")
+        await town.outlet.until(lambda: each in town.outlet.confirmed, 1)
+        town.down.add("b")  # the board has heard of it
+        dials = town.pools["b"].dials
+        assert set(names) <= set(town.links.stopped()) and "other@x" not in town.links.stopped()
+        await asyncio.sleep(600)
+        assert town.pools["b"].dials == dials
+        town.pools["b"].down = False
+        town.down.clear()
+        town.links.kick("b")
+        await town.outlet.until(lambda: len(town.outlet.confirmed) == 51, 300)
+        assert all(town.same(name) for name in names) and not town.links.stopped()
+
+    scene(play)
+
+
+def test_a_server_that_hangs_costs_its_own_accounts_only() -> None:
+    async def play() -> None:
+        town = Town()
+        town.pools["c"] = type(town.pools["a"])("node")
+        for number in range(30):
+            town.account(f"u{number}@x")
+        town.account("other@x", primary="c", replica="b")
+        town.account("third@x", primary="c", replica="a")
+        town.pools["b"].mailbox("other@x")
+        await settled(town, "third@x")
+        town.pools["b"].hung = True
+        for number in range(30):
+            town.deliver(f"u{number}@x")
+        await asyncio.sleep(5)
+        each = town.deliver("third@x", server="c")
+        assert await town.covered("third@x", 5) < 5 or each
+
+    scene(play)
+
+
+def test_no_log_in_stops_the_link_and_says_so_once() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+
+        async def end(account: Account) -> None:
+            raise Failed(refuse(550, "5.7.8", "no log-in", "no log-in for links"))
+
+        town.pools["b"].end = end  # type: ignore[method-assign,assignment]
+        town.links.start()
+        await asyncio.sleep(3600)
+        assert town.outlet.alerts == ["ann@x : link stopped: no log-in for links"]
+        assert town.links.show("ann@x")["phase"] == "stopped"  # type: ignore[index]
+        assert town.links.pairs()[0]["reasons"] == [{"reason": "no log-in for links", "accounts": 1}]
+
+    scene(play)
+
+
+def test_a_mass_deletion_waits_for_a_person() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        for _ in range(100):
+            town.deliver("ann@x", told=False)
+        await settled(town, "ann@x")
+        town.pools["a"].mailbox("ann@x").expunge("INBOX", tuple(range(1, 81)))
+        town.touch("ann@x", "STORE")
+        await town.covered("ann@x")
+        boxes = town.pools["b"].mailbox("ann@x").boxes
+        assert len(boxes["INBOX"].messages) == 100 and town.links.rows(troubled=True, limit=9)[0]["braked"] == ["INBOX"]
+        assert any("gone at once" in alert for alert in town.outlet.alerts)
+        town.deliver("ann@x")
+        await town.covered("ann@x")
+        assert len(boxes["INBOX"].messages) == 101  # copying goes on
+        town.links.accept("ann@x")
+        town.touch("ann@x")
+        await town.covered("ann@x")
+        assert town.same("ann@x") and len(town.aside.kept) == 80
+
+    scene(play)
+
+
+def test_commanded_deletions_are_carried() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        for _ in range(100):
+            town.deliver("ann@x", told=False)
+        await settled(town, "ann@x")
+        town.pools["a"].mailbox("ann@x").expunge("INBOX", tuple(range(1, 81)))
+        town.touch("ann@x", "EXPUNGE")
+        await town.covered("ann@x")
+        assert town.same("ann@x")
+
+    scene(play)
+
+
+def test_another_home_cuts_the_pass_off() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        town.pools["b"].hung = True
+        town.deliver("ann@x")
+        await asyncio.sleep(0.1)
+        assert town.pools["a"].lent == 1
+        town.links.configure(Account("ann@x", "unit", Home("b", ("a",), 2, pending=True)), linked=True)
+        await town.links.quiet("ann@x")
+        assert town.pools["a"].lent == 0 and len(town.links) == 0
+        town.pools["b"].hung = False
+        ticket = town.touch("ann@x")  # before the link is known here
+        town.pools["b"].mailbox("ann@x")
+        town.links.configure(Account("ann@x", "unit", Home("b", ("a",), 2)), linked=True)
+        await town.outlet.until(lambda: town.outlet.covers["ann@x"] == ticket, 5)
+
+    scene(play)
+
+
+def test_nothing_is_covered_without_the_lease() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        town.lease = False
+        before = dict(town.outlet.covers)
+        town.deliver("ann@x")
+        await asyncio.sleep(30)
+        assert town.outlet.covers == before
+
+    scene(play)
+
+
+def test_a_successor_goes_on_from_what_was_saved() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        await town.links.stop()
+        each = town.deliver("ann@x", told=False)
+        town.links = town.new_links()
+        town.links.known("ann@x", town.saved["ann@x"])
+        town.links.net(WORKER, {"ann@x": [[each, 1.0]]})
+        assert "ann@x" not in town.links.stopped()
+        town.links.start()
+        await town.outlet.until(lambda: each in town.outlet.confirmed, 5)
+        assert town.same("ann@x")
+
+    scene(play)
+
+
+@pytest.mark.parametrize("pair", [("dovecot", "cyrus"), ("node", "imap"), ("cyrus", "dovecot")])
+def test_a_busy_account_that_never_holds_still_is_covered_in_the_end(pair: tuple[str, str]) -> None:
+    async def play() -> None:
+        town = Town(*pair)
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        end = VirtualClock().monotonic() + 5
+        while VirtualClock().monotonic() < end:
+            town.deliver("ann@x")
+            await asyncio.sleep(town.dice.random() * 0.004)
+        await town.covered("ann@x", 30)
+        assert len(town.outlet.confirmed) == town.number
+
+    scene(play)
