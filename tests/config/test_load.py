@@ -192,7 +192,7 @@ WRONG: list[tuple[str, tuple[str, str], str, tuple[int, str, str]]] = [
     ("no certificate", ("", ""), '[[listener]]\nprotocol = "pop3"\n', (22, "listener[2].protocol", "needs a certificate")),
     ("certificate away", ("", ""), '[[tls.certificate]]\ncertificate = "a"\nkey = "onedomain.toml"\n', (22, "tls.certificate[1].certificate", "No such file")),
     ("certificate", ("", ""), '[[tls.certificate]]\ncertificate = "onedomain.toml"\nkey = "onedomain.toml"\n', (22, "tls.certificate[1].certificate", "cannot be used")),
-    ("no such level", ('servers = ["s1"]', 'level = "replica"'), "", (17, "unit[1].level", "must be one of")),
+    ("no such level", ('servers = ["s1"]', 'level = "mirror"'), "", (17, "unit[1].level", "must be one of")),
     ("login", ("[[unit]]", '[server.login]\nway = "master"\n[[unit]]'), "", (15, "server[1].login", "needs user and a password")),
     ("secret file", ("", ""), '[smarthost]\nhost = "h"\npassword_file = "nix"\n', (21, "smarthost", "nix cannot be read")),
     ("secret variable", ("", ""), '[smarthost]\nhost = "h"\npassword_env = "NIX"\n', (21, "smarthost", "no variable NIX")),

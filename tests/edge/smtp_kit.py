@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from onedomain.directory.book import Book
 from onedomain.edge.smtp import SmtpSession
 from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
-from onedomain.model.account import Account
+from onedomain.model.account import Account, Level
 from onedomain.model.failure import Failed, Failure, refuse
 from onedomain.model.message import Envelope
 from onedomain.net.listen import Limits as ListenLimits
@@ -91,11 +91,24 @@ class FakeSpool:
 class FakeLevels:
     def __init__(self) -> None:
         self.reached = True
+        self.copies = True
         self.asked: list[str] = []
 
-    async def wait_level(self, id: str, timeout: float) -> bool:
+    async def wait_level(self, id: str, timeout: float, copied: Collection[str]) -> Level:
         self.asked.append(id)
-        return self.reached
+        if not self.reached:
+            return Level.SPOOL
+        return Level.REPLICA if copied and self.copies else Level.PRIMARY
+
+
+class FakeLinks:
+    """`stopped` accounts have no link that runs."""
+
+    def __init__(self) -> None:
+        self.stopped: set[str] = set()
+
+    def trouble(self, account: str) -> str:
+        return "its link has stopped" if account in self.stopped else ""
 
 
 class FakeAuthenticator:
@@ -144,6 +157,7 @@ class Edge:
     spool: FakeSpool = field(default_factory=FakeSpool)
     board: Board = field(default_factory=Board)
     levels: FakeLevels = field(default_factory=FakeLevels)
+    links: FakeLinks = field(default_factory=FakeLinks)
     notes: Notes = field(default_factory=Notes)
     counts: Counts = field(default_factory=Counts)
     crashes: Crashes = field(default_factory=lambda: Crashes())
@@ -205,7 +219,8 @@ async def edge(
     parts = SmtpParts(
         directory=made.book, board=made.board, spool=made.spool, levels=made.levels, clock=RealClock(),
         trace=made.notes, count=made.counts, tls=tls.context if tls is not None and not implicit else None,
-        authenticator=FakeAuthenticator(made.book) if rules.submission else None, crash=made.crashes)
+        authenticator=FakeAuthenticator(made.book) if rules.submission else None, links=made.links,
+        crash=made.crashes)
 
     async def handler(stream: Stream) -> None:
         await SmtpSession(stream, parts, made.rules).run()

@@ -312,6 +312,35 @@ async def test_strict_is_refused_at_rcpt_and_nowhere_else() -> None:
         assert (await send(client, "pia@example.com"))[-1].startswith("250")
 
 
+async def test_level_replica() -> None:
+    view = book(ANN, Account("pia@example.com", "acc", Home("s2", ("s1",))))
+    view.configure([Domain("example.com", "example.com")], [Unit("head"), Unit("acc", level=Level.REPLICA)],
+                   view.servers())
+    async with edge(view=view) as made:
+        client = await made.ready()
+        assert (await send(client, "pia@example.com"))[-1].endswith("0001, delivered and copied")
+        assert "smtp_level_missed_total" not in made.counts.values
+        made.levels.copies = False
+        assert (await send(client, "pia@example.com"))[-1].endswith("0002 and delivered")
+        assert made.counts.values["smtp_level_missed_total"] == 1
+        assert made.notes.named("level missed")[-1]["reached"] == "primary"
+        made.links.stopped.add("pia@example.com")
+        assert (await send(client, "pia@example.com"))[-1].endswith("0003 and delivered")
+        assert made.notes.named("level missed")[-1]["reason"] == "its link has stopped"
+
+
+async def test_a_strict_unit_wants_its_replica_at_rcpt() -> None:
+    view = book(ANN, Account("pia@example.com", "acc", Home("s2", ("s1",))))
+    view.configure([Domain("example.com", "example.com")],
+                   [Unit("head"), Unit("acc", level=Level.REPLICA, strict=True)], view.servers())
+    async with edge(view=view) as made:
+        client = await made.ready()
+        made.links.stopped.add("pia@example.com")
+        replies = await send(client, "pia@example.com", "ann@example.com")
+        assert replies[1].startswith("451 4.3.2") and replies[-1].startswith("250")
+        assert "its link has stopped" in made.notes.named("refused")[0]["reason"]
+
+
 async def test_home_down_is_no_reason_at_level_spool() -> None:
     async with edge(view=book(ANN)) as made:
         made.board.verdicts["s1"] = Verdict.SILENT

@@ -7,7 +7,7 @@ import heapq
 import random
 import selectors
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from onedomain.backend.base import Attempt, Found, Lookup
@@ -188,14 +188,18 @@ def address(number: int) -> str:
 class SimView:
     """A directory of some accounts, spread over servers; may be changed under the dispatcher's feet."""
 
-    def __init__(self, homes: dict[str, str]) -> None:
-        self.homes = homes
+    def __init__(self, homes: Mapping[str, str | Home]) -> None:
+        self.homes = dict(homes)
+
+    def home(self, key: str) -> Home:
+        home = self.homes[key]
+        return Home(home) if isinstance(home, str) else home
 
     def domain(self, name: str) -> Domain | None:
         return Domain("example.com", "example.com") if name == "example.com" else None
 
     def account(self, key: str) -> Account | None:
-        return Account(key, "u", Home(self.homes[key])) if key in self.homes else None
+        return Account(key, "u", self.home(key)) if key in self.homes else None
 
     def alias(self, key: str) -> None:
         return None
@@ -205,7 +209,10 @@ class SimView:
 
     def server(self, name: str) -> Server | None:
         nowhere = Endpoint("127.0.0.1", 1)
-        return Server(name, "imap", nowhere, nowhere) if name in self.homes.values() else None
+        return Server(name, "imap", nowhere, nowhere) if name in self._names() else None
 
     def servers(self) -> list[Server]:
-        return [server for name in sorted(set(self.homes.values())) if (server := self.server(name))]
+        return [server for name in sorted(self._names()) if (server := self.server(name))]
+
+    def _names(self) -> set[str]:
+        return {name for home in map(self.home, self.homes) for name in (home.primary, *home.replicas)}

@@ -8,6 +8,7 @@ import json
 from collections.abc import Awaitable, Callable
 
 from onedomain.decision.retry import HOUR, Patience, Pauses
+from onedomain.model.account import Level
 from onedomain.model.failure import Failed
 from onedomain.model.message import Envelope, Outcome, State, Target
 from onedomain.queue.dispatch import GONE, Dispatcher
@@ -343,20 +344,20 @@ def test_doubt_without_end_is_given_up_as_such() -> None:
 
 def test_level_primary() -> None:
     async def scene(stage: Stage) -> None:
-        assert await stage.dispatcher.wait_level(await stage.put(address(0), address(1)), 5)
+        assert await stage.dispatcher.wait_level(await stage.put(address(0), address(1)), 5) is Level.PRIMARY
         stage.s0.faults["put off"] = 1.0
         loop = asyncio.get_running_loop()
         before = loop.time()
-        assert not await stage.dispatcher.wait_level(await stage.put(address(0), address(1)), 50)
+        assert await stage.dispatcher.wait_level(await stage.put(address(0), address(1)), 50) is Level.SPOOL
         assert loop.time() - before < 1, "no use waiting for what was put off"
         stage.s0.faults.clear()
         stage.board.down.add("s1")
         before = loop.time()
-        assert not await stage.dispatcher.wait_level(await stage.put(address(1)), 50)
+        assert await stage.dispatcher.wait_level(await stage.put(address(1)), 50) is Level.SPOOL
         assert loop.time() - before < 0.01, "nor for a server that is down"
         stage.s0.up = False
-        assert not await stage.dispatcher.wait_level(await stage.put(address(0)), 0.001)
-        assert not await stage.dispatcher.wait_level("nosuchid", 5)
+        assert await stage.dispatcher.wait_level(await stage.put(address(0)), 0.001) is Level.SPOOL
+        assert await stage.dispatcher.wait_level("nosuchid", 5) is Level.SPOOL
 
     play(scene)
 

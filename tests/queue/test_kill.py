@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(directory: Path, slot: int, messages: int, crash_at: str = "") -> tuple[int, list[str]]:
     """-> exit status, acknowledgements."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), crash.VARIABLE: crash_at}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", crash.VARIABLE: crash_at}
     done = subprocess.run(
         [sys.executable, "-m", "tests.queue.killable", str(directory), str(slot), str(messages)],
         env=environment, cwd=ROOT, capture_output=True, timeout=60, check=False,
@@ -28,8 +28,11 @@ def run(directory: Path, slot: int, messages: int, crash_at: str = "") -> tuple[
     return done.returncode, done.stdout.decode().splitlines()
 
 
-def check(directory: Path, acknowledged: list[str]) -> None:
+def check(directory: Path, acknowledged: list[str], held: list[str]) -> None:
     far = Counter((directory / "far").read_text().splitlines())
+    promoted = directory / "far-s1"
+    second = Counter(promoted.read_text().splitlines() if promoted.exists() else [])
+    assert set(second.values()) <= {1}, second
     for line, count in far.items():
         # a smarthost can't be asked what it has: there a lost answer may cost a second copy, and is logged as such
         assert count == 1 or line.startswith("sender@example.net"), f"{line} came {count} times"
@@ -37,8 +40,11 @@ def check(directory: Path, acknowledged: list[str]) -> None:
         name, id = line.split()
         if name == "refused":
             assert far[f"sender@example.net {derived_id(id, 'failed 0')}"], "its sender was not told"
+        elif name == "moved":
+            assert second[f"{name}@example.com {id}"] == 1, "it is not on the new primary"
         else:
             assert far[f"{name}@example.com {id}"] == 1
+        assert (f"held {id}" in held) is (name == "net"), "the net holds what has a replica, and nothing else"
 
 
 @pytest.mark.parametrize("point", sorted(crash.POINTS))
@@ -56,9 +62,9 @@ def test_killed_at(point: str, tmp_path: Path) -> None:
             acknowledged += lines
             assert status == -signal.SIGKILL, "the point was never reached"
             slot = 1 - slot
-    status, _ = run(tmp_path, slot, 0)
+    status, held = run(tmp_path, slot, 0)
     assert status == 0
-    check(tmp_path, acknowledged)
+    check(tmp_path, acknowledged, held)
     assert acknowledged or point in (crash.AFTER_WRITE, crash.AFTER_SYNC, crash.IN_ADOPTION)
 
 

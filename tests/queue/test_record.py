@@ -38,7 +38,7 @@ def test_messages(head: record.Head, body: bytes) -> None:
 @settings(max_examples=60, deadline=None)
 @given(outcomes)
 def test_outcomes(outcome: Outcome) -> None:
-    event = record.unpack_event(record.pack_outcomes("id", {3: outcome}, 1.5))
+    event = record.unpack_event(record.pack_outcomes("id", {3: outcome}, 1.5, {}))
     assert event[:2] == ["o", "id"]
     assert record.unpack_outcome(event[2]["3"]) == outcome
 

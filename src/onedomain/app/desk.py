@@ -63,13 +63,15 @@ class Desk:
         figures = await self._crew.figures()
         sessions: Counter[str] = Counter()
         waiting: Counter[str] = Counter()
-        queue: dict[str, Any] = {"messages": 0, "bytes": 0, "oldest": 0.0, "in_doubt": 0, "trouble": []}
+        queue: dict[str, Any] = {"messages": 0, "bytes": 0, "oldest": 0.0, "in_doubt": 0, "trouble": [],
+                                 "net": 0, "net_bytes": 0, "net_aside": 0, "net_oldest": 0.0}
         for one in figures.values():
             sessions.update(one["sessions"])
             waiting.update(one["queue"]["waiting"])
-            for key in ("messages", "bytes", "in_doubt"):
+            for key in ("messages", "bytes", "in_doubt", "net", "net_bytes", "net_aside"):
                 queue[key] += one["queue"][key]
-            queue["oldest"] = max(queue["oldest"], one["queue"]["oldest"])
+            for key in ("oldest", "net_oldest"):
+                queue[key] = max(queue[key], one["queue"][key])
             if one["queue"]["trouble"]:
                 queue["trouble"].append(one["queue"]["trouble"])
         return {
@@ -130,8 +132,9 @@ class Desk:
 
     # -- queue
 
-    async def _queue_list(self, link: Link, limit: int = 100, address: str = "") -> list[dict[str, Any]]:
-        answers = await self._crew.ask("queue_list", limit=limit, address=address)
+    async def _queue_list(self, link: Link, limit: int = 100, address: str = "",
+                          net: bool = False) -> list[dict[str, Any]]:
+        answers = await self._crew.ask("queue_list", limit=limit, address=address, net=net)
         entries = [entry for answer in answers for entry in answer]
         return sorted(entries, key=lambda entry: -float(entry["age"]))[:limit]
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from onedomain.control.link import Handler, Link, LinkError
-from onedomain.decision.net import is_linked, is_pending
+from onedomain.decision.net import is_linked
 from onedomain.model.account import Account, DirectoryView
 from onedomain.model.ports import Clock
 
@@ -154,13 +154,13 @@ class Events:
         row = self._view.account(account)
         if row is None or not is_linked(self._view, row):
             return "the account has no replica"
-        if is_pending(row):
+        if row.home.pending:
             return "the account's server was changed a moment ago"
         return "its link has stopped" if account in self._stopped else ""
 
     async def ready(self, account: str, seconds: float = READY_SECONDS) -> bool:
         """True once the account's promotion has been carried out at its new primary; asks that it be done now."""
-        if (row := self._view.account(account)) is None or not is_pending(row):
+        if (row := self._view.account(account)) is None or not row.home.pending:
             return True
         asking = self._asking.get(account)
         if asking is None:

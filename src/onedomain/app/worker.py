@@ -46,8 +46,10 @@ from onedomain.net.listen import Listener
 from onedomain.net.tls import CertificateError, ClientContexts
 from onedomain.queue.crash import crash_points
 from onedomain.queue.dispatch import Dispatcher
+from onedomain.queue.net import Net
 from onedomain.queue.operator import Operator
-from onedomain.queue.quiet import NoNet
+from onedomain.queue.quiet import NoEnds
+from onedomain.queue.rescue import Rescue
 from onedomain.queue.route import SMARTHOST
 from onedomain.queue.spool import Spool, SpoolLimits
 from onedomain.store.disk import RealDisk
@@ -132,7 +134,8 @@ class Worker:
             "queue_list": self._queue_list, "queue_show": self._queue_show, "queue_act": self._queue_act}
         mirror = self._mirror = Mirror(lambda name: self._backends.in_flight(name), lambda: self._line.urgent())
         self._line = Line(config.control, self._slot, handlers, mirror.report)
-        events = self._events = Events(self._book, self._line, clock, NoNet())
+        net = self._net = Net(spool, self._book, clock=clock, trace=trace, count=self._counters)
+        events = self._events = Events(self._book, self._line, clock, net)
         handlers.update(events.handlers())
         self._line.joined.append(events.tell_all)
         contexts = ClientContexts(names(config))
@@ -141,8 +144,13 @@ class Worker:
         self._smarthost = outside(config, contexts, mirror, nonce)
         self._dispatcher = Dispatcher(
             spool, self._book, mirror.facing("delivery"), self._backend, edge=config.name, clock=clock, nonce=nonce,
-            trace=trace, patience=patience(config), changes=events, count=self._counters, crash_points=self._points)
-        self._operator = Operator(self._dispatcher, clock=clock, trace=trace)
+            trace=trace, patience=patience(config), changes=events, count=self._counters, crash_points=self._points,
+            ready=events.ready)
+        self._rescue = Rescue(
+            spool, net, self._book, mirror.facing("imap"), NoEnds(), clock=clock, nonce=nonce, trace=trace,
+            changes=events, count=self._counters, crash_points=self._points)
+        net.rescue = self._rescue.wanted
+        self._operator = Operator(self._dispatcher, clock=clock, trace=trace, net=net)
         mirror.on_change.append(self._verdict_changed)
         self._relays = Relays(self._inherited.connections, limit=config.limits.account_sessions)
         inherited = self._inherited
@@ -154,7 +162,7 @@ class Worker:
         homes = Homes(self._book, mirror.facing("imap"), self._backends)
         self._conversations = Conversations(
             SmtpParts(self._book, mirror.facing("delivery"), spool, self._dispatcher, clock, trace, self._counters,
-                      tls, SubmissionLogIn(log_ins, self._backends), self._points),
+                      tls, SubmissionLogIn(log_ins, self._backends), events, self._points),
             MailboxParts(log_ins, homes, self._relays, trace, events, nonce, tls),
             trace, inherited.connections, tls)
 
@@ -167,6 +175,7 @@ class Worker:
 
     async def _start(self, spool: Spool) -> None:
         await self._book_whole.wait()
+        self._net.start()
         self._dispatcher.start()
         for values, sock in self._inherited.sockets[self._slot]:
             opened = listener(self._config, values, sock, self._conversations)
@@ -207,6 +216,8 @@ class Worker:
         self._relays.cut_all("The server is shutting down.")
         await asyncio.gather(*(opened.drain(DRAIN_SECONDS) for opened in self._listeners))
         await self._dispatcher.stop(DRAIN_SECONDS)
+        self._net.stop()
+        await self._rescue.stop()
         await spool.close()
         await self._backends.close()
         if self._smarthost is not None:
@@ -249,6 +260,12 @@ class Worker:
         for address in moved:
             self._relays.account_changed(address, self._book.account(address))
             self._events.account_changed(address, self._book.account(address))
+        if not change.whole:
+            # not only those that moved: a promotion's gap has been made, too
+            for account in change.accounts:
+                self._net.account_changed(account.address)
+        elif not change.more:
+            self._net.look_at_all()
         if change.draining is not None:
             self._servers_changed()
         elif moved:
@@ -279,6 +296,10 @@ class Worker:
             self._counters.set("sessions", count, protocol=protocol)
         self._counters.set("queue_messages", queue.messages)
         self._counters.set("queue_in_doubt", queue.in_doubt)
+        self._counters.set("net_messages", queue.net)
+        self._counters.set("net_bytes", queue.net_bytes)
+        self._counters.set("net_aside_bytes", queue.net_aside)
+        self._counters.set("net_oldest_seconds", queue.net_oldest)
         self._counters.set("queue_oldest_seconds", queue.oldest)
         return {"pid": os.getpid(), "sessions": sessions, "queue": {**asdict(queue), "waiting": waiting},
                 "counters": self._counters.dump()}

@@ -21,8 +21,9 @@ def list_(
     json: AsJson = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help=say("limit_help"))] = 100,
     address: Annotated[str, typer.Option(help=say("address_help"))] = "",
+    net: Annotated[bool, typer.Option("--net", help=say("net_help"))] = False,
 ) -> None:
-    entries: list[dict[str, Any]] = ask_edge(config, "queue_list", limit=limit, address=address)
+    entries: list[dict[str, Any]] = ask_edge(config, "queue_list", limit=limit, address=address, net=net)
     if json:
         print_json(entries)
         return

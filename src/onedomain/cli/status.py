@@ -45,8 +45,11 @@ def edge_row(edge: dict[str, Any]) -> list[object]:
     if directory["source"] != "database":
         known += f" ({directory['source']}, {duration(directory['age'])})"
     queue = edge["queue"]
+    waiting = str(queue["messages"])
+    if queue.get("net"):
+        waiting += f" ({queue['net']} {say('in_net')})"
     return [edge["edge"], duration(edge["uptime"]), len(edge["workers"]), sum(edge["sessions"].values()),
-            queue["messages"], duration(queue["oldest"]) if queue["messages"] else "", known, ""]
+            waiting, duration(queue["oldest"]) if queue["messages"] else "", known, ""]
 
 
 def server_row(server: dict[str, Any]) -> list[object]:

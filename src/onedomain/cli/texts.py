@@ -70,6 +70,10 @@ TEXTS: Table = {
     "which": ("name one or more queue ids, or --all", "キュー ID を指定するか、--all を付けてください"),
     "all_help": ("Every message in the queue.", "キュー内の全メッセージ。"),
     "limit_help": ("The most messages to list.", "一覧する最大件数。"),
+    "net_help": (
+        "Instead: what is delivered and held until a replica has it, too.",
+        "代わりに、配送済みで、複製先に届くまで保持しているもの。"),
+    "in_net": ("in the safety net", "安全網に保持"),
     "address_help": ("Only with this sender or recipient.", "この差出人または宛先のものだけ。"),
     "unreachable": ("edge {edge} cannot be asked: {why}", "エッジ {edge} に問い合わせできません: {why}"),
     "reloaded": ("configuration and certificates are read again", "設定と証明書を再読み込みしました"),

@@ -128,7 +128,7 @@ class UnitTable(Table):
     name: Name
     servers: list[str] = Field([], max_length=1000)
     replicas: list[str] = Field([], max_length=1000)
-    level: Literal["spool", "primary"] = "spool"
+    level: Literal["spool", "primary", "replica"] = "spool"
     strict: bool = False
 
 

@@ -77,9 +77,11 @@ rcpt_format = "{local}{tag}"
 #ja 複製を保つためのログイン。cyrus は admins の一人、node は replication_user:
 # replication = { user = "cyrus", password_file = "secrets/branch-admin" }
 
-#en Departments or sites. level: what 250 promises; spool (on this edge's disk) or primary (on the account's server).
+#en Departments or sites. level: what 250 promises; spool (on this edge's disk), primary (on the account's server)
+#en or replica (on the second one, too).
 #en strict: rather 451 than less than that.
-#ja 部署や拠点。level: 250 の意味。spool (このエッジのディスク) または primary (アカウントのサーバー)。
+#ja 部署や拠点。level: 250 の意味。spool (このエッジのディスク)、primary (アカウントのサーバー)、
+#ja または replica (複製先のサーバーにも)。
 #ja strict: それが守れない時は 451 を返します。
 [[unit]]
 name = "head"

@@ -32,11 +32,6 @@ def is_linked(view: DirectoryView, account: Account | None) -> bool:
     return server is None or server.class_ is not ServerClass.FOREIGN
 
 
-def is_pending(account: Account) -> bool:
-    """Whether the account's promotion is committed and not yet carried out at the new primary."""
-    return bool(getattr(account.home, "pending", False))
-
-
 def fate(account: Account | None, linked: bool, epoch: int, server: str) -> Fate:
     """`epoch` is the home's when `server` took the message; `linked` whether a link runs for the account now.
 
@@ -48,7 +43,7 @@ def fate(account: Account | None, linked: bool, epoch: int, server: str) -> Fate
     home = account.home
     if home.epoch <= epoch:
         return Fate.HOLD if linked else Fate.LET_GO
-    if is_pending(account):
+    if home.pending:
         return Fate.WAIT
     if home.epoch == epoch + 1 and home.primary == server:
         # one change, and not of the primary: another replica, or none

@@ -7,47 +7,57 @@ Does not know how an answer was found, nor how a verdict.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from onedomain.decision.recipient import Accept
-from onedomain.model.account import DirectoryView, Level
+from onedomain.model.account import Account, DirectoryView, Level, Unit
 from onedomain.model.failure import Failure, again
 from onedomain.model.health import BoardView
 from onedomain.model.message import Target
+from onedomain.model.ports import LinkView
 
 
 class RecipientList:
     """Grows with every RCPT that is taken. `said` is what the client named, and what accounts or addresses it led to.
 
-    `missed`: some unit prefers more than the spool, and its home is out of reach.
+    `missed`: why what some unit prefers can't be had now, or "". `copied`: accounts whose replicas 250 waits for.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._targets: dict[str, Target] = {}
         self.said: dict[str, list[str]] = {}
-        self.missed = False
+        self.missed = ""
+        self._copied: set[str] = set()
         self._strict = False
         self._preferred = False
+        self._down = False  # the home of one that would be waited for
 
     @property
     def waits(self) -> bool:
         """Whether 250 has to wait for more than the spool. Where it can't be had in time it is not waited for."""
-        return self._strict or (self._preferred and not self.missed)
+        return self._strict or (self._preferred and not self._down)
+
+    @property
+    def copied(self) -> frozenset[str]:
+        return frozenset(self._copied) if self.waits else frozenset()
 
     @property
     def targets(self) -> tuple[Target, ...]:
         return tuple(self._targets.values())
 
-    def add(self, view: DirectoryView, board: BoardView, accepted: Accept, name: str, notify: str) -> Failure | None:
-        """Takes all targets of one recipient, or none: 451 where a strict unit's home is out of reach, 452 4.5.3."""
-        units = [
-            (unit, account.home.primary) for account in accepted.accounts
+    def add(self, view: DirectoryView, board: BoardView, accepted: Accept, name: str, notify: str,
+            links: LinkView) -> Failure | None:
+        """Takes all targets of one recipient, or none: 451 where what a strict unit asks for is out of reach, 452
+        4.5.3.
+        """
+        asked = [
+            _Asked.of(unit, account, board, links) for account in accepted.accounts
             if (unit := view.unit(account.unit)) is not None and unit.level is not Level.SPOOL]
-        out_of_reach = [(unit, server) for unit, server in units if not board.verdict(server).usable]
-        for unit, server in out_of_reach:
-            if unit.strict:
+        for one in asked:
+            if one.missed and one.strict:
                 return again(451, "4.3.2", "the recipient's mail server is not available, try again later",
-                             f"{server} is {board.verdict(server).value} and unit {unit.name} is strict")
+                             f"{one.missed} and unit {one.unit} is strict")
         keyed = [(_key(target), target) for target in accepted.targets]
         if len(self._targets) + sum(1 for key, _ in keyed if key not in self._targets) > self._limit:
             return again(452, "4.5.3", "too many recipients", f"{name} makes them more than {self._limit}")
@@ -58,10 +68,42 @@ class RecipientList:
             elif known.notify != notify:
                 self._targets[key] = replace(known, notify=merge_notify(known.notify, notify))
         self.said[name] = [target.account or target.address for target in accepted.targets]
-        self.missed = self.missed or bool(out_of_reach)
-        self._strict = self._strict or any(unit.strict for unit, _ in units)
-        self._preferred = self._preferred or bool(units)
+        for one in asked:
+            self.missed = self.missed or one.missed
+            self._strict = self._strict or one.strict
+            self._preferred = True
+            self._down = self._down or one.down
+            if one.copied:
+                self._copied.add(one.account)
         return None
+
+
+class _Asked(NamedTuple):
+    """What a unit asks for one of its accounts. `down`: its primary is out of reach; `copied`: a replica is within."""
+
+    unit: str
+    account: str
+    strict: bool
+    down: bool
+    copied: bool
+    missed: str
+
+    @classmethod
+    def of(cls, unit: Unit, account: Account, board: BoardView, links: LinkView) -> _Asked:
+        missed = _out_of_reach(account.home.primary, board)
+        down, copied = bool(missed), False
+        if unit.level is Level.REPLICA and not down:
+            replica = account.home.replicas[0] if account.home.replicas else ""
+            missed = links.trouble(account.address) or _out_of_reach(replica, board)
+            copied = not missed
+        return cls(unit.name, account.address, unit.strict, down, copied, missed)
+
+
+def _out_of_reach(server: str, board: BoardView) -> str:
+    if not server:
+        return "the account has no replica"
+    verdict = board.verdict(server)
+    return "" if verdict.usable else f"{server} is {verdict.value}"
 
 
 def _key(target: Target) -> str:

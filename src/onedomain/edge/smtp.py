@@ -15,7 +15,7 @@ from onedomain.decision.recipient import Refuse, resolve
 from onedomain.decision.sender import check_sender
 from onedomain.edge.smtp_message import Message
 from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
-from onedomain.model.account import Account
+from onedomain.model.account import Account, Level
 from onedomain.model.address import Address
 from onedomain.model.failure import Failed, Failure, again, refuse
 from onedomain.net.stream import Stream
@@ -40,6 +40,7 @@ from onedomain.queue.crash import AFTER_250
 
 READ = 65536
 LOOP = "5.4.6"
+REACHED = {Level.SPOOL: "", Level.PRIMARY: " and delivered", Level.REPLICA: ", delivered and copied"}
 SHOWN = 50
 """Most recipients named in one line of the trace."""
 
@@ -215,7 +216,8 @@ class SmtpSession:
         if isinstance(found, Refuse):
             failure: Failure | None = found.failure
         else:
-            failure = message.recipients.add(view, self._parts.board, found, str(address), self._notify(event))
+            failure = message.recipients.add(view, self._parts.board, found, str(address), self._notify(event),
+                                             self._parts.links)
         if failure is None:
             self._server.accept()
             return
@@ -306,13 +308,14 @@ class SmtpSession:
     async def _reach_level(self, message: Message) -> str:
         """What the 250 says of it. After the body there is no way back: a level out of reach is told and counted."""
         recipients = message.recipients
-        reached = recipients.waits and await self._parts.levels.wait_level(message.id, self._rules.level)
-        if reached and not recipients.missed:
-            return " and delivered"
-        if recipients.waits or recipients.missed:
+        reached = Level.SPOOL
+        if recipients.waits:
+            reached = await self._parts.levels.wait_level(message.id, self._rules.level, recipients.copied)
+        short = reached is Level.SPOOL if not recipients.copied else reached is not Level.REPLICA
+        if recipients.missed or (recipients.waits and short):
             self._parts.count.add("smtp_level_missed_total", listener=self._rules.name)
-            self._trace("level missed", queue_id=message.id)
-        return ""
+            self._trace("level missed", queue_id=message.id, reached=reached.value, reason=recipients.missed)
+        return REACHED[reached]
 
     def _forget_message(self) -> None:
         if self._message is not None:

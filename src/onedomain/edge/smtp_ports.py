@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from onedomain.decision.loop import MAX_OWN, MAX_RECEIVED
-from onedomain.model.account import Account, DirectoryView
+from onedomain.model.account import Account, DirectoryView, Level
 from onedomain.model.health import BoardView
 from onedomain.model.message import Envelope
-from onedomain.model.ports import Clock, Count, Trace
+from onedomain.model.ports import Clock, Count, LinkView, Trace
 from onedomain.protocol.sasl import Credentials
 from onedomain.protocol.smtp.offer import Offer
 from onedomain.queue.crash import CrashPoints, NoCrash
+from onedomain.queue.quiet import NoLinks
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -41,8 +43,10 @@ class SpoolPort(Protocol):
 class LevelReached(Protocol):
     """The dispatcher, as a session that promises more than the spool sees it."""
 
-    async def wait_level(self, id: str, timeout: float) -> bool:
-        """Whether every target of the message reached its primary within `timeout` seconds."""
+    async def wait_level(self, id: str, timeout: float, copied: Collection[str]) -> Level:
+        """How far every target of the message got within `timeout` seconds; REPLICA asks for those of the accounts
+        `copied` only.
+        """
         ...
 
 
@@ -65,6 +69,7 @@ class SmtpParts:
     count: Count
     tls: ssl.SSLContext | None = None
     authenticator: Authenticator | None = None
+    links: LinkView = field(default_factory=NoLinks)
     crash: CrashPoints = field(default_factory=NoCrash)
 
 
@@ -74,7 +79,8 @@ class SmtpRules:
 
     `submission`: people log in, write to anyone, and as nobody but themselves unless `any_sender`. `expansion` and
     `targets` are the most that one recipient and one message may come to. Times in seconds: `idle` between commands and
-    chunks; `level` how long 250 waits for the primary. `least_rate` in octets per second holds a body to some pace.
+    chunks; `level` how long 250 waits for primary and replica. `least_rate` in octets per second holds a body to a
+    pace.
     """
 
     offer: Offer

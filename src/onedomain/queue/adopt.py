@@ -3,12 +3,30 @@
 The dead slot's directory is first moved into ours by one rename: from then on it is ours alone, and opening our spool
 goes on with it after a crash. It is removed when all of it is durable in our own journals.
 
-Knows names and order. Does not know what the records mean.
+Knows names and order. Does not know what becomes of the messages.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from functools import partial
+from typing import TypeVar
+
+from onedomain.model.ports import Clock, Trace
+from onedomain.queue import crash, record
+from onedomain.queue.aside import ASIDE, Aside
+from onedomain.queue.entry import Entry
+from onedomain.queue.notes import STATES, Notes
+from onedomain.queue.replay import MESSAGES, Replay, snapshots
+from onedomain.queue.shelf import Shelf
+from onedomain.queue.tidy import Read, relocate
 from onedomain.store.disk import Disk
+from onedomain.store.journal import Journal
+from onedomain.store.segment import Damage, Position
+
+T = TypeVar("T")
 
 PREFIX = "adopted-"
 DAMAGED = ".damaged"
@@ -70,3 +88,106 @@ def _free_name(disk: Disk, own: str, name: str) -> str:
     while name in taken:
         name += "-"
     return f"{own}/{name}"
+
+
+class Adoption:
+    """Brings adopted directories into the spool that these journals and shelves are of. `journal` makes one of a
+    directory and a name, `report` hears what was damaged.
+    """
+
+    def __init__(
+        self,
+        *,
+        disk: Disk,
+        directory: str,
+        messages: Journal,
+        aside: Aside,
+        notes: Notes,
+        shelf: Shelf,
+        threads: Executor,
+        journal: Callable[[str, str], Journal],
+        report: Callable[[Iterable[Damage]], None],
+        clock: Clock,
+        trace: Trace,
+        crash_points: crash.CrashPoints,
+    ) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._messages = messages
+        self._aside = aside
+        self._notes = notes
+        self._shelf = shelf
+        self._threads = threads
+        self._journal = journal
+        self._report = report
+        self._clock = clock
+        self._trace = trace
+        self._crash = crash_points
+
+    async def bring_in(self, directory: str, enter: Callable[[Entry], None], arrived: Callable[[Entry], None]) -> int:
+        """Copies what nobody here knows: each is given to `enter` when it is durable, and to `arrived` when the dead
+        spool is closed -> their number. Raises Failed, OSError.
+        """
+        await self._in_thread(partial(unnest, self._disk, directory, self._directory))
+        found = await self._in_thread(partial(self._read, directory))
+        brought: list[Entry] = []
+        try:
+            self._report(found.damage)
+            strangers = [entry for entry in found.entries.values() if not self._knows(entry.id)]
+            # What is known of them is durable before they are, else a crash between would forget their attempts.
+            await self._notes.commit(*snapshots(strangers))
+            try:
+                for entry in strangers:
+                    if await self._copy(found, entry):
+                        brought.append(entry)
+            finally:
+                # Also where room ran out half-way: the shelf knows these now, so no later try would bring them in.
+                await self._messages.commit()
+                await self._aside.journal.commit()
+                for entry in brought:
+                    enter(entry)
+            self._crash.reach(crash.IN_ADOPTION)
+        finally:
+            await found.close()
+            for entry in brought:
+                arrived(entry)
+        keep = len(brought) < len(strangers)
+        await self._in_thread(lambda: clear(self._disk, directory, self._directory, keep=keep))
+        self._trace.note("spool adopted", directory=directory, messages=len(brought), unreadable=keep)
+        return len(brought)
+
+    def _read(self, directory: str) -> Replay:
+        notes = Notes(self._journal(directory, STATES), self._disk, directory, lambda: None)
+        found = Replay(self._journal(directory, MESSAGES), self._journal(directory, ASIDE), notes, self._clock)
+        found.run()
+        return found
+
+    def _knows(self, id: str) -> bool:
+        return self._shelf.knows(id) or self._aside.shelf.knows(id)
+
+    async def _copy(self, found: Replay, entry: Entry) -> bool:
+        """Appends the entry's records to a journal of ours. False if they can't be read."""
+        read = self._reader(found.aside if entry.aside else found.messages)
+        if entry.aside and entry.finished:
+            if (there := await self._aside.copy(entry, read)) is None:
+                return False
+            self._aside.put(entry, *there)
+            return True
+        copied = await relocate(entry, read, self._messages)
+        if copied is None:
+            return False
+        meta, body = copied
+        entry.moved(meta, self._messages.append(record.message_head(meta), body))
+        entry.aside = False
+        entry.in_net = entry.finished
+        self._shelf.put(entry)
+        return True
+
+    def _reader(self, source: Journal) -> Read:
+        async def read(place: Position) -> bytes | None:
+            return await self._in_thread(lambda: source.read(place))
+
+        return read
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -6,7 +6,7 @@ follows from an outcome.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from onedomain.backend.base import Backend
 from onedomain.decision import retry
@@ -17,6 +17,7 @@ from onedomain.queue import crash
 from onedomain.queue.entry import Entry
 from onedomain.queue.spool import Spool
 
+MOVED = again(451, "4.2.0", "Mailbox is moving, try again later", "the account's server may not be written to any more")
 NO_ANSWER = again(451, "4.4.2", "No outcome", "the delivery ended without an answer for this recipient")
 
 
@@ -27,9 +28,12 @@ async def attempt_delivery(
     recipients: Sequence[tuple[int, str]],
     trace: Trace,
     crash_points: crash.CrashPoints,
+    epochs: Mapping[int, int],
+    may_go: Callable[[], bool],
 ) -> dict[int, Outcome]:
     """`recipients` are (index of target, RCPT) -> an outcome for each. Raises what only a defect or a cancellation
-    does; then the attempt on record, if there is one, leaves the targets in doubt.
+    does; then the attempt on record, if there is one, leaves the targets in doubt. `epochs` are those of homes with
+    replicas; where there are any, `may_go` is asked last before the message is handed over.
     """
     server = backend.server.name
     indexes = tuple(index for index, _ in recipients)
@@ -37,7 +41,12 @@ async def attempt_delivery(
 
     async def begin() -> None:
         nonlocal begun
-        await spool.attempt(entry, indexes, server)
+        if epochs and not may_go():
+            raise Failed(MOVED)
+        await spool.attempt(entry, indexes, server, epochs)
+        if epochs and not may_go():
+            # Committed for nothing; with no final dot sent, "again" is the truth.
+            raise Failed(MOVED)
         begun = True
         trace.note("attempt", queue_id=entry.id, server=server, recipients=[rcpt for _, rcpt in recipients])
 

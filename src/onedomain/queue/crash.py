@@ -21,10 +21,12 @@ AFTER_RECORD = "after-record"                          # noted, perhaps not on t
 AFTER_BOUNCE = "after-bounce-before-record"            # the bounce is on the disk, the failure is not noted
 IN_COMPACTION = "in-compaction"                        # copied, the old segment still there
 IN_ADOPTION = "in-adoption"                            # copied, the dead worker's log still there
+IN_SETTING_ASIDE = "in-setting-aside"                  # copied out of the log by the safety net, still there, too
+AFTER_RESCUE = "after-rescue-before-record"            # the new primary has it, we have not noted it
 
 POINTS = frozenset({
     AFTER_WRITE, AFTER_SYNC, AFTER_250, AFTER_ATTEMPT, AFTER_FAR_250, AFTER_RECORD, AFTER_BOUNCE, IN_COMPACTION,
-    IN_ADOPTION,
+    IN_ADOPTION, IN_SETTING_ASIDE, AFTER_RESCUE,
 })
 
 

@@ -8,14 +8,14 @@ doubt.py's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from onedomain.backend.base import Backend
 from onedomain.decision import retry
-from onedomain.model.account import DirectoryView
-from onedomain.model.failure import Failure, again, give_up
+from onedomain.model.account import Account, DirectoryView, Level
+from onedomain.model.failure import again, give_up
 from onedomain.model.health import BoardView
 from onedomain.model.message import Outcome, State
 from onedomain.model.ports import Changes, Clock, Count, Nonce, Trace
@@ -25,13 +25,13 @@ from onedomain.queue.bounce import Bouncer
 from onedomain.queue.doubt import CONFIRM_AFTER, Answer, Inquiry, outcome_of
 from onedomain.queue.entry import Entry
 from onedomain.queue.lane import Job, Lane
+from onedomain.queue.level import Waiters
 from onedomain.queue.quiet import NoChanges, NoCount
-from onedomain.queue.route import NO_ACCOUNT, SMARTHOST, rcpt, route
+from onedomain.queue.route import NO_ACCOUNT, NOWHERE, SMARTHOST, epochs, rcpt, whereabouts
 from onedomain.queue.settle import Settler
 from onedomain.queue.spool import Spool
 from onedomain.queue.timers import Timers
 
-NOWHERE = ""            # the lane of targets that no server keeps now
 LOOK_EVERY = 30.0       # at lanes whose server is not usable, should nobody have said that it is again
 SWEEP_EVERY = 600.0     # over all messages, for those whose time has run out
 MISSING_TRIES = 10      # about an hour and a half of looking for an account that is gone
@@ -48,10 +48,19 @@ class Wait(NamedTuple):
 
 
 AFTER_DEFECT = Wait(60.0, parked=False)
+NOT_READY = Wait(1.0, parked=False)
+
+
+async def _always_ready(account: str) -> bool:
+    return True
 
 
 class Dispatcher:
-    """`backends` gives the backend of a server by name, LookupError if there is none; "smarthost" is for mail out."""
+    """`backends` gives the backend of a server by name, LookupError if there is none; "smarthost" is for mail out.
+
+    `ready` waits until the promotion of an account's new server has been carried out; `fence` says whether this edge
+    may still write to the server of an account with replicas.
+    """
 
     def __init__(
         self,
@@ -68,6 +77,8 @@ class Dispatcher:
         changes: Changes | None = None,
         count: Count | None = None,
         crash_points: crash.CrashPoints | None = None,
+        ready: Callable[[str], Awaitable[bool]] = _always_ready,
+        fence: Callable[[Account], bool] = lambda account: True,
     ) -> None:
         self.spool = spool
         self.lanes: dict[str, Lane] = {}
@@ -82,15 +93,18 @@ class Dispatcher:
         bouncer = Bouncer(
             spool, view, edge=edge, clock=clock, nonce=nonce, trace=trace, crash_points=self._crash
         )
+        changes = changes or NoChanges()
         self._settler = Settler(
-            spool, bouncer, self._patience, clock=clock, trace=trace, changes=changes or NoChanges(),
-            count=count or NoCount(),
+            spool, bouncer, self._patience, clock=clock, trace=trace, changes=changes, count=count or NoCount()
         )
+        self._waiters = Waiters(changes)
+        self._settler.told = self._waiters.told
+        self._ready = ready
+        self._fence = fence
         self._inquiry = Inquiry(view, clock, trace)
         self._timers = Timers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight: dict[str, set[int]] = {}
-        self._waiters: dict[str, list[asyncio.Future[bool]]] = {}
         self._stopping = False
         self._reroutes = 0  # asked for and not done
 
@@ -114,10 +128,7 @@ class Dispatcher:
             task.cancel()
         if cut:
             await asyncio.wait(cut)
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(False)
+        self._waiters.give_up()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -169,19 +180,8 @@ class Dispatcher:
         return [(self.lane(server), job) for server, job in found]
 
     def whereabouts(self, entry: Entry) -> list[tuple[int, str, bool]]:
-        """(index, server, in doubt) of each target that is not final. Doubt belongs to the server that may have it."""
-        found = []
-        for index, target in enumerate(entry.envelope.targets):
-            progress = entry.of(index)
-            if progress.final:
-                continue
-            doubt = progress.state is State.IN_DOUBT
-            server = progress.server if doubt else ""
-            if not server:
-                where = route(self._view, target)
-                server = NOWHERE if isinstance(where, Failure) else where
-            found.append((index, server, doubt))
-        return found
+        """(index, server, in doubt) of each target that is not final."""
+        return whereabouts(self._view, entry)
 
     def retry_now(self, entry: Entry) -> None:
         """Whatever pause the message or its servers are in."""
@@ -239,15 +239,30 @@ class Dispatcher:
         mine = self._claim(lane, job, entry)
         wait: Wait | None = AFTER_DEFECT  # unless it ends as it should
         try:
-            if not mine:
-                wait = None
+            ready = await self._await_ready(entry, mine)
+            if not ready:
+                wait = NOT_READY if mine else None
             elif job.doubt:
-                wait = await self._look_up(lane, job, entry, mine)
+                wait = await self._look_up(lane, job, entry, ready)
             else:
-                wait = await self._deliver(lane, job, entry, mine)
+                wait = await self._deliver(lane, job, entry, ready)
+            if wait is None and ready != mine:
+                wait = NOT_READY
         finally:
             self._release(entry, mine)
             self._over(lane, job, entry, wait)
+
+    async def _await_ready(self, entry: Entry, mine: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the targets whose server may be asked and given anything: after a promotion, not before its plan has
+        been carried out there.
+        """
+        targets = entry.envelope.targets
+        waited = {index: name for index in mine
+                  if (account := self._view.account(name := targets[index].account)) and account.home.pending}
+        if not waited:
+            return mine
+        answers = dict(zip(waited, await asyncio.gather(*map(self._ready, waited.values())), strict=True))
+        return tuple(index for index in mine if answers.get(index, True))
 
     def _claim(self, lane: Lane, job: Job, entry: Entry) -> tuple[int, ...]:
         """Targets of this lane that nobody else is busy with. What belongs elsewhere finds its lane afterwards."""
@@ -296,7 +311,10 @@ class Dispatcher:
             return await self._strand(lane, job, entry, mine)
         targets = entry.envelope.targets
         recipients = [(index, rcpt(self._view, backend.server, targets[index])) for index in mine]
-        outcomes = await attempt_delivery(self.spool, backend, entry, recipients, self._trace, self._crash)
+        linked = epochs(self._view, entry, mine)
+        outcomes = await attempt_delivery(
+            self.spool, backend, entry, recipients, self._trace, self._crash, linked,
+            partial(self._may_go, entry, lane.server, linked))
         trouble = is_trouble(outcomes.values())
         if trouble:
             self._pause(lane)
@@ -307,6 +325,14 @@ class Dispatcher:
             return None
         pauses = self._patience.server if trouble else self._patience.recipient
         return Wait(pauses.after(lane.tried(job), self._nonce.random()), parked=trouble)
+
+    def _may_go(self, entry: Entry, server: str, epochs: Mapping[int, int]) -> bool:
+        """Whether homes are as they were when the delivery began, and may be written to by us."""
+        targets = entry.envelope.targets
+        accounts = [(self._view.account(targets[index].account), epoch) for index, epoch in epochs.items()]
+        return all(
+            account is not None and account.home.epoch == epoch and account.home.primary == server
+            and self._fence(account) for account, epoch in accounts)
 
     def _pause(self, lane: Lane) -> None:
         now = asyncio.get_running_loop().time()
@@ -329,13 +355,22 @@ class Dispatcher:
         answers = await self._inquiry.ask(backend, entry, mine) if backend else dict.fromkeys(mine, Answer.LATER)
         settled = {index: outcome for index, answer in answers.items() if (outcome := outcome_of(answer, lane.server))}
         if settled:
-            await self._settler.settle(entry, settled)
+            await self._settler.settle(entry, settled, self._found_epochs(entry, lane.server, settled))
             self._hold_off(entry, [index for index in settled if entry.of(index).state is State.AGAIN])
         if Answer.LATER in answers.values():
             return Wait(self._patience.doubt.after(lane.tried(job), self._nonce.random()), parked=True)
         if Answer.ASK_AGAIN in answers.values():
             return Wait(CONFIRM_AFTER, parked=False)
         return None
+
+    def _found_epochs(self, entry: Entry, server: str, settled: Mapping[int, Outcome]) -> dict[int, int]:
+        """What was found is held for the home as it is now, unless that is elsewhere: then as it was at the attempt,
+        and the safety net sees to it.
+        """
+        targets = entry.envelope.targets
+        here = [index for index, outcome in settled.items() if outcome.state is State.DONE
+                and (account := self._view.account(targets[index].account)) and account.home.primary == server]
+        return epochs(self._view, entry, here)
 
     def _hold_off(self, entry: Entry, indexes: list[int]) -> None:
         """A first lost answer is bad luck, and the message goes again at once. What loses them again and again waits
@@ -385,38 +420,15 @@ class Dispatcher:
 
     # -- who waits for a message
 
-    async def wait_level(self, id: str, timeout: float) -> bool:
-        """True once all targets of the message have it at their servers; False as soon as that is not to be expected
-        soon, or after `timeout` seconds. To be called right after `Draft.commit`, before anything else is awaited.
+    async def wait_level(self, id: str, timeout: float, copied: Collection[str] = ()) -> Level:
+        """How far all targets of the message have got, as soon as that is the replicas of `copied`, or no more is to be
+        expected soon, or after `timeout` seconds. To be called right after `Draft.commit`, before anything else is
+        awaited.
         """
         entry = self.spool.entries.get(id)
         if entry is None or not all(self.usable(lane.server) for lane, _ in self.jobs(entry)):
-            return False
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(id, []).append(waiter)
-        try:
-            async with asyncio.timeout(timeout):
-                return await waiter
-        except TimeoutError:
-            return False
-        finally:
-            waiters = self._waiters.get(id, [])
-            if waiter in waiters:
-                waiters.remove(waiter)
-            if not waiters:
-                self._waiters.pop(id, None)
+            return Level.SPOOL
+        return await self._waiters.wait(id, timeout, copied)
 
     def _tell(self, entry: Entry) -> None:
-        waiters = self._waiters.get(entry.id)
-        if not waiters:
-            return
-        progress = list(entry.progress.values())
-        if entry.finished:
-            reached = all(one.state is State.DONE for one in progress)
-        elif entry.id in self._in_flight or len(progress) < entry.targets:
-            return
-        else:
-            reached = False
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(reached)
+        self._waiters.tell(entry, busy=entry.id in self._in_flight)

@@ -6,7 +6,7 @@ events change an entry. Does not know of journals, servers or time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from onedomain.model.message import Envelope, Outcome, State
@@ -16,12 +16,20 @@ from onedomain.store.segment import Position
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one target has got. `attempts` counts attempts that were begun; `server` is that of the last one."""
+    """How far one target has got. `attempts` counts attempts that were begun; `server` is that of the last one, and
+    `epoch` that of the account's home then, if it has a replica, else 0.
+    """
 
     state: State = State.AGAIN
     attempts: int = 0
     server: str = ""
     outcome: Outcome | None = None
+    epoch: int = 0
+
+    @property
+    def netted(self) -> bool:
+        """Delivered, and held until the replica has it, too."""
+        return self.epoch > 0 and self.state is State.DONE
 
     @property
     def final(self) -> bool:
@@ -33,10 +41,14 @@ FRESH = Progress()
 
 class Entry:
     """`place` is the record in the message journal, `chunks` those of a large body; `received` seconds since 1970;
-    `size` of the body in bytes; `targets` their number. `meta` is `head` as it is written.
+    `size` of the body in bytes; `targets` their number. `meta` is `head` as it is written. `in_net`: finished, and
+    held by the safety net; `aside`: its records are not in the log but in the journal of what was set aside.
     """
 
-    __slots__ = ("_meta", "chunks", "held", "id", "place", "progress", "received", "size", "targets", "warned")
+    __slots__ = (
+        "_meta", "aside", "chunks", "held", "id", "in_net", "place", "progress", "received", "size", "targets",
+        "warned",
+    )
 
     def __init__(self, head: record.Head, meta: bytes, place: Position) -> None:
         self.id = head.id
@@ -49,6 +61,8 @@ class Entry:
         self.progress: dict[int, Progress] = {}
         self.held = False
         self.warned = False
+        self.in_net = False
+        self.aside = False
 
     @property
     def head(self) -> record.Head:
@@ -70,6 +84,16 @@ class Entry:
     def finished(self) -> bool:
         return len(self.progress) == self.targets and all(one.final for one in self.progress.values())
 
+    @property
+    def netted(self) -> tuple[int, ...]:
+        """Indexes of the targets that the safety net holds it for."""
+        return tuple(index for index, one in self.progress.items() if one.netted)
+
+    @property
+    def over(self) -> bool:
+        """Nobody needs it any more."""
+        return self.finished and not any(one.netted for one in self.progress.values())
+
     def segments(self) -> Iterator[int]:
         """Numbers of the segments that hold a part of it."""
         yield self.place.segment
@@ -83,18 +107,26 @@ class Entry:
 
     # -- events
 
-    def attempt(self, indexes: tuple[int, ...], server: str) -> None:
+    def attempt(self, indexes: tuple[int, ...], server: str, epochs: Mapping[int, int]) -> None:
         """Begun. Unless an outcome follows, nobody knows: that is what being in doubt means."""
         for index in indexes:
             before = self.of(index)
             if not before.final:
-                self.progress[index] = Progress(State.IN_DOUBT, before.attempts + 1, server, before.outcome)
+                self.progress[index] = Progress(
+                    State.IN_DOUBT, before.attempts + 1, server, before.outcome, epochs.get(index, 0))
 
     def outcome(self, index: int, outcome: Outcome) -> None:
         before = self.of(index)
-        if index < self.targets and not before.final:
+        # What the safety net puts onto another server has been delivered before.
+        moved = before.netted and outcome.state is State.DONE
+        if index < self.targets and (moved or not before.final):
             server = outcome.server or before.server
             self.progress[index] = replace(before, state=outcome.state, server=server, outcome=outcome)
+
+    def set_epochs(self, epochs: Mapping[int, int]) -> None:
+        for index, epoch in epochs.items():
+            if index < self.targets:
+                self.progress[index] = replace(self.of(index), epoch=epoch)
 
     def doubt_all(self) -> None:
         """What was noted can't be trusted: whatever is not known to be final is in doubt."""

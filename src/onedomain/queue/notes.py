@@ -18,6 +18,7 @@ from onedomain.store.disk import Disk
 from onedomain.store.journal import Journal
 from onedomain.store.segment import Damage, Position
 
+STATES = "state"
 FLUSH_SECONDS = 0.05
 RESERVE_SIZE = 4 << 20
 RESERVE_NAME = "reserve"

@@ -15,11 +15,14 @@ from onedomain.model.ports import Clock, Trace
 from onedomain.queue.dispatch import Dispatcher
 from onedomain.queue.entry import Entry
 from onedomain.queue.lane import Job
+from onedomain.queue.net import Net
 
 
 @dataclass(frozen=True, slots=True)
 class TargetItem:
-    """`next_in` in seconds: 0 is now, None is the server's return, or nothing. `reason`: the last failure."""
+    """`next_in` in seconds: 0 is now, None is the server's return, or nothing. `reason`: the last failure. `state` is
+    that of model.message.State, or "netted": delivered, and held until a replica has it.
+    """
 
     address: str
     account: str
@@ -60,7 +63,10 @@ class LaneFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`oldest` is the age of the oldest message in seconds; `trouble` why no mail is accepted, or ""."""
+    """`oldest` is the age of the oldest message in seconds; `trouble` why no mail is accepted, or "".
+
+    `net` messages are delivered and held by the safety net: bytes in the log and set aside, `net_oldest` seconds.
+    """
 
     messages: int
     bytes: int
@@ -68,22 +74,31 @@ class Figures:
     in_doubt: int
     trouble: str
     lanes: tuple[LaneFigures, ...]
+    net: int = 0
+    net_bytes: int = 0
+    net_aside: int = 0
+    net_oldest: float = 0.0
 
 
 class Operator:
-    def __init__(self, dispatcher: Dispatcher, *, clock: Clock, trace: Trace) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, clock: Clock, trace: Trace, net: Net | None = None) -> None:
         self._dispatcher = dispatcher
+        self._net = net
         self._spool = dispatcher.spool
         self._clock = clock
         self._trace = trace
 
     # -- seeing
 
-    def waiting(self, *, limit: int = 100, address: str = "", server: str = "", state: str = "") -> list[QueueItem]:
-        """The oldest first. `address` is part of a sender's or recipient's; `state` a TargetItem's, or "held"."""
+    def waiting(self, *, limit: int = 100, address: str = "", server: str = "", state: str = "",
+                net: bool = False) -> list[QueueItem]:
+        """The oldest first; with `net` those that do not wait and are held by the safety net. `address` is part of a
+        sender's or recipient's; `state` a TargetItem's, or "held".
+        """
         wanted = address.lower()
         found = []
-        for entry in sorted(self._spool.entries.values(), key=lambda entry: entry.received):
+        entries = self._spool.netted if net else self._spool.entries
+        for entry in sorted(entries.values(), key=lambda entry: entry.received):
             if wanted and not any(wanted in one.lower() for one in _addresses(entry)):
                 continue
             item = self._item(entry)
@@ -97,7 +112,7 @@ class Operator:
         return found
 
     def show(self, id: str) -> QueueItem | None:
-        entry = self._spool.entries.get(id)
+        entry = self._spool.find(id)
         return self._item(entry) if entry is not None else None
 
     def _item(self, entry: Entry) -> QueueItem:
@@ -130,7 +145,7 @@ class Operator:
             address=address,
             account=account,
             server=place[0] if place else progress.server,
-            state=progress.state.value,
+            state="netted" if progress.netted else progress.state.value,
             attempts=progress.attempts,
             next_in=None if place is None or entry.held else self._next_in(entry.id, *place),
             reason=(outcome.reply or str(failure or "")) if outcome and progress.state is not State.DONE else "",
@@ -147,6 +162,8 @@ class Operator:
         now = asyncio.get_running_loop().time()
         oldest = self._spool.oldest
         trouble = self._spool.trouble
+        netted = self._spool.netted
+        in_log, aside = self._spool.net_sizes
         return Figures(
             messages=len(self._spool.entries),
             bytes=self._spool.size,
@@ -157,6 +174,10 @@ class Operator:
                 LaneFigures(lane.server, len(lane), lane.active, lane.failures, max(0.0, lane.paused_until - now))
                 for lane in self._dispatcher.lanes.values()
             ),
+            net=len(netted),
+            net_bytes=in_log,
+            net_aside=aside,
+            net_oldest=self._clock.time() - min(entry.received for entry in netted.values()) if netted else 0.0,
         )
 
     # -- doing; `ids` None is every message; each returns the ids that it was done to
@@ -185,18 +206,22 @@ class Operator:
         return True
 
     def delete(self, ids: Iterable[str] | None = None) -> list[str]:
-        """Nobody is told. What is being delivered at this moment may still arrive."""
+        """Nobody is told. What is being delivered at this moment may still arrive. What the safety net holds is let go
+        of only if it is named.
+        """
         return self._each(ids, "delete", self._delete)
 
     def _delete(self, entry: Entry) -> bool:
+        if self._net is not None:
+            self._net.forget(entry)
         self._spool.remove(entry)
         return True
 
     def _each(self, ids: Iterable[str] | None, verb: str, act: Callable[[Entry], bool]) -> list[str]:
         done = []
         for id in list(self._spool.entries) if ids is None else ids:
-            entry = self._spool.entries.get(id)
-            if entry is not None and act(entry):
+            entry = self._spool.find(id)
+            if entry is not None and (not entry.finished or act == self._delete) and act(entry):
                 self._trace.note("operator", queue_id=id, action=verb)
                 done.append(id)
         return done

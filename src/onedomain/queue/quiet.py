@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from onedomain.backend.link.base import LinkEnd
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, again
 
 
 class NoChanges:
@@ -18,12 +20,9 @@ class NoLinks:
         return "no links run here"
 
 
-class NoNet:
-    def release(self, account: str, confirmed: Iterable[str], consumed: Iterable[str], epoch: int) -> None:
-        pass
-
-    def held(self, account: str = "") -> dict[str, list[tuple[str, float]]]:
-        return {}
+class NoEnds:
+    async def end(self, account: Account) -> LinkEnd:
+        raise Failed(again(451, "4.3.5", "No way to the account's server", "no links run here"))
 
 
 class NoCount:

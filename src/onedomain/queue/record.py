@@ -3,8 +3,11 @@
 Message journal, version 1:   M 01 | length u32 | JSON | body         C 01 | id 17 | part of a body
 State journal, version 1:     01 | JSON list, its first item the kind of event
 
-JSON keys are short because a million of them are kept. Unknown keys are ignored, so that a reader of version N may meet
-what a later N wrote. Knows the forms. Does not know files, journals or rules.
+JSON keys are short because a million of them are kept. Unknown keys and items behind the known ones are ignored, so
+that a reader of version N may meet what a later N wrote. So it is with the epochs of the safety net (net.py), which
+stand behind an attempt or outcomes: a program that knows none reads the rest, and keeps no net.
+
+Knows the forms. Does not know files, journals or rules.
 """
 
 from __future__ import annotations
@@ -129,12 +132,16 @@ def chunk_head(id: str) -> bytes:
     return CHUNK + id.encode()
 
 
-def pack_attempt(id: str, indexes: Sequence[int], server: str, time: float) -> bytes:
-    return STATE + _dump(["a", id, list(indexes), server, round(time, 3)])
+def pack_attempt(id: str, indexes: Sequence[int], server: str, time: float, epochs: Mapping[int, int]) -> bytes:
+    """`epochs`: of the homes that have replicas, by index of target."""
+    event = ["a", id, list(indexes), server, round(time, 3)]
+    return STATE + _dump([*event, epochs] if epochs else event)
 
 
-def pack_outcomes(id: str, outcomes: Mapping[int, Outcome], time: float) -> bytes:
-    return STATE + _dump(["o", id, {index: pack_outcome(one) for index, one in outcomes.items()}, round(time, 3)])
+def pack_outcomes(id: str, outcomes: Mapping[int, Outcome], time: float, epochs: Mapping[int, int]) -> bytes:
+    """`epochs` replace those of the attempts; 0: held no longer."""
+    event = ["o", id, {index: pack_outcome(one) for index, one in outcomes.items()}, round(time, 3)]
+    return STATE + _dump([*event, epochs] if epochs else event)
 
 
 def pack_hold(id: str, held: bool) -> bytes:
@@ -152,7 +159,7 @@ def pack_removed(ids: Sequence[str]) -> bytes:
 
 def pack_snapshot(id: str, progress: Mapping[int, tuple[State, int, str, Outcome | None]], held: bool,
                   warned: bool) -> bytes:
-    """Everything that is known of an entry; replaces what was noted before."""
+    """Everything that is known of an entry but its epochs; replaces what was noted before."""
     targets = {
         index: [_LETTERS[state], attempts, server, pack_outcome(outcome) if outcome else None]
         for index, (state, attempts, server, outcome) in progress.items()

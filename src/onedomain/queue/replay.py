@@ -16,48 +16,56 @@ from onedomain.queue.notes import Notes
 from onedomain.store.journal import Journal
 from onedomain.store.segment import Damage, Position
 
+MESSAGES = "log"
+
 
 class Replay:
-    """After `run`: `entries` by id are the unfinished ones; `places` all message records, finished or not; `damage`
-    what could not be read; `amends` events that follow from what was read and have yet to be noted.
+    """After `run`: `entries` by id are those that somebody needs; `places` all message records, needed or not, of the
+    log and of what was `aside`; `damage` what could not be read; `amends` events that follow from what was read and
+    have yet to be noted.
     """
 
-    def __init__(self, messages: Journal, notes: Notes, clock: Clock) -> None:
+    def __init__(self, messages: Journal, aside: Journal, notes: Notes, clock: Clock) -> None:
         self.messages = messages
+        self.aside = aside
         self.notes = notes
         self.entries: dict[str, Entry] = {}
-        self.places: list[tuple[str, Position]] = []
+        self.places: list[tuple[str, Position, bool]] = []
         self.damage: list[Damage] = []
         self.amends: list[bytes] = []
         self._clock = clock
-        self._chunks: set[Position] = set()
+        self._chunks: dict[bool, set[Position]] = {False: set(), True: set()}
         self._reports: list[record.Head] = []
 
     def run(self) -> None:
         """Raises OSError."""
-        self.damage += self.messages.open()
-        for item in self.messages.replay():
-            if isinstance(item, Damage):
-                self.damage.append(item)
-            else:
-                self._message(*item)
+        # What was set aside is a copy of what may still be in the log, so it is read later and counts.
+        for journal, aside in ((self.messages, False), (self.aside, True)):
+            self.damage += journal.open()
+            for item in journal.replay():
+                if isinstance(item, Damage):
+                    self.damage.append(item)
+                else:
+                    self._message(*item, aside=aside)
         self._miss_chunks()
         self._states()
         self._bounces()
-        self.entries = {id: entry for id, entry in self.entries.items() if not entry.finished}
+        self.entries = {id: entry for id, entry in self.entries.items() if not entry.over}
 
     async def close(self) -> None:
         await self.notes.close()
         await self.messages.close()
+        await self.aside.close()
 
-    def _message(self, place: Position, payload: bytes) -> None:
+    def _message(self, place: Position, payload: bytes, *, aside: bool) -> None:
         if payload.startswith(record.CHUNK):
-            self._chunks.add(place)
+            self._chunks[aside].add(place)
             return
         try:
             meta, _ = record.split_message(payload)
             head = record.read_meta(meta)
             entry = Entry(head, meta, place)
+            entry.aside = aside
         except (record.BadRecord, ValueError, KeyError, TypeError, IndexError) as error:
             self._unknown(place, error)
             return
@@ -65,16 +73,17 @@ class Replay:
         self.entries[entry.id] = entry
         if head.verdicts:
             self._reports.append(head)
-        self.places.append((entry.id, place))
+        self.places.append((entry.id, place, aside))
 
     def _miss_chunks(self) -> None:
         """A message with a part missing is held: an operator may want what is left, a server must not get it."""
         for entry in self.entries.values():
             for chunk in entry.chunks:
-                if chunk not in self._chunks:
+                if chunk not in self._chunks[entry.aside]:
                     entry.held = True
                     self.damage.append(Damage(chunk.segment, chunk.offset, chunk.length, f"part of {entry.id}"))
-        self._chunks.clear()
+        for chunks in self._chunks.values():
+            chunks.clear()
 
     def _states(self) -> None:
         damage = self.notes.open()
@@ -93,7 +102,7 @@ class Replay:
             # it.)
             for entry in self.entries.values():
                 entry.doubt_all()
-                self.amends.append(snapshot(entry))
+                self.amends += snapshot(entry)
 
     def _event(self, event: list[Any]) -> None:
         kind, subject, *rest = event
@@ -105,17 +114,20 @@ class Replay:
         if entry is None:
             return
         if kind == "a":
-            entry.attempt(tuple(rest[0]), rest[1])
+            entry.attempt(tuple(rest[0]), rest[1], _epochs(rest, 3))
         elif kind == "o":
             for index, outcome in rest[0].items():
                 entry.outcome(int(index), record.unpack_outcome(outcome))
+            entry.set_epochs(_epochs(rest, 2))
         elif kind == "h":
             entry.held = rest[0]
         elif kind == "w":
             entry.warned = True
         elif kind == "s":
             targets, entry.held, entry.warned = rest
-            entry.progress = {int(index): _progress(*one) for index, one in targets.items()}
+            entry.progress = {
+                int(index): _progress(*one, epoch=entry.of(int(index)).epoch) for index, one in targets.items()
+            }
         else:
             raise record.BadRecord(f"event {kind!r}")
 
@@ -129,25 +141,35 @@ class Replay:
             for index, outcome in news.items():
                 parent.outcome(index, outcome)
             if news:
-                self.amends.append(record.pack_outcomes(parent.id, news, self._clock.time()))
+                self.amends.append(record.pack_outcomes(parent.id, news, self._clock.time(), {}))
 
     def _unknown(self, place: Position, error: Exception) -> None:
         self.damage.append(Damage(place.segment, place.offset, place.length, f"not understood: {error}"))
 
 
-def snapshot(entry: Entry) -> bytes:
-    """The event that says all that is known of an entry."""
+def snapshot(entry: Entry) -> list[bytes]:
+    """The events that say all that is known of an entry, its epochs first: a checkpoint that is torn between the two
+    follows older events, which say the same.
+    """
     targets = {
         index: (one.state, one.attempts, one.server, one.outcome) for index, one in entry.progress.items()
     }
-    return record.pack_snapshot(entry.id, targets, entry.held, entry.warned)
+    state = record.pack_snapshot(entry.id, targets, entry.held, entry.warned)
+    epochs = {index: one.epoch for index, one in entry.progress.items() if one.epoch}
+    return [record.pack_outcomes(entry.id, {}, 0.0, epochs), state] if epochs else [state]
 
 
 def snapshots(entries: Iterable[Entry]) -> list[bytes]:
-    return [snapshot(entry) for entry in entries if entry.progress or entry.held or entry.warned]
+    return [
+        event for entry in entries if entry.progress or entry.held or entry.warned for event in snapshot(entry)
+    ]
 
 
-def _progress(letter: str, attempts: int, server: str, outcome: list[Any] | None) -> Progress:
+def _epochs(rest: list[Any], place: int) -> dict[int, int]:
+    return {int(index): int(epoch) for index, epoch in rest[place].items()} if len(rest) > place else {}
+
+
+def _progress(letter: str, attempts: int, server: str, outcome: list[Any] | None, *, epoch: int) -> Progress:
     state: State = record.unpack_state(letter)
     last: Outcome | None = record.unpack_outcome(outcome) if outcome else None
-    return Progress(state, attempts, server, last)
+    return Progress(state, attempts, server, last, epoch)

@@ -5,13 +5,18 @@ Asks the directory at every try: people move. Knows accounts and homes. Does not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from onedomain.backend.names import recipient_name
+from onedomain.decision.net import is_linked
 from onedomain.model.account import DirectoryView
 from onedomain.model.failure import Failure, again
-from onedomain.model.message import Target
+from onedomain.model.message import State, Target
 from onedomain.model.server import Server
+from onedomain.queue.entry import Entry, Progress
 
 SMARTHOST = "smarthost"
+NOWHERE = ""  # the lane of targets that no server keeps now
 
 NO_ACCOUNT = again(450, "4.2.1", "Mailbox is not known at present", "the account is not in the directory any more")
 
@@ -22,6 +27,48 @@ def route(view: DirectoryView, target: Target) -> str | Failure:
         return SMARTHOST
     account = view.account(target.account)
     return account.home.primary if account is not None else NO_ACCOUNT
+
+
+def whereabouts(view: DirectoryView, entry: Entry) -> list[tuple[int, str, bool]]:
+    """(index, server, in doubt) of each target that is not final."""
+    found = []
+    for index, target in enumerate(entry.envelope.targets):
+        progress = entry.of(index)
+        if progress.final:
+            continue
+        doubt = progress.state is State.IN_DOUBT
+        server = progress.server if doubt and not _overtaken(view, target, progress) else ""
+        if not server:
+            where = route(view, target)
+            server = NOWHERE if isinstance(where, Failure) else where
+        found.append((index, server, doubt))
+    return found
+
+
+def _overtaken(view: DirectoryView, target: Target, progress: Progress) -> bool:
+    """Doubt belongs to the server that may have the message, unless another one has been promoted since.
+
+    Then what the link carried decides: it is looked up on the new primary, and if it is not there it is delivered there
+    as any other, by LMTP. That server never said 250, so it is no case for the safety net: put into INBOX by APPEND the
+    message would miss the filters, and if the old server had not taken it (which is likelier: it was dying), none ever
+    ran. If it had, an answer of a vacation may go out twice, as after any lost answer; the message itself stays one,
+    for at the old server's return its tail is matched by delivery id.
+    """
+    if not progress.epoch:
+        return False
+    account = view.account(target.account)
+    return account is not None and account.home.epoch > progress.epoch and account.home.primary != progress.server
+
+
+def epochs(view: DirectoryView, entry: Entry, indexes: Iterable[int]) -> dict[int, int]:
+    """Of the homes that a link runs for, by index of target."""
+    found: dict[int, int] = {}
+    targets = entry.envelope.targets
+    for index in indexes:
+        account = view.account(targets[index].account) if targets[index].account else None
+        if account is not None and account.home.replicas and is_linked(view, account):
+            found[index] = account.home.epoch
+    return found
 
 
 def rcpt(view: DirectoryView, server: Server, target: Target) -> str:

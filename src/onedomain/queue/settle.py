@@ -5,7 +5,7 @@ Knows the order: a failure is final only when its bounce is durable. Does not kn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from onedomain.decision import retry
@@ -15,13 +15,15 @@ from onedomain.model.ports import Changes, Clock, Count, Trace
 from onedomain.queue.bounce import Bouncer
 from onedomain.queue.entry import Entry
 from onedomain.queue.record import Head
-from onedomain.queue.spool import Spool
+from onedomain.queue.spool import NO_EPOCHS, Spool
 
 EVENTS = {State.DONE: "delivered", State.AGAIN: "deferred", State.FAILED: "failed", State.IN_DOUBT: "in doubt"}
 COUNTERS = {State.DONE: "recipients_delivered_total", State.FAILED: "recipients_failed_total"}
 
 
 class Settler:
+    """`told` is called with the ticket of each delivery that a link was told of."""
+
     def __init__(
         self,
         spool: Spool,
@@ -40,9 +42,13 @@ class Settler:
         self._trace = trace
         self._changes = changes
         self._count = count
+        self.told: Callable[[Entry, str, int], None] = lambda entry, account, ticket: None
 
-    async def settle(self, entry: Entry, outcomes: Mapping[int, Outcome]) -> None:
-        """Afterwards the entry's progress says where it stands. What is put off too long fails here."""
+    async def settle(self, entry: Entry, outcomes: Mapping[int, Outcome],
+                     epochs: Mapping[int, int] = NO_EPOCHS) -> None:
+        """Afterwards the entry's progress says where it stands. What is put off too long fails here. `epochs` of homes
+        with replicas, where they are not those of the attempt.
+        """
         if retry.expired(entry.received, self._clock.time(), self._patience):
             outcomes = {index: self._given_up(outcome) for index, outcome in outcomes.items()}
         head = entry.head
@@ -52,7 +58,7 @@ class Settler:
                        if outcome.state is State.DONE and "SUCCESS" in head.envelope.targets[index].notify.upper()}:
             await self._report_arrival(entry, arrived)
         if rest:
-            self._note(entry, head, rest)
+            self._note(entry, head, rest, epochs)
         if failed:
             try:
                 await self._bouncer.failed(entry, failed)
@@ -77,8 +83,9 @@ class Settler:
             return replace(outcome, state=State.FAILED, failure=retry.NEVER_CONFIRMED)
         return outcome
 
-    def _note(self, entry: Entry, head: Head, outcomes: Mapping[int, Outcome]) -> None:
-        self._spool.outcomes(entry, outcomes)
+    def _note(self, entry: Entry, head: Head, outcomes: Mapping[int, Outcome],
+              epochs: Mapping[int, int] = NO_EPOCHS) -> None:
+        self._spool.outcomes(entry, outcomes, epochs)
         for index, outcome in outcomes.items():
             target = head.envelope.targets[index]
             failure = outcome.failure
@@ -91,7 +98,7 @@ class Settler:
             if outcome.state in COUNTERS:
                 self._count.add(COUNTERS[outcome.state], server=outcome.server)
             if outcome.state is State.DONE and target.is_local:
-                self._changes.changed(target.account, "DELIVER", "", (entry.id,))
+                self.told(entry, target.account, self._changes.changed(target.account, "DELIVER", "", (entry.id,)))
 
     async def overdue(self, entry: Entry, indexes: tuple[int, ...]) -> None:
         """Gives up targets of a message whose time has run out while it waited for its turn."""

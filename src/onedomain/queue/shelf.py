@@ -23,6 +23,7 @@ class Shelf:
         self._live: Counter[int] = Counter()                           # bytes that are still wanted
         self._pins: Counter[int] = Counter()                           # chunks of drafts that are being written
         self.live_bytes = 0
+        self.net_bytes = 0                                              # of those, what the safety net holds
 
     def found(self, id: str, place: Position) -> None:
         """A message record is there, whether it is wanted or not."""
@@ -37,6 +38,7 @@ class Shelf:
         for place in (entry.place, *entry.chunks):
             self._live[place.segment] += sign * place.length
             self.live_bytes += sign * place.length
+            self.net_bytes += sign * place.length if entry.in_net else 0
         for chunk in entry.chunks:
             if sign > 0:
                 self._chunked[chunk.segment].add(entry.id)

@@ -1,7 +1,8 @@
 """The spool of one worker: messages accepted and not yet delivered, durable.
 
-Two journals in one directory, which is named by the worker's slot, so that a restart finds it: `log` holds the
-messages, `state` what happened to them. One process owns them, by a lock beside the directory.
+Three journals in one directory, which is named by the worker's slot, so that a restart finds it: `log` holds the
+messages, `aside` those that the safety net has held for a while, `state` what happened to them all. One process owns
+them, by a lock beside the directory.
 
 Knows what has to be durable before what. Does not know who delivers, when, or to whom.
 """
@@ -9,32 +10,35 @@ Knows what has to be durable before what. Does not know who delivers, when, or t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from onedomain.model.failure import Failed, Failure, again
 from onedomain.model.message import Body, Outcome
 from onedomain.model.ports import Clock, Nonce, Trace
 from onedomain.queue import crash, record
-from onedomain.queue.adopt import clear, is_adopted, take_over, unnest
+from onedomain.queue.adopt import Adoption, is_adopted, take_over
+from onedomain.queue.aside import ASIDE, Aside
 from onedomain.queue.body import BytesBody, FreshBodies, StoredBody
 from onedomain.queue.draft import Draft
 from onedomain.queue.entry import Entry
 from onedomain.queue.ids import Ids
 from onedomain.queue.limits import SpoolLimits as SpoolLimits  # part of this interface
-from onedomain.queue.notes import Notes
-from onedomain.queue.replay import Replay, snapshot, snapshots
+from onedomain.queue.notes import STATES, Notes
+from onedomain.queue.replay import MESSAGES, Replay, snapshot
 from onedomain.queue.shelf import Shelf
-from onedomain.queue.tidy import Tidier, relocate
+from onedomain.queue.tidy import Tidier
 from onedomain.store.disk import Disk, Lock
 from onedomain.store.journal import FULL_FAILURE, Journal
 from onedomain.store.segment import Damage, Position
 
-MESSAGES = "log"
-STATES = "state"
 ROOM_CHECKED_EVERY = 1.0
+NO_EPOCHS: Mapping[int, int] = MappingProxyType({})
 
 
 T = TypeVar("T")
@@ -45,8 +49,8 @@ def own_threads(count: int) -> Executor:
 
 
 class Spool:
-    """`entries` are the messages not finished yet, by id. `arrived` is called with each that gets in, once it is
-    durable.
+    """`entries` are the messages not finished yet, by id; `netted` those that are, and are held by the safety net.
+    `arrived` is called with each that gets in, once it is durable; `caught` with each that the net gets to hold.
 
     `damage` is what replay found; it has been reported to the trace, too.
     """
@@ -67,6 +71,7 @@ class Spool:
         self.entries: dict[str, Entry] = {}
         self.damage: list[Damage] = []
         self.arrived: Callable[[Entry], None] = lambda entry: None
+        self.caught: Callable[[Entry], None] = lambda entry: None
         self.inline_limit = limits.inline
         self.chunk_size = limits.chunk
         self._disk = disk
@@ -76,24 +81,27 @@ class Spool:
         self._limits = limits
         self._crash = crash_points
         self._ids = Ids(clock, nonce)
-        self._syncing = threads(1)
+        self._syncing, self._moving = threads(1), threads(1)
         self._noting = threads(1)
         self._reading = threads(2)
         self._messages = self._journal(directory, MESSAGES, self._syncing)
         self._notes = Notes(self._journal(directory, STATES, self._noting), disk, directory, self._flushed)
         self._shelf = Shelf()
         self._fresh = FreshBodies(limits.fresh)
-        self._tidier = Tidier(
-            entries=self.entries,
-            messages=self._messages,
-            notes=self._notes,
-            shelf=self._shelf,
-            read=self.read,
-            snapshots=self.snapshots,
-            clock=clock,
-            trace=trace,
-            crash_points=crash_points,
-        )
+        self._aside = Aside(self._journal(directory, ASIDE, self._moving))
+        self._in_log: dict[str, Entry] = {}  # finished and netted
+        self.netted: MutableMapping[str, Entry] = ChainMap(self._in_log, self._aside.entries)
+        self._all = ChainMap(self.entries, self._in_log, self._aside.entries)
+        tidier = partial(Tidier, entries=self._all, notes=self._notes, clock=clock, trace=trace,
+                         crash_points=crash_points)
+        self._tidiers = (
+            tidier(messages=self._messages, aside=False, shelf=self._shelf, read=self.read, snapshots=self.snapshots),
+            tidier(messages=self._aside.journal, aside=True, shelf=self._aside.shelf, read=self.read_aside,
+                   snapshots=None))
+        self._adoption = Adoption(
+            disk=disk, directory=directory, messages=self._messages, aside=self._aside, notes=self._notes,
+            shelf=self._shelf, threads=self._reading, journal=partial(self._journal, threads=self._syncing),
+            report=self._report, clock=clock, trace=trace, crash_points=crash_points)
         self._in_memory = 0
         self._room_checked = float("-inf")
         self._has_room = True
@@ -136,10 +144,11 @@ class Spool:
         self._lock = disk.lock(self.directory + ".lock")
         found = await self._in_thread(self._replay)
         for entry in found.entries.values():
-            self.entries[entry.id] = entry
-            self._shelf.put(entry)
-        for id, place in found.places:
-            self._shelf.found(id, place)
+            entry.in_net = entry.finished and not entry.aside
+            self._shelf_of(entry).put(entry)
+            self._place(entry)
+        for id, place, aside in found.places:
+            (self._aside.shelf if aside else self._shelf).found(id, place)
         self._report(found.damage)
         for event in found.amends:
             self._notes.note(event)
@@ -148,10 +157,10 @@ class Spool:
         except (Failed, OSError) as error:
             # Our own messages can be delivered all the same; on a full disk that is what makes room.
             self._trace.note("spool not adopted", directory=self.directory, reason=str(error))
-        self._tidier.run()
+        self._flushed()
 
     def _replay(self) -> Replay:
-        found = Replay(self._messages, self._notes, self._clock)
+        found = Replay(self._messages, self._aside.journal, self._notes, self._clock)
         found.run()
         if self._disk.free(self.directory) > self._limits.room:
             self._notes.keep_reserve()
@@ -172,7 +181,7 @@ class Spool:
     @property
     def trouble(self) -> Failure | None:
         """Why no mail is accepted until a restart, or None."""
-        return self._messages.poison or self._notes.trouble
+        return self._messages.poison or self._notes.trouble or self._aside.journal.poison
 
     def _check(self) -> None:
         if trouble := self.trouble:
@@ -234,31 +243,94 @@ class Spool:
     def body(self, entry: Entry) -> Body:
         """To be read only while the entry is busy, or nothing else runs."""
         fresh = self._fresh.get(entry.id)
-        return BytesBody(fresh) if fresh is not None else StoredBody(entry, self.read)
+        if fresh is not None:
+            return BytesBody(fresh)
+        # asked anew at each read: it may be set aside meanwhile
+        return StoredBody(entry, lambda place: (self.read_aside if entry.aside else self.read)(place))
 
     async def read(self, place: Position) -> bytes | None:
+        return await self._read(self._messages, place)
+
+    async def read_aside(self, place: Position) -> bytes | None:
+        return await self._read(self._aside.journal, place)
+
+    async def _read(self, journal: Journal, place: Position) -> bytes | None:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._reading, self._messages.read, place)
+            return await asyncio.get_running_loop().run_in_executor(self._reading, journal.read, place)
         except OSError as error:
             self._trace.note("spool unreadable", segment=place.segment, offset=place.offset, reason=str(error))
             return None
 
     # -- what happens to messages
 
-    async def attempt(self, entry: Entry, indexes: tuple[int, ...], server: str) -> None:
-        """An attempt begins: durable when this returns. Raises Failed: then it must not begin."""
-        await self._notes.commit(record.pack_attempt(entry.id, indexes, server, self._clock.time()))
-        entry.attempt(indexes, server)
+    async def attempt(self, entry: Entry, indexes: tuple[int, ...], server: str,
+                      epochs: Mapping[int, int] = NO_EPOCHS) -> None:
+        """An attempt begins: durable when this returns. Raises Failed: then it must not begin. `epochs`: of the homes
+        that have replicas, by index of target; what is delivered there goes into the safety net.
+        """
+        await self._notes.commit(record.pack_attempt(entry.id, indexes, server, self._clock.time(), epochs))
+        entry.attempt(indexes, server, epochs)
         self._crash.reach(crash.AFTER_ATTEMPT)
 
-    def outcomes(self, entry: Entry, outcomes: Mapping[int, Outcome]) -> None:
-        """What came of it: noted now, durable within FLUSH_SECONDS. Finishes the entry if nothing is left to do."""
+    def outcomes(self, entry: Entry, outcomes: Mapping[int, Outcome],
+                 epochs: Mapping[int, int] = NO_EPOCHS) -> None:
+        """What came of it: noted now, durable within FLUSH_SECONDS. Finishes the entry if nothing is left to do.
+
+        `epochs`, where they are not those of the attempt; 0: the safety net lets go.
+        """
         for index, outcome in outcomes.items():
             entry.outcome(index, outcome)
-        self._notes.note(record.pack_outcomes(entry.id, outcomes, self._clock.time()))
+        entry.set_epochs(epochs)
+        self._notes.note(record.pack_outcomes(entry.id, outcomes, self._clock.time(), epochs))
         self._crash.reach(crash.AFTER_RECORD)
-        if entry.finished:
+        if entry.over:
             self._leave(entry)
+            return
+        if entry.finished and entry.id in self.entries:
+            shelf = self._shelf_of(entry)
+            shelf.take(entry)
+            entry.in_net = not entry.aside
+            shelf.put(entry)
+            self._fresh.forget(entry.id)
+            self._place(entry)
+        if any(entry.of(index).netted for index in outcomes):
+            self.caught(entry)
+
+    def _place(self, entry: Entry) -> None:
+        """Among the others of its kind."""
+        if not entry.finished:
+            self.entries[entry.id] = entry
+            return
+        self.entries.pop(entry.id, None)
+        (self._aside.entries if entry.aside else self._in_log)[entry.id] = entry
+
+    def _shelf_of(self, entry: Entry) -> Shelf:
+        return self._aside.shelf if entry.aside else self._shelf
+
+    def find(self, id: str) -> Entry | None:
+        """Waiting or held."""
+        return self._all.get(id)
+
+    def netted_in_log(self) -> list[Entry]:
+        """What the safety net holds and has not set aside, the oldest first."""
+        return list(self._in_log.values())
+
+    def set_epochs(self, entry: Entry, epochs: Mapping[int, int]) -> None:
+        """The safety net holds it for other epochs of its targets' homes, or (0) not at all. Durable soon: where it is
+        lost, the net asks again.
+        """
+        self.outcomes(entry, {}, epochs)
+
+    async def set_aside(self, ids: Iterable[str]) -> int:
+        """Moves what the safety net holds out of the log -> how many; the others can't be read. Raises Failed."""
+        for one in self._tidiers:
+            await one.pause("setting aside")
+        try:
+            reach = partial(self._crash.reach, crash.IN_SETTING_ASIDE)
+            return await self._aside.take(self._in_log, ids, self._shelf, self.read, reach)
+        finally:
+            for one in self._tidiers:
+                one.resume("setting aside")
 
     def hold(self, entry: Entry, held: bool) -> None:
         entry.held = held
@@ -275,9 +347,10 @@ class Spool:
         self._leave(entry)
 
     def _leave(self, entry: Entry) -> None:
-        if self.entries.pop(entry.id, None) is not None:
-            self._fresh.forget(entry.id)
-            self._shelf.take(entry)
+        for entries in self._all.maps:
+            if entries.pop(entry.id, None) is not None:
+                self._fresh.forget(entry.id)
+                self._shelf_of(entry).take(entry)
 
     async def settle(self) -> None:
         """Returns when all that was noted is durable. Raises Failed."""
@@ -286,24 +359,27 @@ class Spool:
     # -- housekeeping
 
     def _flushed(self) -> None:
-        self._tidier.run()
+        for one in self._tidiers:
+            one.run()
 
     async def tidy(self) -> None:
         """Gives back what room there is to be had; returns when that is done."""
         await self.settle()
-        self._tidier.run()
-        await self._tidier.wait()
+        for one in self._tidiers:
+            one.run()
+            await one.wait()
 
     async def snapshots(self) -> AsyncIterator[bytes]:
         """Events that say all that is known, for a checkpoint of the state journal."""
-        for number, id in enumerate(list(self.entries)):
-            entry = self.entries.get(id)
+        for number, id in enumerate(list(self._all)):
+            entry = self._all.get(id)
             if entry is not None and (entry.progress or entry.held or entry.warned):
-                yield snapshot(entry)
+                for event in snapshot(entry):
+                    yield event
             if number % 500 == 499:
                 await asyncio.sleep(0)
         # Asked for last: what finishes from now on is noted behind.
-        finished = [id for id in self._shelf.ids() if id not in self.entries]
+        finished = [id for shelf in (self._shelf, self._aside.shelf) for id in shelf.ids() if id not in self._all]
         for start in range(0, len(finished), 1000):
             yield record.pack_removed(finished[start : start + 1000])
 
@@ -317,61 +393,22 @@ class Spool:
         if directory:
             take_over(self._disk, directory, self.directory)
         count = 0
-        while names := [name for name in self._disk.list_directory(self.directory) if is_adopted(name)]:
-            await self._tidier.pause()
-            count += await self._bring_in(f"{self.directory}/{names[0]}")
-        self._tidier.resume()
+        names = [name for name in self._disk.list_directory(self.directory) if is_adopted(name)]
+        while names:
+            for one in self._tidiers:
+                await one.pause("adoption")
+            count += await self._adoption.bring_in(f"{self.directory}/{names[0]}", self._place, self._adopted)
+            names = [name for name in self._disk.list_directory(self.directory) if is_adopted(name)]
+        for one in self._tidiers:
+            one.resume("adoption")
         return count
 
-    async def _bring_in(self, directory: str) -> int:
-        await self._in_thread(lambda: unnest(self._disk, directory, self.directory))
-        found = await self._in_thread(lambda: self._read_adopted(directory))
-        brought: list[Entry] = []
-        try:
-            self._report(found.damage)
-            strangers = [entry for entry in found.entries.values() if not self._shelf.knows(entry.id)]
-            # What is known of them is durable before they are, else a crash between would forget their attempts.
-            await self._notes.commit(*snapshots(strangers))
-            try:
-                for entry in strangers:
-                    if await self._copy(found.messages, entry):
-                        brought.append(entry)
-            finally:
-                # Also where room ran out half-way: the shelf knows these now, so no later try would bring them in.
-                await self._messages.commit()
-                for entry in brought:
-                    self.entries[entry.id] = entry
-            self._crash.reach(crash.IN_ADOPTION)
-        finally:
-            await found.close()
-            for entry in brought:
-                if entry.id in self.entries:
-                    self.arrived(entry)
-        keep = len(brought) < len(strangers)
-        await self._in_thread(lambda: clear(self._disk, directory, self.directory, keep=keep))
-        self._trace.note("spool adopted", directory=directory, messages=len(brought), unreadable=keep)
-        return len(brought)
+    def _adopted(self, entry: Entry) -> None:
+        if entry.id in self.entries:
+            self.arrived(entry)
+        if entry.netted and entry.id in self._all:
+            self.caught(entry)
 
-    def _read_adopted(self, directory: str) -> Replay:
-        messages = self._journal(directory, MESSAGES, self._syncing)
-        notes = Notes(self._journal(directory, STATES, self._noting), self._disk, directory, lambda: None)
-        found = Replay(messages, notes, self._clock)
-        found.run()
-        return found
-
-    async def _copy(self, source: Journal, entry: Entry) -> bool:
-        """Appends the entry's records, read from `source`, to our own journal. False if they can't be read."""
-
-        async def read(place: Position) -> bytes | None:
-            return await self._in_thread(lambda: source.read(place))
-
-        copied = await relocate(entry, read, self._messages)
-        if copied is None:
-            return False
-        meta, body = copied
-        entry.moved(meta, self._messages.append(record.message_head(meta), body))
-        self._shelf.put(entry)
-        return True
 
     def _report(self, damage: Iterable[Damage]) -> None:
         for one in damage:
@@ -394,7 +431,12 @@ class Spool:
     @property
     def size(self) -> int:
         """Bytes of messages waiting."""
-        return self._shelf.live_bytes
+        return self._shelf.live_bytes - self._shelf.net_bytes
+
+    @property
+    def net_sizes(self) -> tuple[int, int]:
+        """Bytes that the safety net holds in the log, and aside."""
+        return self._shelf.net_bytes, self._aside.shelf.live_bytes
 
     @property
     def oldest(self) -> float | None:
@@ -404,16 +446,20 @@ class Spool:
     async def close(self) -> None:
         """Syncs what was noted and gives the directory free. Raises Failed if that could not be synced."""
         try:
-            await self._tidier.pause()
+            for one in self._tidiers:
+                await one.pause("closing")
             try:
                 await self._notes.close()
             finally:
-                await self._messages.close()
+                try:
+                    await self._messages.close()
+                finally:
+                    await self._aside.journal.close()
         finally:
             self._release()
 
     def _release(self) -> None:
-        for threads in (self._syncing, self._noting, self._reading):
+        for threads in (self._syncing, self._moving, self._noting, self._reading):
             threads.shutdown(wait=False)
         if self._lock is not None:
             self._lock.release()

@@ -8,7 +8,7 @@ not know what messages are for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from onedomain.model.failure import Failed
@@ -28,23 +28,27 @@ Read = Callable[[Position], Awaitable[bytes | None]]
 
 
 class Tidier:
-    """One piece of work at a time, begun by `run` after outcomes have been synced."""
+    """One piece of work at a time, begun by `run` after outcomes have been synced. `entries` are all that are needed,
+    `messages` and `shelf` those of the log, or of what was set `aside`; `snapshots` None: somebody else's work.
+    """
 
     def __init__(
         self,
         *,
-        entries: dict[str, Entry],
+        entries: Mapping[str, Entry],
         messages: Journal,
+        aside: bool,
         notes: Notes,
         shelf: Shelf,
         read: Read,
-        snapshots: Callable[[], AsyncIterable[bytes]],
+        snapshots: Callable[[], AsyncIterable[bytes]] | None,
         clock: Clock,
         trace: Trace,
         crash_points: crash.CrashPoints,
     ) -> None:
         self._entries = entries
         self._messages = messages
+        self._aside = aside
         self._notes = notes
         self._shelf = shelf
         self._read = read
@@ -53,17 +57,21 @@ class Tidier:
         self._trace = trace
         self._crash = crash_points
         self._task: asyncio.Task[None] | None = None
-        self._paused = False
+        self._pauses: set[str] = set()
         self._copied = float("-inf")
 
     def run(self) -> None:
         """Begins what there is to do; returns at once."""
-        if self._paused or self._task is not None or not self._has_work():
+        if self._pauses or self._task is not None or not self._has_work():
             return
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     def _has_work(self) -> bool:
-        return bool(self._empty() or self._notes.wants_checkpoint or self._sparse())
+        return bool(self._empty() or self._wants_checkpoint or self._sparse())
+
+    @property
+    def _wants_checkpoint(self) -> bool:
+        return self._snapshots is not None and self._notes.wants_checkpoint
 
     def _empty(self) -> list[int]:
         return self._shelf.empty(self._messages.sizes, self._messages.current)
@@ -82,7 +90,7 @@ class Tidier:
                 await self._notes.commit()
                 await self._messages.drop(numbers)
                 self._shelf.dropped(numbers)
-            if self._notes.wants_checkpoint:
+            if self._snapshots is not None and self._notes.wants_checkpoint:
                 await self._notes.checkpoint(self._snapshots())
         except (Failed, OSError) as error:
             # Nothing was removed that is still wanted; the next sync of outcomes tries again.
@@ -94,7 +102,7 @@ class Tidier:
     async def _copy_out(self, number: int) -> None:
         for id in sorted(self._shelf.inhabitants(number)):
             entry = self._entries.get(id)
-            if entry is None or number not in entry.segments():
+            if entry is None or entry.aside is not self._aside or number not in entry.segments():
                 continue
             moved = await relocate(entry, self._read, self._messages, number)
             if moved is None:
@@ -111,9 +119,9 @@ class Tidier:
         entry.moved(meta, place)
         self._shelf.put(entry)
 
-    async def pause(self) -> None:
-        """No tidying from here on; returns when none is under way."""
-        self._paused = True
+    async def pause(self, reason: str) -> None:
+        """No tidying from here on, until the reason is gone; returns when none is under way."""
+        self._pauses.add(reason)
         await self.wait()
 
     async def wait(self) -> None:
@@ -121,8 +129,8 @@ class Tidier:
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    def resume(self) -> None:
-        self._paused = False
+    def resume(self, reason: str) -> None:
+        self._pauses.discard(reason)
 
 
 async def relocate(
