@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import imaplib
 import random
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from onedomain.ledger.corpus import TOKEN_HEADER, Corpus
@@ -116,10 +117,19 @@ class Client:
         return state
 
 
-def work(client: Client, count: int, seed: int = 0, folders: Sequence[str] = ("INBOX", "Work", "Trash")) -> int:
-    """Up to `count` random changes to messages of its own; how many were acknowledged.
+def work(
+    client: Client,
+    count: int,
+    seed: int = 0,
+    folders: Sequence[str] = ("INBOX", "Work", "Trash"),
+    *,
+    pace: float = 0.0,
+    ended: Callable[[], bool] = lambda: False,
+) -> int:
+    """Up to `count` random changes to messages of its own, with `pace` seconds in between; how many were acknowledged.
 
-    Ends early, without an error, when the connection is lost: what was under way is in the ledger as unknown.
+    Ends early, without an error, when the connection is lost (what was under way is in the ledger as unknown), and when
+    `ended` says so.
     """
     rng = random.Random(f"{seed}/{client.mailbox.account}")
     corpus = Corpus(seed, kinds=("plain", "utf8", "shift_jis", "iso_2022_jp"), max_size=4096)
@@ -129,8 +139,10 @@ def work(client: Client, count: int, seed: int = 0, folders: Sequence[str] = ("I
     for folder in folders:
         client.create(folder)
     for number in range(count):
-        if not client.connected:
+        if not client.connected or ended():
             return acked
+        if pace:
+            time.sleep(pace)
         token, here, there = _choose(rng, places, folders)
         if token is None:
             token, folder = f"{run}-{number:08}", rng.choice(folders)

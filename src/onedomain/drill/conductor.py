@@ -1,0 +1,202 @@
+"""Runs a drill: mail flows in, people work, players are taken away and given back, and at the end everything is read.
+
+Knows the order of things. Does not know how a player is taken away (theatre), nor what is right (judge).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from onedomain.drill.judge import Death, Judgement, judged
+from onedomain.drill.people import People
+from onedomain.drill.plan import Act, Way, moments
+from onedomain.drill.theatre import Theatre
+from onedomain.drill.watch import Watch, outage
+from onedomain.ledger.ledger import read
+from onedomain.ledger.verify import Found, read_mailbox
+
+DRAIN_SECONDS = 120.0
+SETTLE_LOOKS = 3
+"""How often the queue has to be seen empty in a row: a failover may still put something into it."""
+WINDOW = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Messages per second from outside, people at work, and for how many seconds."""
+
+    rate: float = 50.0
+    people: int = 6
+    duration: float = 600.0
+    max_size: int = 50_000
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An act, and after how many seconds log-ins were answered again; None: not before the next act."""
+
+    act: Act
+    seconds: float | None
+
+    @property
+    def in_time(self) -> bool:
+        return self.seconds is not None and self.seconds <= self.act.way.patience
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """`left`: messages still in queues; None: an edge did not answer. `turned_away`: people's failed log-ins."""
+
+    judgement: Judgement
+    answered: tuple[Answered, ...]
+    left: int | None
+    changes: int
+    turned_away: int
+    tries: int
+
+    @property
+    def clean(self) -> bool:
+        return self.judgement.ok and self.left == 0
+
+    @property
+    def in_time(self) -> bool:
+        return all(one.in_time for one in self.answered)
+
+
+@dataclass
+class Conductor:
+    theatre: Theatre
+    acts: Sequence[Act]
+    load: Load
+    folder: Path
+    say: Callable[[str, Act | None], None] = lambda what, act: None
+    _began: float = 0.0
+    _deaths: list[Death] = field(default_factory=list)
+    _done: list[tuple[Act, float, frozenset[str]]] = field(default_factory=list)  # act, monotonic, accounts
+
+    def play(self) -> Ending:
+        """Whatever happens, senders and people have left when it returns."""
+        theatre = self.theatre
+        ledger = self.folder / "ledger.jsonl"
+        homes = theatre.homes()
+        at_work = _spread(homes, self.load.people)
+        observed = [next(account for account, home in sorted(homes.items()) if home == name)
+                    for name in sorted(set(homes.values()))]
+        people = People(theatre.doors, at_work, theatre.password, ledger)
+        watch = Watch(theatre.doors, observed, theatre.password)
+        sender = self._sender(ledger)
+        self._began = time.monotonic()
+        try:
+            people.start()
+            watch.start()
+            self.say("flowing", None)
+            for when, away, act in moments(self.acts):
+                time.sleep(max(0.0, self._began + when - time.monotonic()))
+                self._act(act, away)
+            sender.wait(self.load.duration + 120)
+            people.stop()
+            self.say("stopped", None)
+            left = self._drain()
+        finally:
+            people.stop()
+            watch.stop()
+            sender.kill()
+            sender.wait()
+        self.say("counting", None)
+        found, unread = self._read(ledger)
+        judgement = judged(read(ledger), found, self._deaths, window=WINDOW, unread=unread)
+        return Ending(judgement, tuple(self._answered(watch)), left, people.changes, people.turned_away,
+                      len(watch.tries))
+
+    def _act(self, act: Act, away: bool) -> None:
+        theatre = self.theatre
+        player = theatre.edges[act.name] if act.edge else theatre.servers[act.name]
+        if away:
+            homes = {} if act.edge else theatre.homes()
+            accounts = frozenset(account for account, home in homes.items() if home == act.name)
+            self.say(act.way.value, act)
+            self._done.append((act, time.monotonic(), accounts))
+            self._deaths.append(Death(act.name, time.time(), accounts))
+        match act.way:
+            case Way.KILL:
+                if away:
+                    player.kill()
+                else:
+                    player.start()
+            case Way.STOP:
+                if away:
+                    player.pause()
+                else:
+                    player.resume()
+            case Way.CUT:
+                assert theatre.cable is not None
+                if away:
+                    theatre.cable.cut(act.name)
+                else:
+                    theatre.cable.mend(act.name)
+        if not away:
+            self.say("back", act)
+
+    def _answered(self, watch: Watch) -> list[Answered]:
+        """For each act on a server, the people who lived there; for an edge's, everybody at the other edges."""
+        everybody = sorted({one.account for one in watch.tries})
+        answered = []
+        for act, at, accounts in self._done:
+            ends = [begun for _, begun, _ in self._done if begun > at + 1] + [time.monotonic()]
+            absent = next((other.name for other, begun, _ in self._done
+                           if other.edge and begun - 1 < at < begun + other.until - other.at + 5), "")
+            whom = [account for account in everybody if act.edge or account in accounts]
+            answered.append(Answered(act, outage(watch.tries, whom, at, min(ends), absent)))
+        return answered
+
+    def _sender(self, ledger: Path) -> subprocess.Popen[bytes]:
+        load = self.load
+        words = [word for person in self.theatre.people for word in ("--to", person)]
+        doors = [f"{door.host}:{door.smtp}" for door in self.theatre.doors]
+        with (self.folder / "sender.log").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "onedomain.ledger.load", *doors, "--ledger", str(ledger), "--persistent",
+                 "--json", "--rate", str(load.rate), "--duration", str(load.duration), "--timeout", "30",
+                 "--sessions", "8",
+                 "--max-size", str(load.max_size), "--seed", str(load.seed), *words],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def _drain(self) -> int | None:
+        until = time.monotonic() + DRAIN_SECONDS
+        empty = 0
+        while True:
+            left = self.theatre.waiting()
+            empty = empty + 1 if left == 0 else 0
+            if empty >= SETTLE_LOOKS or time.monotonic() > until:
+                return left
+            time.sleep(0.3)
+
+    def _read(self, ledger: Path) -> tuple[list[Found], dict[str, str]]:
+        sent = {act.token: act.sent for act in read(ledger) if act.sent}
+        found: list[Found] = []
+        unread: dict[str, str] = {}
+        for mailbox in self.theatre.mailboxes():
+            try:
+                found += read_mailbox(mailbox, sent)
+            except Exception as error:  # noqa: BLE001  whatever it is, this mailbox is not known to be right
+                unread[mailbox.account] = f"{mailbox.server}: {error!r}"
+        return found, unread
+
+
+def _spread(homes: dict[str, str], count: int) -> list[str]:
+    """`count` accounts, of every server in turn."""
+    by_home: dict[str, list[str]] = {}
+    for account, home in sorted(homes.items()):
+        by_home.setdefault(home, []).append(account)
+    found: list[str] = []
+    while len(found) < count and any(by_home.values()):
+        for accounts in by_home.values():
+            if accounts and len(found) < count:
+                found.append(accounts.pop())
+    return found

@@ -1,0 +1,116 @@
+"""What the ledger says after a drill: what may be lost with a dead primary is counted, anything else is a finding.
+
+Acknowledged deliveries and APPENDs have to be there, once. Of COPY, MOVE, STORE and EXPUNGE those that were
+acknowledged shortly before their server died may not have reached the replica: they are counted with account, folder
+and interval. Pure. Imports nothing but the ledger.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from onedomain.ledger.expect import expectations
+from onedomain.ledger.ledger import ACKED, APPEND, COPY, EXPUNGE, MOVE, STORE, UNKNOWN, Act
+from onedomain.ledger.verify import Finding, Found, Report, judge
+
+MAY_BE_SWALLOWED = (COPY, MOVE, STORE, EXPUNGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """`at`: seconds since 1970. `accounts`: whose primary it was."""
+
+    server: str
+    at: float
+    accounts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Swallowed:
+    """`before`: seconds between the acknowledgement and the death; negative where it came after (SIGSTOP, a cut)."""
+
+    account: str
+    folder: str
+    op: str
+    server: str
+    before: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`report` is what remains after the swallowed changes: it has to be clean."""
+
+    report: Report
+    swallowed: tuple[Swallowed, ...]
+    changes: int
+
+    @property
+    def ok(self) -> bool:
+        return self.report.ok
+
+
+def judged(
+    acts: Sequence[Act],
+    found: Sequence[Found],
+    deaths: Sequence[Death],
+    *,
+    window: float,
+    unread: Mapping[str, str] | None = None,
+) -> Judgement:
+    """`unread`: accounts that could not be read, and why. `window`: seconds before a death in which an acknowledged
+    change may not have got to the replica yet.
+    """
+    lenient = [_allowed(act, deaths, window) for act in acts]
+    strict_report, report = _report(acts, found, unread or {}), _report(lenient, found, unread or {})
+    left = {(finding.kind, finding.account, finding.token) for finding in report.findings}
+    last: dict[tuple[str, str], Act] = {}
+    for act, allowed in zip(acts, lenient, strict=True):
+        if act is not allowed:
+            last[act.account, act.token] = act
+    swallowed = []
+    for finding in strict_report.findings:
+        key = finding.account, finding.token
+        if (finding.kind, *key) not in left and key in last:
+            swallowed.append(_swallowed(last[key], deaths, window, finding))
+    changes = sum(act.state == ACKED and act.op in (*MAY_BE_SWALLOWED, APPEND) for act in acts)
+    return Judgement(report, tuple(swallowed), changes)
+
+
+def _report(acts: Sequence[Act], found: Sequence[Found], unread: Mapping[str, str]) -> Report:
+    report = Report(findings=[Finding("unread", account, "-", why) for account, why in unread.items()])
+    judge(report, expectations(acts), found, unread=set(unread))
+    return report
+
+
+def _allowed(act: Act, deaths: Sequence[Death], window: float) -> Act:
+    if act.op in MAY_BE_SWALLOWED and act.state == ACKED and _death(act, deaths, window) is not None:
+        return replace(act, state=UNKNOWN)
+    return act
+
+
+def _death(act: Act, deaths: Sequence[Death], window: float) -> Death | None:
+    ended = act.ended or act.began
+    for death in deaths:
+        if act.account in death.accounts and act.began <= death.at + window and ended >= death.at - window:
+            return death
+    return None
+
+
+def _swallowed(act: Act, deaths: Sequence[Death], window: float, finding: Finding) -> Swallowed:
+    death = _death(act, deaths, window)
+    assert death is not None
+    folder = act.target or act.folder or "INBOX"
+    return Swallowed(act.account, folder, act.op, death.server, death.at - (act.ended or act.began),
+                     f"{finding.kind}: {finding.detail}")
+
+
+def by_folder(swallowed: Sequence[Swallowed]) -> list[tuple[str, str, int, float]]:
+    """(account, folder, how many, the longest interval), the longest first."""
+    groups: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for one in swallowed:
+        groups[one.account, one.folder].append(one.before)
+    rows = [(account, folder, len(times), max(times)) for (account, folder), times in groups.items()]
+    return sorted(rows, key=lambda row: (-row[3], row))

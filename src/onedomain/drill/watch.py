@@ -1,0 +1,100 @@
+"""Logs in at every edge, for one account of every server, all the time; so that one can say for how long it was not
+possible.
+
+Knows when each try began, when it was answered and how. Does not know why.
+"""
+
+from __future__ import annotations
+
+import imaplib
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onedomain.drill.theatre import Door
+
+EVERY = 0.1
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Monotonic seconds. `why` is what the server said, or the error; "" where it worked."""
+
+    account: str
+    edge: str
+    began: float
+    ended: float
+    why: str
+
+    @property
+    def worked(self) -> bool:
+        return not self.why
+
+
+class Watch:
+    """One thread for each door and account. `tries` in the order of their ends."""
+
+    def __init__(self, doors: Sequence[Door], accounts: Sequence[str], password: str) -> None:
+        self._password = password
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self.tries: list[Try] = []
+        self._threads = [threading.Thread(target=self._look, args=(door, account), daemon=True)
+                         for door in doors for account in accounts]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(TIMEOUT + 5)
+
+    def _look(self, door: Door, account: str) -> None:
+        while not self._ended.wait(EVERY):
+            began = time.monotonic()
+            why = self._log_in(door, account)
+            with self._lock:
+                self.tries.append(Try(account, door.edge, began, time.monotonic(), why))
+
+    def _log_in(self, door: Door, account: str) -> str:
+        """As a client does that only wants to know whether there is new mail."""
+        try:
+            session = imaplib.IMAP4(door.host, door.imap, timeout=TIMEOUT)
+            try:
+                session.login(account, self._password)
+                status, answer = session.select("INBOX", readonly=True)
+                if status != "OK":
+                    return repr(answer)[:200]
+                session.logout()
+            finally:
+                session.shutdown()
+        except (OSError, EOFError, imaplib.IMAP4.error) as error:
+            return (str(error) or repr(error))[:200]
+        return ""
+
+
+def outage(tries: Sequence[Try], accounts: Sequence[str], since: float, until: float, absent: str = "") -> float | None:
+    """Seconds after `since` until log-ins of `accounts` worked and went on working, at every edge but `absent`.
+
+    0 if none failed; None if they did not come back before `until`. A try that hung counts until its answer came.
+    """
+    worst = 0.0
+    lanes: dict[tuple[str, str], list[Try]] = {}
+    for one in tries:
+        if one.account in accounts and one.edge != absent and one.ended > since and one.began < until:
+            lanes.setdefault((one.account, one.edge), []).append(one)
+    for lane in lanes.values():
+        failed = [one for one in lane if not one.worked]
+        if not failed:
+            slowest = max((one.ended - max(one.began, since) for one in lane), default=0.0)
+            worst = max(worst, slowest if slowest > 1.0 else 0.0)  # a wait is an outage, too
+            continue
+        later = [one for one in lane if one.worked and one.began >= failed[-1].began]
+        if not later:
+            return None
+        worst = max(worst, min(one.ended for one in later) - since)
+    return worst

@@ -1,0 +1,58 @@
+"""What may be swallowed with a dead primary and what may not."""
+
+from __future__ import annotations
+
+from onedomain.drill.judge import Death, by_folder, judged
+from onedomain.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE, STORE, Act
+from onedomain.ledger.verify import Found
+
+WHO = "hanako@example.com"
+DEATH = Death("s1", 100.0, frozenset({WHO}))
+
+
+def act(op: str, token: str, at: float, **details: object) -> Act:
+    return Act(op, WHO, token, ACKED, began=at - 0.1, ended=at, **details)  # type: ignore[arg-type]
+
+
+def found(token: str, folder: str = "INBOX", *flags: str, uid: int = 1) -> Found:
+    return Found(WHO, "s2", folder, uid, token, frozenset(flags))
+
+
+def test_deliveries_and_appends_are_never_excused() -> None:
+    acts = [act(DELIVER, "a", 99.9), act(APPEND, "b", 99.9, folder="Sent"), act(DELIVER, "c", 99.9)]
+    got = judged(acts, [found("c"), found("c", uid=2)], [DEATH], window=5)
+    assert not got.ok and not got.swallowed
+    findings = sorted((one.kind, one.token) for one in got.report.findings)
+    assert findings == [("doubled", "c"), ("lost", "a"), ("lost", "b")]
+
+
+def test_changes_shortly_before_the_death_are_counted() -> None:
+    acts = [act(DELIVER, token, 50) for token in "abcd"]
+    acts += [act(MOVE, "a", 99.5, folder="INBOX", target="Work"),
+             act(STORE, "b", 98, folder="INBOX", added=("\\Seen",)), act(EXPUNGE, "c", 99.9, folder="INBOX"),
+             act(COPY, "d", 99.8, folder="INBOX", target="Work")]
+    got = judged(acts, [found(token) for token in "abcd"], [DEATH], window=5)
+    assert got.ok, got.report.table()
+    assert [(one.op, one.folder, round(one.before, 1)) for one in sorted(got.swallowed, key=lambda one: one.op)] == [
+        (COPY, "Work", 0.2), (EXPUNGE, "INBOX", 0.1), (MOVE, "Work", 0.5), (STORE, "INBOX", 2.0)]
+    assert by_folder(got.swallowed)[0] == (WHO, "INBOX", 2, 2.0)
+    assert got.changes == 4
+
+
+def test_changes_long_before_it_or_of_others_are_not() -> None:
+    acts = [act(DELIVER, "a", 50), act(MOVE, "a", 80, folder="INBOX", target="Work")]
+    assert [one.kind for one in judged(acts, [found("a")], [DEATH], window=5).report.findings] == ["misplaced"]
+    acts = [act(DELIVER, "a", 50), act(MOVE, "a", 99, folder="INBOX", target="Work")]
+    other = Death("s9", 100.0, frozenset({"taro@example.com"}))
+    assert not judged(acts, [found("a")], [other], window=5).ok
+
+
+def test_a_message_that_a_move_made_two_of_is_a_finding() -> None:
+    acts = [act(DELIVER, "a", 50), act(MOVE, "a", 99, folder="INBOX", target="Work")]
+    got = judged(acts, [found("a"), found("a", "Work")], [DEATH], window=5)
+    assert [one.kind for one in got.report.findings] == ["doubled"]
+
+
+def test_an_account_that_could_not_be_read_is_no_clean_one() -> None:
+    got = judged([act(DELIVER, "a", 50)], [], [DEATH], window=5, unread={WHO: "s2: refused"})
+    assert not got.ok and [one.kind for one in got.report.findings] == ["unread"]
