@@ -13,12 +13,24 @@ from collections.abc import Sequence
 
 import pytest
 
-from bench import machine, row_imap, row_smtp, table
+from bench import (
+    machine,
+    row_idle,
+    row_imap,
+    row_recovery,
+    row_relay,
+    row_reload,
+    row_smtp,
+    row_submission,
+    row_three,
+    table,
+)
 from bench.figure import Result
 from bench.row import Row
 from bench.stage import US, Stage
 
-ROWS = [*row_imap.ROWS, *row_smtp.ROWS]
+PARTS = (row_imap, row_idle, row_smtp, row_relay, row_submission, row_reload, row_recovery, row_three)
+ROWS = [row for part in PARTS for row in part.ROWS]
 QUICK = 0.1
 
 

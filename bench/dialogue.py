@@ -64,3 +64,18 @@ def smtp(size: int, *, hello: str = "client.example.net") -> list[Step]:
 
 MESSAGE = (2, 4)
 """What to repeat of `smtp`."""
+
+
+def lookups() -> list[Step]:
+    """Step 2, to be repeated, asks for a recipient and takes it back."""
+    first, hello, *_ = smtp(1000)
+    ask = b"MAIL FROM:<sender@example.net>\r\nRCPT TO:<%u>\r\nRSET\r\nVRFY %u\r\n"
+    return [first, hello, Step(ask, b"252 ", begins=True, ends=True), Step(b"QUIT\r\n", b"221 ")]
+
+
+def submission(size: int) -> list[Step]:
+    """AUTH PLAIN (RFC 4954) with the initial response, then the message."""
+    first, hello, *rest = smtp(size)
+    rest[0] = Step(rest[0].send.replace(b"<sender@example.net>", b"<%u>"), b"354 ")
+    login = Step(b"AUTH PLAIN %p\r\n", b"235 ")
+    return [first, hello, login, rest[0], rest[1], Step(b"QUIT\r\n", b"221 ", ends=True)]

@@ -16,7 +16,10 @@ ENVIRONMENT = {"PATH": search_path()}
 
 
 class Postfix(Server):
-    """`relay` is the port of the next server, spoken to in `protocol`; 0: messages are only taken into the queue."""
+    """`relay` is the port of the next server, spoken to in `protocol`; 0: messages are only taken into the queue.
+
+    `log_in` is the socket of a Dovecot that checks passwords; without one nobody can log in.
+    """
 
     kind = "postfix"
 
@@ -28,11 +31,11 @@ class Postfix(Server):
         relay: int = 0,
         protocol: str = "smtp",
         processes: int = 100,
-        more: str = "",
+        log_in: Path | None = None,
     ) -> None:
         need("postfix", "postfix", "/usr/lib/postfix/sbin/master", root=True)
         super().__init__(folder)
-        self.port = {"smtp": free_port()}
+        self.port = {"smtp": free_port(), "submission": free_port()}
         self.config = folder / "etc"
         for part in ("etc", "queue", "data"):
             (folder / part).mkdir(exist_ok=True)
@@ -41,13 +44,16 @@ class Postfix(Server):
         recipients.write_text("".join(f"{address} ok\n" for address in people))
         (self.config / "main.cf").write_text(
             filled(
-                "postfix-main.cf", folder=folder, recipients=f"hash:{recipients}", processes=processes, more=more,
+                "postfix-main.cf", folder=folder, recipients=f"hash:{recipients}", processes=processes,
                 transport=f"{protocol}:[127.0.0.1]:{relay or 9}",
             )
         )  # fmt: skip
         (self.config / "master.cf").write_text(
-            filled("postfix-master.cf", smtp=self.port["smtp"], smtpds=max(processes, 220), qmgr="" if relay else "#")
-        )
+            filled(
+                "postfix-master.cf", smtpds=max(processes, 220), qmgr="" if relay else "#", log_in=log_in,
+                sasl="" if log_in else "#", **self.port,
+            )
+        )  # fmt: skip
         subprocess.run(["postmap", "-c", self.config, recipients], check=True, env=ENVIRONMENT)
 
     def _launch(self) -> Tree:

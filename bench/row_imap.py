@@ -16,10 +16,6 @@ SESSIONS, AT_ONCE = 3000, 20
 NOOPS = 2000
 
 
-def _proxy(stage: Stage, name: str) -> Contender:
-    return stage.proxy(name)
-
-
 def _people(scale: float) -> list[str]:
     return PEOPLE[: scaled(len(PEOPLE), min(1.0, scale), 5)]
 
@@ -90,19 +86,21 @@ BOTH = (Target(NGINX, 1.0), Target(DOVECOT, 0.6))
 PER_SESSION = "CPU-s per 1,000 sessions"
 
 ROWS = [
-    Row("imap", "IMAP session, plain", PER_SESSION, PROXIES, _proxy, _sessions("imap", "", IMAP_SESSION), targets=BOTH),
-    Row("imap-packaged", "IMAP session, plain, Dovecot as packaged", PER_SESSION, ("dovecot-packaged",), _proxy,
+    Row("imap", "IMAP session, plain", PER_SESSION, PROXIES, Stage.proxy, _sessions("imap", "", IMAP_SESSION),
+        targets=BOTH),
+    Row("imap-packaged", "IMAP session, plain, Dovecot as packaged", PER_SESSION, ("dovecot-packaged",), Stage.proxy,
         _sessions("imap", "", IMAP_SESSION, sessions=600), rounds=2),
-    Row("imap-tls", "IMAP session, TLS 1.3", PER_SESSION, PROXIES, _proxy,
+    Row("imap-tls", "IMAP session, TLS 1.3", PER_SESSION, PROXIES, Stage.proxy,
         _sessions("imaps", "full", IMAP_SESSION, sessions=1500), targets=BOTH),
-    Row("imap-resumed", "IMAP session, TLS 1.3 resumed", PER_SESSION, PROXIES, _proxy,
+    Row("imap-resumed", "IMAP session, TLS 1.3 resumed", PER_SESSION, PROXIES, Stage.proxy,
         _sessions("imaps", "resumed", IMAP_SESSION, sessions=1500), targets=BOTH),
-    Row("pop3", "POP3 session, plain", PER_SESSION, PROXIES, _proxy, _sessions("pop3", "", POP3_SESSION)),
-    Row("noop", "NOOP through, plain", "µs CPU", PROXIES, _proxy, _noops("imap", ""), targets=(Target(NGINX, 1.1),)),
-    Row("noop-tls", "NOOP through, TLS", "µs CPU", PROXIES, _proxy, _noops("imaps", "full"),
+    Row("pop3", "POP3 session, plain", PER_SESSION, PROXIES, Stage.proxy, _sessions("pop3", "", POP3_SESSION)),
+    Row("noop", "NOOP through, plain", "µs CPU", PROXIES, Stage.proxy, _noops("imap", ""),
+        targets=(Target(NGINX, 1.1),)),
+    Row("noop-tls", "NOOP through, TLS", "µs CPU", PROXIES, Stage.proxy, _noops("imaps", "full"),
         targets=(Target(NGINX, 1.15),)),
-    Row("fetch", "100 MB FETCH, plain", "CPU-s per GB", EVERYBODY, _proxy, _bulk("imap", ""),
+    Row("fetch", "100 MB FETCH, plain", "CPU-s per GB", EVERYBODY, Stage.proxy, _bulk("imap", ""),
         targets=(Target(("nginx-64k",), 0.7),)),
-    Row("fetch-tls", "100 MB FETCH, TLS", "CPU-s per GB", EVERYBODY, _proxy, _bulk("imaps", "full"),
+    Row("fetch-tls", "100 MB FETCH, TLS", "CPU-s per GB", EVERYBODY, Stage.proxy, _bulk("imaps", "full"),
         targets=(Target(("nginx-64k",), 0.9),)),
 ]  # fmt: skip

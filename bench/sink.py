@@ -14,6 +14,7 @@ import mmap
 import resource
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -41,6 +42,19 @@ class Counter:
     def add(self) -> None:
         self._value += 1
         self._map[:8] = struct.pack("Q", self._value)
+
+
+class SlowDisk:
+    """A disk that is given: so many writes a second, one after another. 0: none, the answer leaves at once."""
+
+    def __init__(self, writes_per_second: float) -> None:
+        self.writes_per_second = writes_per_second
+        self._free = 0.0
+
+    def write(self, done: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._free = max(self._free, loop.time()) + 1 / self.writes_per_second
+        loop.call_at(self._free, done)
 
 
 class Lines(asyncio.Protocol):
@@ -157,11 +171,18 @@ class Smtp(Lines):
             self.rest = seen[-4:]
             return
         self.body, self.rest = False, b""
-        COUNTER.add()
-        self.transport.write(b"250 2.0.0 taken\r\n" * (self.recipients if self.lmtp else 1))
+        answer = b"250 2.0.0 taken\r\n" * (self.recipients if self.lmtp else 1)
         self.recipients = 0
+        if DISK.writes_per_second:
+            DISK.write(partial(self._taken, answer))
+        else:
+            self._taken(answer)
         if after := seen[at + 5 :]:
             self.data_received(after)
+
+    def _taken(self, answer: bytes) -> None:
+        COUNTER.add()
+        self.transport.write(answer)
 
     def line(self, line: bytes) -> bytes:
         word = line[:4].upper()
@@ -185,6 +206,7 @@ class Lmtp(Smtp):
 
 
 COUNTER: Counter
+DISK: SlowDisk
 
 
 async def serve(doors: list[tuple[Callable[[], asyncio.Protocol], int]]) -> None:
@@ -195,7 +217,7 @@ async def serve(doors: list[tuple[Callable[[], asyncio.Protocol], int]]) -> None
 
 
 def main() -> None:
-    global COUNTER
+    global COUNTER, DISK
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=Path, required=True)
     kinds: dict[str, type[Lines]] = {"imap": Imap, "pop3": Pop3, "smtp": Smtp, "lmtp": Lmtp}
@@ -203,10 +225,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--folder", type=int, default=0, help="messages in everybody's INBOX")
     parser.add_argument("--bulk", type=int, default=0, help="octets of the large body")
+    parser.add_argument("--disk", type=float, default=0.0, help="messages a second that its disk takes")
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    COUNTER = Counter(options.count, create=True)
+    COUNTER, DISK = Counter(options.count, create=True), SlowDisk(options.disk)
     Imap.messages = options.folder
     Imap.bulk = (CHUNK * (options.bulk // len(CHUNK) + 1))[: options.bulk]
     uvloop.run(serve([(kind, port) for name, kind in kinds.items() if (port := getattr(options, name))]))

@@ -10,11 +10,14 @@ import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from argon2 import PasswordHasher
 from tests.lab.edge import Edge
 from tests.lab.ports import free_port
 from tests.lab.process import Server, Tree, answers
@@ -22,31 +25,41 @@ from tests.lab.tls import Authority, Certificate
 
 from bench.measure import cpu_seconds, memory_kilobytes
 from bench.peer import Behind
-from bench.peer_dovecot import DovecotProxy
+from bench.peer_dovecot import DovecotLogIn, DovecotProxy
 from bench.peer_nginx import Nginx
 from bench.peer_postfix import Postfix
 from bench.sink import Counter
 
 PASSWORD = "secret-of-all"
-HASH = "$argon2id$v=19$m=19456,t=2,p=1$"
 PEOPLE = [f"u{number}@example.com" for number in range(50)]
+"""Who log in often: their argon2id hash is in our directory."""
+
+STRANGERS = [f"s{number}@example.com" for number in range(500)]
+"""Who log in once: without a hash in our directory the home checks the password, or, for `-argon2id`, with one."""
+
 BULK = 100 << 20
 US = "onedomain"
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """`ports` by protocol: imap, imaps, pop3, smtp, submission."""
+    """`ports` by protocol: imap, imaps, pop3, smtp, submission. `others` are servers that it cannot do without."""
 
     name: str
     server: Server
     ports: dict[str, int]
+    others: tuple[Server, ...] = ()
+
+    @property
+    def roots(self) -> list[int]:
+        return [one.tree.root for one in (self.server, *self.others) if one.tree]
 
     def cpu(self) -> float:
-        return cpu_seconds(self.server.tree.root) if self.server.tree else 0.0
+        return sum(map(cpu_seconds, self.roots))
 
     def memory(self) -> int:
-        return memory_kilobytes(self.server.tree.root) if self.server.tree else 0
+        """Kilobytes."""
+        return sum(map(memory_kilobytes, self.roots))
 
 
 class SinkServer(Server):
@@ -54,10 +67,10 @@ class SinkServer(Server):
 
     kind = "sink"
 
-    def __init__(self, folder: Path, *, messages: int = 0, bulk: int = BULK) -> None:
+    def __init__(self, folder: Path, *, messages: int = 0, bulk: int = BULK, disk: float = 0.0) -> None:
         super().__init__(folder)
         self.behind = Behind(free_port(), free_port(), free_port(), free_port())
-        self._options = [f"--folder={messages}", f"--bulk={bulk}", f"--count={folder / 'count'}"]
+        self._options = [f"--folder={messages}", f"--bulk={bulk}", f"--count={folder / 'count'}", f"--disk={disk}"]
 
     def _launch(self) -> Tree:
         behind = self.behind
@@ -82,6 +95,7 @@ class Stage:
         self._there: dict[str, Contender] = {}
         self._number = 0
         self.warmed: set[str] = set()
+        self.turn = 0
         self.certificate: Certificate = Authority(folder / "tls").issue("mail.example.com")
         self.sink = SinkServer(self.new_folder("sink"))
         self.run(self.sink)
@@ -104,29 +118,35 @@ class Stage:
         folder.chmod(0o755)
         return folder
 
-    def run(self, server: Server) -> None:
-        self._stack.callback(server.kill)
-        server.start()
+    def run(self, *servers: Server) -> None:
+        for server in servers:
+            self._stack.callback(server.kill)
+            server.start()
 
     def get(self, name: str, make: Callable[[], Contender]) -> Contender:
         """The one of that name, made and started if it is not there yet."""
         if name not in self._there:
-            contender = self._there[name] = make()
-            self.run(contender.server)
+            contender = make()
+            self.run(*contender.others, contender.server)
+            self._there[name] = contender
         return self._there[name]
 
     def drop(self, *names: str) -> None:
         """End those, so that they are no load for what comes next, and give their disk back."""
         for name in names:
             if contender := self._there.pop(name, None):
-                contender.server.kill()
-                shutil.rmtree(contender.server.folder, ignore_errors=True)
+                for server in (contender.server, *contender.others):
+                    server.kill()
+                    shutil.rmtree(server.folder, ignore_errors=True)
+
+    def drop_all(self) -> None:
+        self.drop(*self._there)
 
     # -- in front of the server
 
     def proxy(self, name: str) -> Contender:
         """nginx, nginx-64k, dovecot, dovecot-packaged or onedomain, as proxies for IMAP and POP3."""
-        return self.get(name, lambda: self._proxy(name))
+        return self.get(f"proxy {name}", lambda: self._proxy(name))
 
     def _proxy(self, name: str) -> Contender:
         behind, tls = self.sink.behind, self.certificate
@@ -134,64 +154,76 @@ class Stage:
         if name.startswith("nginx"):
             server = Nginx(self.new_folder("n"), behind, tls, buffer="64k" if name.endswith("64k") else "4k")
         elif name.startswith("dovecot"):
-            server = DovecotProxy(self.new_folder("d"), behind, tls, packaged=name.endswith("packaged"))
+            hashes = dict.fromkeys(STRANGERS, "{ARGON2ID}" + hashed()) if name.endswith("argon2id") else None
+            server = DovecotProxy(self.new_folder("d"), behind, tls, packaged=name.endswith("packaged"), hashes=hashes)
         else:
-            server = self.edge(behind)
+            server = self.edge(behind, strangers=hashed() if name.endswith("argon2id") else "")
         return Contender(name, server, server.port)
 
     # -- taking mail
 
     def mail(self, name: str, *, relay: bool, tag: str = "") -> Contender:
-        """postfix or onedomain; without `relay` nothing is delivered, only taken."""
-        key = f"{name} {'relay' if relay else 'accept'} {tag}"
-        return self.get(key, lambda: self._mail(name, relay))
+        """postfix or onedomain; without `relay` nothing is delivered, only taken. Tag "submission": people log in."""
+        return self.get(f"{name} {'relay' if relay else 'accept'} {tag}", lambda: self._mail(name, relay, tag))
 
-    def _mail(self, name: str, relay: bool) -> Contender:
-        server: Postfix | Edge
+    def _mail(self, name: str, relay: bool, tag: str) -> Contender:
         if name.startswith("postfix"):
             port = self.sink.behind.smtp if relay else 0
-            server = Postfix(self.new_folder("p"), people=PEOPLE, relay=port, processes=100)
-        else:
-            server = self.edge(self.sink.behind if relay else Behind(imap=free_port(), lmtp=free_port()))
-        return Contender(name, server, server.port)
+            if tag != "submission":
+                postfix = Postfix(self.new_folder("p"), people=PEOPLE, relay=port)
+                return Contender(name, postfix, postfix.port)
+            log_in = DovecotLogIn(self.new_folder("l"), dict.fromkeys(PEOPLE, "{PLAIN}" + PASSWORD))
+            postfix = Postfix(self.new_folder("p"), people=PEOPLE, relay=port, log_in=log_in.socket)
+            return Contender(name, postfix, postfix.port, (log_in,))
+        edge = self.edge(self.sink.behind if relay else Behind(imap=free_port(), lmtp=free_port()))
+        return Contender(name, edge, edge.port)
 
-    def edge(self, behind: Behind, **options: object) -> Edge:
-        """Ourselves with everything on; the limits are raised so far as the load is one address and fifty people."""
-        home = {
-            "name": "home",
-            "kind": "imap",
-            "imap": {"host": "127.0.0.1", "port": behind.imap},
-            "delivery": {"host": "127.0.0.1", "port": behind.lmtp},
-        }
+    def edge(self, *behind: Behind, strangers: str = "", **options: Any) -> Edge:
+        """Ourselves with everything on; the limits are raised so far as the load is one address and fifty people.
+
+        One home for each of `behind`, and people on all of them in turn. `strangers` is their password hash.
+        """
+        homes = [
+            {
+                "name": f"home{number}",
+                "kind": "imap",
+                "imap": {"host": "127.0.0.1", "port": one.imap},
+                "delivery": {"host": "127.0.0.1", "port": one.lmtp},
+            }
+            for number, one in enumerate(behind)
+        ]
         limits = {"account_sessions": 100_000, "message_size": 100 << 20, "spool_size": 20 << 30}
+        many = {"max_sessions": 100_000, "max_sessions_per_address": 100_000}
         folder = self.new_folder("o")
         edge = Edge(
             folder,
             directory=f"sqlite:///{folder / 'directory.db'}",
-            servers=[home],
+            servers=homes,
             certificate=self.certificate,
             workers=2,
-            listener={p: {"max_sessions": 100_000, "max_sessions_per_address": 100_000} for p in ("imap", "imaps")},
-            extra={"limits": limits},
-            **options,  # type: ignore[arg-type]
+            listener=dict.fromkeys(("imap", "imaps", "pop3", "smtp", "submission"), many),
+            extra={"limits": limits, **options.pop("extra", {})},
+            **options,
         )
-        add_people(edge, PEOPLE)
+        mine = hashed()
+        rows = [(person, f"home{n % len(homes)}", mine) for n, person in enumerate(PEOPLE)]
+        rows += [(person, "home0", strangers) for person in STRANGERS]
+        edge.run("account", "import", people_file(edge, rows))
         return edge
 
 
-def add_people(edge: Edge, people: list[str], password: str = "") -> None:
+def people_file(edge: Edge, people: Iterable[tuple[str, str, str]]) -> Path:
+    """(address, home, password hash) of each, for `onedomain account import`."""
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(["address", "unit", "primary", "password"])
-    hashed = password or _hashed()
-    rows.writerows([address, "all", "home", hashed] for address in people)
+    rows.writerows([address, "all", home, password] for address, home, password in people)
     file = edge.folder / "people.csv"
     file.write_text(text.getvalue())
-    edge.run("account", "import", file)
+    return file
 
 
-def _hashed() -> str:
-    """As `onedomain account add` stores it."""
-    from argon2 import PasswordHasher
-
+@cache
+def hashed() -> str:
+    """Everybody's password as `onedomain account add` stores it."""
     return PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1).hash(PASSWORD)

@@ -6,6 +6,7 @@ thread, one epoll, no event loop between: whatever the load costs is not there f
 
 from __future__ import annotations
 
+import base64
 import select
 import socket
 import ssl
@@ -42,7 +43,8 @@ class Work:
     """`sessions` in all, `at_once` of them side by side; with `seconds` they arrive evenly over that time instead.
 
     Each goes through `steps`; the steps from `repeat[0]` to before `repeat[1]` are gone through `times` times. `%u` in
-    `send` stands for a user's name, of whom there are `users`. `hold`: a session stays open after its last step.
+    `send` stands for a user's name, of whom there are `users`, `%p` for the same with `password` as SASL's PLAIN.
+    `hold`: a session stays open after its last step.
     """
 
     host: str
@@ -54,6 +56,7 @@ class Work:
     repeat: tuple[int, int] = (0, 0)
     times: int = 1
     users: Sequence[str] = ("u",)
+    password: str = "secret-of-all"
     tls: str = ""  # "", "full" or "resumed"
     hold: bool = False
     sources: Sequence[str] = ()
@@ -110,7 +113,10 @@ class Talk:
         self._ticket: ssl.SSLSession | None = None
         self._users = [user.encode() for user in work.users]
         self._steps = list(work.steps)
-        self._personal = [b"%u" in step.send for step in self._steps]
+        self._plain = {
+            user: base64.b64encode(b"\0" + user + b"\0" + work.password.encode()) for user in self._users
+        }
+        self._personal = [b"%u" in step.send[:1000] or b"%p" in step.send[:1000] for step in self._steps]
 
     def warm(self) -> None:
         """One session whose ticket the others resume, where they do."""
@@ -255,7 +261,9 @@ class Talk:
         if step.begins:
             session.began = time.perf_counter()
         if step.send:
-            data = step.send.replace(b"%u", session.user) if self._personal[place] else step.send
+            data = step.send
+            if self._personal[place]:
+                data = data.replace(b"%u", session.user).replace(b"%p", self._plain[session.user])
             session.out = memoryview(data)
             self._flush(session)
 
