@@ -190,13 +190,14 @@ class SimView:
 
     def __init__(self, homes: Mapping[str, str | Home]) -> None:
         self.homes = dict(homes)
+        self.postmaster = ""
 
     def home(self, key: str) -> Home:
         home = self.homes[key]
         return Home(home) if isinstance(home, str) else home
 
     def domain(self, name: str) -> Domain | None:
-        return Domain("example.com", "example.com") if name == "example.com" else None
+        return Domain("example.com", "example.com", "+", self.postmaster) if name == "example.com" else None
 
     def account(self, key: str) -> Account | None:
         return Account(key, "u", self.home(key)) if key in self.homes else None

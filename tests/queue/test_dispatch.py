@@ -11,6 +11,7 @@ from onedomain.decision.retry import HOUR, Patience, Pauses
 from onedomain.model.account import Level
 from onedomain.model.failure import Failed
 from onedomain.model.message import Envelope, Outcome, State, Target
+from onedomain.queue.bounce import HOURLY
 from onedomain.queue.dispatch import GONE, Dispatcher
 from onedomain.queue.limits import SpoolLimits
 from onedomain.queue.operator import Operator
@@ -47,8 +48,8 @@ class Stage:
             self.disk, clock=clock, trace=self.trace, limits=ROOMY  # type: ignore[arg-type]
         )
         self.dispatcher = Dispatcher(
-            self.spool, self.view, self.board, self.backends.__getitem__, edge="edge.example.com", clock=clock,
-            nonce=SeededNonce(3), trace=self.trace, patience=self.patience,
+            self.spool, self.view, self.board, self.backends.__getitem__, edge="edge.example.com",
+            domain="example.com", clock=clock, nonce=SeededNonce(3), trace=self.trace, patience=self.patience,
         )
         self.operator = Operator(self.dispatcher, clock=clock, trace=self.trace)
         self.dispatcher.start()
@@ -283,14 +284,47 @@ def test_what_is_refused_comes_back_to_its_sender_once() -> None:
     play(scene)
 
 
-def test_a_bounce_that_fails_goes_nowhere() -> None:
+def test_a_bounce_that_fails_comes_to_the_postmaster() -> None:
     async def scene(stage: Stage) -> None:
+        stage.view.postmaster = address(2)
         stage.s0.refuses.add(address(0))
+        stage.s1.refuses.add(address(3))
+        first = await stage.put(address(0), sender=address(3), body=b"Subject: mine\r\n\r\nsecret")
+        await stage.empty(5)
+        bounce, double = stage.trace.named("bounce")
+        assert (bounce["queue_id"], bounce["recipient"]) == (first, address(3))
+        assert (double["queue_id"], double["recipient"]) == (bounce["bounce_id"], "postmaster@example.com")
+        assert stage.boxes() == {address(2): 1}
+        report = stage.s0.bodies[double["bounce_id"]]
+        assert b"Final-Recipient: rfc822; user3@example.com" in report and b"To: <postmaster@example.com>" in report
+
+    play(scene)
+
+
+def test_a_report_that_the_postmaster_does_not_get_goes_nowhere() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.view.postmaster = address(2)
+        stage.s0.refuses.update([address(0), address(2)])
         stage.s1.refuses.add(address(3))
         await stage.put(address(0), sender=address(3))
         await stage.empty(5)
-        assert len(stage.trace.named("bounce")) == 1
-        assert len(stage.trace.named("double bounce")) == 1
+        assert len(stage.trace.named("bounce")) == 2
+        assert len(stage.trace.named("double bounce")) == 2
+
+    play(scene)
+
+
+def test_mail_without_a_sender_does_not_fill_the_postmasters_mailbox() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.view.postmaster = address(2)
+        stage.s0.refuses.add(address(0))
+        for _ in range(2):
+            for _ in range(HOURLY + 10):
+                await stage.put(address(0), sender="")
+            await stage.empty(30)
+            await asyncio.sleep(HOUR)
+        assert sum(stage.s0.boxes.values()) == 2 * HOURLY
+        assert len(stage.trace.named("double bounce")) == 2 * (HOURLY + 10)
 
     play(scene)
 
@@ -314,7 +348,7 @@ def test_never_means_never_and_full_means_all_of_it() -> None:
 def test_after_five_days_it_is_given_up_and_after_four_hours_said_to_be_late() -> None:
     async def scene(stage: Stage) -> None:
         stage.board.down.add("s0")
-        await stage.put(address(0), sender="out@example.net")
+        await stage.put(address(0), sender=address(1))
         await asyncio.sleep(5 * HOUR)
         assert [event["action"] for event in stage.trace.named("bounce")] == ["delayed"]
         await asyncio.sleep(30 * HOUR)
@@ -323,6 +357,21 @@ def test_after_five_days_it_is_given_up_and_after_four_hours_said_to_be_late() -
         assert [event["action"] for event in stage.trace.named("bounce")] == ["delayed", "failed"]
         assert "5.4.7" in stage.trace.named("failed")[0]["failure"]
         assert stage.s0.deliveries == 0
+
+    play(scene)
+
+
+def test_strangers_are_told_of_a_delay_only_if_they_asked() -> None:
+    """A forged sender would get a line about every piece of spam that waits for a server."""
+
+    async def scene(stage: Stage) -> None:
+        stage.board.down.add("s0")
+        await stage.put(address(0), sender="out@example.net")
+        asked = await stage.put(Target(address(0), address(0), "", "FAILURE,DELAY"), sender="out@example.net")
+        logged_in = stage.spool.draft()
+        await logged_in.commit(Envelope("other@example.net", (Target(address(0), address(0)),), login=address(1)))
+        await asyncio.sleep(5 * HOUR)
+        assert {event["queue_id"] for event in stage.trace.named("bounce")} == {asked, logged_in.id}
 
     play(scene)
 

@@ -143,9 +143,9 @@ class Worker:
         self._backends.configure(self._book.servers())
         self._smarthost = outside(config, contexts, mirror, nonce)
         self._dispatcher = Dispatcher(
-            spool, self._book, mirror.facing("delivery"), self._backend, edge=config.name, clock=clock, nonce=nonce,
-            trace=trace, patience=patience(config), changes=events, count=self._counters, crash_points=self._points,
-            ready=events.ready)
+            spool, self._book, mirror.facing("delivery"), self._backend, edge=config.name,
+            domain=config.file.domain[0].name, clock=clock, nonce=nonce, trace=trace, patience=patience(config),
+            changes=events, count=self._counters, crash_points=self._points, ready=events.ready)
         self._rescue = Rescue(
             spool, net, self._book, mirror.facing("imap"), NoEnds(), clock=clock, nonce=nonce, trace=trace,
             changes=events, count=self._counters, crash_points=self._points)

@@ -57,6 +57,7 @@ async def _always_ready(account: str) -> bool:
 
 class Dispatcher:
     """`backends` gives the backend of a server by name, LookupError if there is none; "smarthost" is for mail out.
+    `edge` is our name, `domain` the one whose postmaster hears of what has no sender (bounce.py).
 
     `ready` waits until the promotion of an account's new server has been carried out; `fence` says whether this edge
     may still write to the server of an account with replicas.
@@ -70,6 +71,7 @@ class Dispatcher:
         backends: Callable[[str], Backend],
         *,
         edge: str,
+        domain: str = "",
         clock: Clock,
         nonce: Nonce,
         trace: Trace,
@@ -91,7 +93,7 @@ class Dispatcher:
         self._patience = patience or retry.Patience()
         self._crash = crash_points or crash.NoCrash()
         bouncer = Bouncer(
-            spool, view, edge=edge, clock=clock, nonce=nonce, trace=trace, crash_points=self._crash
+            spool, view, edge=edge, domain=domain, clock=clock, nonce=nonce, trace=trace, crash_points=self._crash
         )
         changes = changes or NoChanges()
         self._settler = Settler(
