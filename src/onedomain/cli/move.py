@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +20,7 @@ from onedomain.cli.board import ask_board
 from onedomain.cli.common import AsJson, ConfigPath, console, duration, errors, fail, print_json
 from onedomain.cli.move_texts import say
 from onedomain.cli.rows import Desk, plain_grid, with_directory
-from onedomain.decision.move import obstacle, refuge
+from onedomain.decision.move import ChangeReplicas, cancelled, obstacle, refuge
 from onedomain.directory.moves import Moves
 from onedomain.directory.rules import account_key
 from onedomain.model.account import Account
@@ -93,7 +93,14 @@ def cancel(config: ConfigPath, addresses: Addresses = None, json: AsJson = False
         keys = {account_key(desk.view, address) for address in addresses or []}
         early = [each for each in await store.open() if each.stage is Stage.COPYING]
         wanted = [each for each in early if not keys or each.account in keys]
-        return [await store.stand(each, Stage.CANCELLED, "") for each in wanted]
+        gone = [await store.stand(each, Stage.CANCELLED, "") for each in wanted]
+        async with desk.repository.writing() as writer:
+            for each in gone:
+                account = await writer.account(each.account)
+                step = cancelled(each, account.home if account is not None else None)
+                if account is not None and isinstance(step, ChangeReplicas):
+                    await writer.set_account(replace(account, home=replace(account.home, replicas=step.replicas)))
+        return gone
 
     gone = with_directory(config, action)
     if json:
