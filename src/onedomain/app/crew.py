@@ -6,6 +6,8 @@ Knows links. Does not know what a delta or a snapshot means to a worker.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from onedomain.control.link import Link, LinkError
@@ -15,6 +17,7 @@ from onedomain.health.board import Board
 from onedomain.model.ports import Trace
 
 ANSWER_SECONDS = 5.0
+FENCE_SECONDS = 60.0  # far longer than a hung worker lives: until then it is told of no other lease
 
 
 class _Member:
@@ -93,6 +96,10 @@ class Crew:
         for slot, member in self._members.items():
             member.link.tell("board", snapshot=self._board.snapshot(str(slot)))
 
+    def fences(self) -> dict[int, Callable[[float], Awaitable[int]]]:
+        """How to tell each worker of a lease (app/fencing)."""
+        return {slot: partial(_tell_fence, member.link) for slot, member in self._members.items()}
+
     async def figures(self) -> dict[int, dict[str, Any]]:
         """By slot, of the workers that answer."""
         members = list(self._members.values())
@@ -107,6 +114,10 @@ class Crew:
             raise LinkError("no worker is up")
         return list(await asyncio.gather(
             *(m.link.call(verb, timeout=ANSWER_SECONDS, **arguments) for m in members)))
+
+
+async def _tell_fence(link: Link, asked: float) -> int:
+    return int(await link.call("fence", timeout=FENCE_SECONDS, asked=asked))
 
 
 def _tell(member: _Member, delta: Delta) -> None:

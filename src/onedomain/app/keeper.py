@@ -18,6 +18,7 @@ from onedomain.app import metrics
 from onedomain.app.backends import Backends
 from onedomain.app.crew import Crew
 from onedomain.app.desk import Desk
+from onedomain.app.fencing import Fencing
 from onedomain.app.inherited import Inherited, server_contexts
 from onedomain.app.memory import freeze
 from onedomain.app.peers import Peers
@@ -31,6 +32,7 @@ from onedomain.decision.health import Patience
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
 from onedomain.directory.feed import Feed
+from onedomain.directory.leases import StandingLeases
 from onedomain.directory.snapshot import Snapshot
 from onedomain.health.board import Board
 from onedomain.health.prober import Prober, Rhythm
@@ -68,6 +70,8 @@ class Keeper:
         self._peers = self._desk.peers = Peers(
             me, config.file.edge.peer_listen, config.file.edge.peer_address, self._open_database, self._desk.peer(),
             clock=self._clock, trace=self.trace)
+        self._fencing = Fencing(config.name, StandingLeases(self._open_database), self._crew.fences, inherited.workers,
+                                config.failover.lease, clock=self._clock, trace=self.trace)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -84,6 +88,8 @@ class Keeper:
         control = await self._open_control()
         parts = [self._part("directory", self._feed.run), self._part("peers", self._peers.run),
                  self._part("prober", self._prober.run), self._part("board", self._tick)]
+        if self._config.file.edge.peer_listen is not None:
+            parts.append(self._part("fencing", self._fencing.run))
         tasks = [asyncio.create_task(part) for part in parts]
         await ended.wait()
         control.close()
@@ -116,6 +122,7 @@ class Keeper:
 
     def _publish(self, delta: Delta, ended: tuple[str, ...]) -> None:
         self._crew.publish(delta)
+        self._fencing.changed()
         if delta.whole and not delta.more:
             freeze()
         if delta.draining is not None:

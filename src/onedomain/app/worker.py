@@ -33,6 +33,7 @@ from onedomain.decision.retry import Patience, Pauses
 from onedomain.directory import credentials
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
+from onedomain.edge.fence import EdgeFence
 from onedomain.edge.home import Homes
 from onedomain.edge.imap import MailboxParts
 from onedomain.edge.login import LoginParts, LoginRules, LogIns
@@ -61,6 +62,8 @@ LOCK_SECONDS = 20.0
 DRAIN_SECONDS = 5.0
 ADOPT_AGAIN = 30.0
 BEAT = 1.0
+SUCCESSION = 6.0
+"""Seconds that a log-in waits for a replica to take over: less than mail programs wait for an answer."""
 
 
 class Worker:
@@ -131,13 +134,17 @@ class Worker:
         config, clock, nonce, trace = self._config, self._clock, self._nonce, self.trace
         handlers: dict[str, Handler] = {
             "directory": self._take_directory, "board": self._take_board, "figures": self._figures,
-            "queue_list": self._queue_list, "queue_show": self._queue_show, "queue_act": self._queue_act}
+            "fence": self._take_fence, "queue_list": self._queue_list, "queue_show": self._queue_show,
+            "queue_act": self._queue_act}
         mirror = self._mirror = Mirror(lambda name: self._backends.in_flight(name), lambda: self._line.urgent())
         self._line = Line(config.control, self._slot, handlers, mirror.report)
         net = self._net = Net(spool, self._book, clock=clock, trace=trace, count=self._counters)
         events = self._events = Events(self._book, self._line, clock, net)
         handlers.update(events.handlers())
         self._line.joined.append(events.tell_all)
+        fence = self._fence = EdgeFence(self._book, clock, lease(config))
+        fence.on_open.append(lambda: self._dispatcher.reroute())
+        fence.on_close.append(self._fenced)
         contexts = ClientContexts(names(config))
         self._backends = Backends(Tools(contexts, mirror, nonce, config.name))
         self._backends.configure(self._book.servers())
@@ -145,7 +152,8 @@ class Worker:
         self._dispatcher = Dispatcher(
             spool, self._book, mirror.facing("delivery"), self._backend, edge=config.name,
             domain=config.file.domain[0].name, clock=clock, nonce=nonce, trace=trace, patience=patience(config),
-            changes=events, count=self._counters, crash_points=self._points, ready=events.ready)
+            changes=events, count=self._counters, crash_points=self._points, ready=events.ready,
+            fence=fence.may_forward)
         self._rescue = Rescue(
             spool, net, self._book, mirror.facing("imap"), NoEnds(), clock=clock, nonce=nonce, trace=trace,
             changes=events, count=self._counters, crash_points=self._points)
@@ -159,7 +167,8 @@ class Worker:
                        self._counters),
             LoginRules(config.file.domain[0].name))
         tls = inherited.contexts.context if inherited.contexts else None
-        homes = Homes(self._book, mirror.facing("imap"), self._backends)
+        homes = Homes(self._book, mirror.facing("imap"), self._backends, fence, events.ready,
+                      SUCCESSION if config.failover.automatic else 0.0)
         self._conversations = Conversations(
             SmtpParts(self._book, mirror.facing("delivery"), spool, self._dispatcher, clock, trace, self._counters,
                       tls, SubmissionLogIn(log_ins, self._backends), events, self._points),
@@ -268,13 +277,24 @@ class Worker:
             self._net.look_at_all()
         if change.draining is not None:
             self._servers_changed()
-        elif moved:
-            # Mail waits where the old home is: if that is down, nobody would look at it there.
+        elif moved or any(account.home.replicas for account in change.accounts):
+            # Mail waits where the old home is: if that is down, nobody would look at it there. And what waited for a
+            # promotion may go.
             self._dispatcher.reroute()
         if change.whole and not change.more:
             freeze()
         if not change.more:
             self._book_whole.set()
+
+    async def _take_fence(self, link: Link, asked: float) -> int:
+        """A lease that was granted (edge/fence); -> the last change that this worker goes by."""
+        self._fence.granted(asked)
+        return self._book.seq
+
+    def _fenced(self) -> None:
+        cut = self._relays.cut_fenced(self._fence.may_forward)
+        self.trace.note("fenced", slot=self._slot, sessions=cut)
+        self._dispatcher.reroute()
 
     async def _take_board(self, link: Link, snapshot: dict[str, Any]) -> None:
         self._mirror.apply(snapshot)
@@ -315,6 +335,12 @@ class Worker:
         acts = {"retry": self._operator.retry, "hold": self._operator.hold, "release": self._operator.release,
                 "delete": self._operator.delete}
         return acts[action](ids)
+
+
+def lease(config: Config) -> float | None:
+    """Seconds; None where no other edge could promote anything (edge/fence)."""
+    alone = config.file.edge.peer_listen is None
+    return None if alone or not config.failover.automatic else config.failover.lease
 
 
 def patience(config: Config) -> Patience:

@@ -6,6 +6,9 @@ lease allows (decision/link/succession).
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +16,9 @@ from sqlalchemy import case, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from onedomain.store import schema
-from onedomain.store.sql import Database
+from onedomain.store.sql import AWAY, Database
+
+CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,28 @@ class Leases:
         """All that were ever granted one."""
         async with self._database.reading() as connection:
             return await _edges(self._database, connection)
+
+
+class StandingLeases:
+    """`renew_edge` over a connection that is kept, and made again after it failed."""
+
+    def __init__(self, open_database: Callable[[], Awaitable[Database]]) -> None:
+        self._open = open_database
+        self._database: Database | None = None
+
+    async def renew_edge(self, edge: str, seq: int, seconds: float) -> Grant:
+        """Raises AWAY, DatabaseError."""
+        if self._database is None:
+            self._database = await self._open()
+        try:
+            return await Leases(self._database).renew_edge(edge, seq, seconds)
+        except BaseException:
+            broken, self._database = self._database, None
+            # It may hang in a network that drops packets; nobody waits for its farewell.
+            with suppress(*AWAY):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await broken.close()
+            raise
 
 
 async def _edges(database: Database, connection: Any) -> tuple[EdgeLease, ...]:

@@ -6,8 +6,8 @@ Knows the board, the epoch and patience. Does not know how a server is spoken to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from onedomain.backend.base import Backend, ClientInfo, Session
@@ -16,8 +16,11 @@ from onedomain.edge.relays import may_stay
 from onedomain.model.account import Account, DirectoryView
 from onedomain.model.failure import Failed, Failure, again
 from onedomain.model.health import BoardView
+from onedomain.model.ports import Gate
 
 T = TypeVar("T")
+Ready = Callable[[str, float], Awaitable[bool]]
+"""Asks that an account's promotion be carried out now, and waits; False after so many seconds, or if it can't be."""
 
 PATIENCE = 10.0
 """Seconds for a whole log-in at a home that is said to be up."""
@@ -26,11 +29,56 @@ LOOK_AGAIN = 0.2
 """Seconds after which the board is asked again while a home keeps silent."""
 
 
+HOME_AGAIN = 0.05
+"""Seconds after which the directory is asked again while a replica is about to take over."""
+
+
+class AlwaysOpen:
+    """A Gate for where nothing is promoted."""
+
+    def may_write(self, account: Account) -> bool:
+        return not account.home.pending
+
+
+ALWAYS_OPEN = AlwaysOpen()
+
+
 @dataclass(frozen=True, slots=True)
 class Homes:
+    """`succession`: seconds that a log-in waits for a replica to take the place of a home that is down."""
+
     directory: DirectoryView
     board: BoardView
     backend: Callable[[str], Backend]
+    gate: Gate = ALWAYS_OPEN
+    ready: Ready | None = None
+    succession: float = 0.0
+
+    async def settled(self, admission: Admission) -> Admission:
+        """The same with the home that the account has once it may be used; waits where that is to be expected soon.
+
+        Raises Failed, of kind AGAIN.
+        """
+        account = admission.account
+        if not account.home.replicas:
+            return admission
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (PATIENCE if account.home.pending else self.succession)
+        while True:
+            now = self.directory.account(account.address)
+            if now is None or not now.enabled or now.mailbox_name != account.mailbox_name:
+                raise Failed(unavailable(f"{account.address} changed during the log-in"))
+            left = until - loop.time()
+            if now.home.pending:
+                if self.ready is not None and left > 0 and not await self.ready(now.address, left):
+                    raise Failed(unavailable(f"the promotion of {now.home.primary} for {now.address} is not done yet"))
+            elif not self.gate.may_write(now):
+                raise Failed(unavailable("this edge has no lease: it does not know whether its directory is true"))
+            elif self.board.verdict(now.home.primary).usable or left <= 0:
+                return replace(admission, account=now)
+            if left <= 0:
+                raise Failed(unavailable(f"the promotion of {now.home.primary} for {now.address} is not done yet"))
+            await asyncio.sleep(HOME_AGAIN)
 
     async def enter(self, admission: Admission, client: ClientInfo) -> Session:
         """A session at the account's primary. Raises Failed: REFUSE if the home says the password is wrong, else AGAIN.
@@ -44,6 +92,9 @@ class Homes:
         if not may_stay(account, self.directory.account(account.address)):
             session.stream.close()
             raise Failed(unavailable(f"the home of {account.address} changed during the log-in"))
+        if not self.gate.may_write(account):
+            session.stream.close()
+            raise Failed(unavailable("this edge lost its lease during the log-in"))
         return session
 
     def _backend(self, account: Account) -> Backend:

@@ -215,6 +215,7 @@ class _ImapSession:
 
 async def take_seat(parts: MailboxParts, admission: Admission, client: ClientInfo) -> tuple[Seat, Session]:
     """A place among the account's sessions and a session at its home: both, or Failed."""
+    admission = await parts.homes.settled(admission)
     seat = parts.relays.take(admission.account)
     try:
         return seat, await parts.homes.enter(admission, client)

@@ -92,6 +92,12 @@ class Relays:
         """How many sessions that ended."""
         return self._cut(list(self._seats.get(address, ())), reason)
 
+    def cut_fenced(self, may_forward: Callable[[Account], bool]) -> int:
+        """The sessions that nothing may be forwarded for any more; how many those were."""
+        reason = "Your mailbox is not available now, please log in again later."
+        return self._cut([seat for seats in self._seats.values() for seat in seats if not may_forward(seat.account)],
+                         reason)
+
     def cut_all(self, reason: str) -> int:
         return self._cut([seat for seats in self._seats.values() for seat in seats], reason)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from onedomain.model.account import Account
+
 
 class Clock(Protocol):
     """`monotonic` in seconds for waits; `time` in seconds since 1970 for what people read and disks keep."""
@@ -64,3 +66,11 @@ class LinkView(Protocol):
     def trouble(self, account: str) -> str:
         """Why what happens in the account can't be expected on its replica soon, or ""."""
         ...
+
+
+class Gate(Protocol):
+    """Whether anything may be written to an account's home from here now: its promotion is over, and this edge knows
+    that nobody else has made another one.
+    """
+
+    def may_write(self, account: Account) -> bool: ...
