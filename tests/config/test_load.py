@@ -103,7 +103,7 @@ def test_template_is_valid_and_so_are_its_defaults(
     assert warning.path == "smarthost"
 
     (tmp_path / "secrets").mkdir()
-    for name in ("head", "branch-admin", "smarthost"):
+    for name in ("head", "head-doveadm", "branch-admin", "smarthost"):
         (tmp_path / "secrets" / name).write_text("s3cret\n")
     uncommented = re.sub(r"(?m)^# (?=\[?\[?[a-z_.]+\]?\]?( =|$))", "", text)
     assert uncommented.count("\n#") < text.count("\n#") - 25
@@ -114,6 +114,7 @@ def test_template_is_valid_and_so_are_its_defaults(
             assert defaults[table] == value, "a default that the template shows is another one"
     assert everything.servers[0].master_password == "s3cret"
     assert everything.servers[0].probe_password == "pr0be"
+    assert (everything.servers[0].doveadm, everything.servers[0].doveadm_key) == (Endpoint("192.0.2.10", 8080), "s3cret")
     assert "s3cret" not in repr(everything) + repr(everything.servers) + str(everything.file)
 
 
@@ -193,6 +194,11 @@ WRONG: list[tuple[str, tuple[str, str], str, tuple[int, str, str]]] = [
     ("certificate away", ("", ""), '[[tls.certificate]]\ncertificate = "a"\nkey = "onedomain.toml"\n', (22, "tls.certificate[1].certificate", "No such file")),
     ("certificate", ("", ""), '[[tls.certificate]]\ncertificate = "onedomain.toml"\nkey = "onedomain.toml"\n', (22, "tls.certificate[1].certificate", "cannot be used")),
     ("no such level", ('servers = ["s1"]', 'level = "mirror"'), "", (17, "unit[1].level", "must be one of")),
+    ("doveadm", ("[[unit]]", '[server.doveadm]\nhost = "h"\nport = 8080\n[[unit]]'), "", (15, "server[1].doveadm", "needs a key")),
+    ("doveadm's port", ("[[unit]]", '[server.doveadm]\nhost = "h"\napi_key = "k"\n[[unit]]'), "",
+     (15, "server[1].doveadm.port", "is missing")),
+    ("doveadm elsewhere", ('"dovecot"', '"imap"\ndoveadm = { host = "h", port = 1, api_key = "k" }'), "",
+     (9, "server[1]", 'kind = "dovecot" only')),
     ("login", ("[[unit]]", '[server.login]\nway = "master"\n[[unit]]'), "", (15, "server[1].login", "needs user and a password")),
     ("secret file", ("", ""), '[smarthost]\nhost = "h"\npassword_file = "nix"\n', (21, "smarthost", "nix cannot be read")),
     ("secret variable", ("", ""), '[smarthost]\nhost = "h"\npassword_env = "NIX"\n', (21, "smarthost", "no variable NIX")),

@@ -83,18 +83,20 @@ class Answer:
 class ImapSession:
     """`capabilities` are in capitals and change with STARTTLS and log-in; `preauthenticated` as the greeting said."""
 
-    def __init__(self, stream: Stream, door: ImapDoor) -> None:
+    def __init__(self, stream: Stream, door: ImapDoor, parser: ResponseParser | None = None) -> None:
         self.stream = stream
         self.door = door
         self.capabilities: frozenset[str] = frozenset()
         self.preauthenticated = False
         self.doing = f"IMAP to {door.endpoint}"
-        self._parser = ResponseParser(ResponseLimits(response=door.largest))
+        self._parser = parser or ResponseParser(ResponseLimits(response=door.largest))
         self._commands = Commands()
         self._clock = asyncio.get_running_loop().time
 
     @classmethod
-    async def open(cls, door: ImapDoor, client: tuple[str, int] | None = None) -> ImapSession:
+    async def open(
+        cls, door: ImapDoor, client: tuple[str, int] | None = None, parser: ResponseParser | None = None
+    ) -> ImapSession:
         """Connected, greeted and secured; `client` goes into the PROXY header, where the endpoint wants one."""
         with troubles(f"connect to {door.endpoint}"):
             stream = await dial(
@@ -104,7 +106,7 @@ class ImapSession:
                 client=client,
                 quick_ack=door.quick_ack,
             )
-        session = cls(stream, door)
+        session = cls(stream, door, parser)
         try:
             await session._begin()
         except BaseException:
@@ -211,6 +213,15 @@ class ImapSession:
                 yield self._answered(response, command.tag, []).tagged
                 return
             yield response
+
+    async def skip(self, tag: str, *, seconds: float | None = None) -> None:
+        """Reads on to the tagged response of a command whose other responses nobody wants any more."""
+        while True:
+            self._limit(seconds or self.door.times.command)
+            response = await self._next()
+            if isinstance(response, Tagged):
+                self._answered(response, tag, [])
+                return
 
     def quiet(self) -> bool:
         """Whether the server has said nothing unasked, and is there: a connection that may be used again."""

@@ -182,7 +182,7 @@ class Secret(Table):
         if len(given) > 1:
             raise wrong("password_twice", names=", ".join(given))
         if self.password_file is not None:
-            object.__setattr__(self, "password", _first_line(self.password_file))
+            object.__setattr__(self, "password", first_line(self.password_file))
         elif self.password_env is not None:
             if self.password_env not in around(info).environment:
                 raise wrong("no_variable", value=self.password_env)
@@ -190,7 +190,7 @@ class Secret(Table):
         return self
 
 
-def _first_line(path: Path) -> str:
+def first_line(path: Path) -> str:
     try:
         text = path.read_text("utf-8").split("\n", 1)[0].removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:

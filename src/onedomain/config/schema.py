@@ -25,6 +25,7 @@ from onedomain.config.fields import (
     Size,
     Table,
     UidlFormat,
+    first_line,
     wrong,
 )
 
@@ -101,6 +102,24 @@ class ProbeTable(Secret):
     accounts: list[str] = Field([], max_length=100)
 
 
+class DoveadmTable(EndpointTable):
+    """Dovecot's administration over HTTP. The key is doveadm_api_key, given here or in a file of its own."""
+
+    port: int = Field(ge=1, le=65535)
+    api_key: str = Field("", repr=False)
+    api_key_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _fetch(self) -> DoveadmTable:
+        if self.api_key and self.api_key_file is not None:
+            raise wrong("password_twice", names="api_key, api_key_file")
+        if self.api_key_file is not None:
+            object.__setattr__(self, "api_key", first_line(self.api_key_file))
+        if not self.api_key:
+            raise wrong("no_api_key")
+        return self
+
+
 class ServerTable(Table):
     name: Name
     kind: Literal["dovecot", "cyrus", "imap", "node"]
@@ -114,6 +133,7 @@ class ServerTable(Table):
     rcpt_format: MailboxFormat = "{local}{tag}@{domain}"
     uidl_format: UidlFormat | None = None  # default: what this kind's own POP3 server shows
     max_deliveries: int = Field(20, ge=1, le=1000)
+    doveadm: DoveadmTable | None = None
     weight: float = Field(1.0, gt=0, le=1000)
     draining: bool = False
 
@@ -121,6 +141,8 @@ class ServerTable(Table):
     def _fits(self) -> ServerTable:
         if self.replication is not None and self.kind not in ("node", "cyrus"):
             raise wrong("replication_kind", kind=self.kind)
+        if self.doveadm is not None and self.kind != "dovecot":
+            raise wrong("only_dovecot", name="doveadm")
         return self
 
 

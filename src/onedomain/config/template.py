@@ -55,6 +55,9 @@ delivery = { host = "192.0.2.10", port = 24, protocol = "lmtp" }
 #en How people are logged in there: with their own password, or "master" (Dovecot), or "authzid" (Cyrus):
 #ja サーバーへのログイン方法: 本人のパスワード、"master" (Dovecot)、"authzid" (Cyrus):
 # login = { way = "master", user = "onedomain", password_file = "secrets/head" }
+#en Dovecot as a replica keeps UIDs as they are if its HTTP interface may be used (service doveadm, doveadm_api_key):
+#ja レプリカの Dovecot で UID をそのまま保つには、HTTP インターフェース (service doveadm、doveadm_api_key) が必要です:
+# doveadm = { host = "192.0.2.10", port = 8080, api_key_file = "secrets/head-doveadm" }
 #en An account per storage partition, to see that mail really arrives and can be read:
 #ja 保存領域ごとに一つ、メールが実際に届き読めることを確かめるためのアカウント:
 # probe = { accounts = ["probe@example.com"], password_env = "PROBE_PASSWORD" }

@@ -112,6 +112,12 @@ TEXTS: Table = {
         "{name} is for smtp, submission and submissions only",
         "{name} は smtp、submission、submissions でのみ使えます",
     ),
+    "only_dovecot": ("{name} is for kind = \"dovecot\" only", "{name} は kind = \"dovecot\" でのみ使えます"),
+    "no_api_key": ("needs a key", "キーが必要です"),
+    "no_api_key?": (
+        "add api_key_file with what doveadm_api_key says in dovecot.conf",
+        "dovecot.conf の doveadm_api_key の値を入れた api_key_file を追加してください",
+    ),
     "database_url": (
         "must begin with sqlite:/// or postgresql://",
         "sqlite:/// か postgresql:// で始まらなければなりません",

@@ -197,6 +197,8 @@ def _server(table: ServerTable) -> Server:
         rcpt_format=table.rcpt_format,
         uidl_format=table.uidl_format or UIDL_FORMATS[table.kind],
         max_deliveries=table.max_deliveries,
+        doveadm=None if table.doveadm is None else _endpoint(table.doveadm, table.doveadm.port),
+        doveadm_key="" if table.doveadm is None else table.doveadm.api_key,
         probe_accounts=tuple(table.probe.accounts),
         probe_password=table.probe.password,
         weight=table.weight,

@@ -69,5 +69,7 @@ class Server:
     max_deliveries: int = 20        # delivery connections at once, per worker
     probe_accounts: tuple[str, ...] = ()
     probe_password: str = field(default="", repr=False)
+    doveadm: Endpoint | None = None  # Dovecot's administration over HTTP, and its key
+    doveadm_key: str = field(default="", repr=False)
     weight: float = 1.0
     draining: bool = False          # as the configuration says; the operator's drain comes through the directory

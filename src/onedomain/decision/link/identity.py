@@ -1,9 +1,10 @@
 """What the bytes of a message say of who it is.
 
-Knows our headers and what Cyrus does to others'. Does not know where messages lie.
+Knows our headers and what servers do to others'. Does not know where messages lie.
 
-Two copies are the same message if they have the same digest. Header octets above 127 count as X: Cyrus's munge8bit
-stores them so, also on APPEND, and a copy that can't be recognised would be made again.
+Two copies are the same message if they have the same digest. A copy that can't be recognised would be made again, so
+what servers change is as if it had been changed already: header octets above 127 count as X (Cyrus's munge8bit stores
+them so, also on APPEND), a NUL as 0x80 and a bare LF as CRLF (Dovecot's FETCH shows them so; measured).
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from onedomain.model.replica import Identity
 
 FILLER_HEADER = "X-OneDomain-Filler"
 
-_EIGHT_BIT = bytes(range(128)) + b"X" * 128
+_EIGHT_BIT = b"X" + bytes(range(1, 128)) + b"X" * 128
+_BARE = re.compile(rb"(?<!\r)\n")
 _DELIVERY = re.compile(rb"(?im)^" + DELIVERY_ID_HEADER.encode() + rb":[ \t]*([^\s]+)")
 _FILLER = re.compile(rb"(?im)^" + FILLER_HEADER.encode() + rb":")
 
 
 def identity_of(raw: bytes) -> Identity:
+    if raw.count(b"\n") != raw.count(b"\r\n"):
+        raw = _BARE.sub(b"\r\n", raw)
     header, blank, body = raw.partition(b"\r\n\r\n")
     delivery = _DELIVERY.search(header)
+    body = body.replace(b"\0", b"\x80")
     digest = sha256(header.translate(_EIGHT_BIT) + blank + body).hexdigest()
     return Identity(digest, delivery[1].decode("latin-1") if delivery else "", bool(_FILLER.search(header)))
 

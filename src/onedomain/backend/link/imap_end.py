@@ -1,0 +1,149 @@
+"""One account at any IMAP server, for links.
+
+Knows how the parts (folders, reading, writing) are put together, and what the server's capabilities make it able to do.
+What one kind does otherwise is in a subclass, one file each. Does not know which side of a link it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from typing import ClassVar
+
+from onedomain.backend.imap_session import ImapDoor
+from onedomain.backend.link.base import Letter
+from onedomain.backend.link.connection import Connection
+from onedomain.backend.link.folders import INBOX, Folders, IdentityItem
+from onedomain.backend.link.reading import Reading
+from onedomain.backend.link.sessions import SessionLimits, Sessions
+from onedomain.backend.link.writing import Writing
+from onedomain.backend.login import login_of
+from onedomain.backend.mailserver import Tools
+from onedomain.backend.trouble import Trouble
+from onedomain.decision.link.actions import Copied, Refused, Rows
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, give_up
+from onedomain.model.health import Seen, Sighting
+from onedomain.model.replica import Identity, Listing, Mark, Numbering, Powers
+from onedomain.model.server import Server
+
+
+class ImapEnd:
+    """Implements base.LinkEnd. `give_back` takes the connection, and whether it can be used again."""
+
+    numbering: ClassVar[Numbering] = Numbering.BURNED
+    unasked_literals: ClassVar[bool] = False
+    """Only for kinds that are known to swallow the literal of an APPEND that they refuse."""
+
+    def __init__(self, connection: Connection, give_back: Callable[[Connection, bool], None]) -> None:
+        self._connection = connection
+        self._give_back = give_back
+        self._closed = False
+        self.powers = Powers(self.numbering, connection.changes, connection.can("UIDPLUS"))
+        self._folders = Folders(connection, self.identity_item(connection))
+        self._reading = Reading(connection)
+        self._writing = Writing(connection, unasked=self.unasked_literals)
+
+    def identity_item(self, connection: Connection) -> IdentityItem:
+        return IdentityItem("MAILBOXID", alone=True) if connection.can("OBJECTID") else IdentityItem()
+
+    async def list_folders(self) -> Listing:
+        return await self._folders.listing()
+
+    async def read(self, folder: str, since: int = 0, first: int = 1) -> Rows:
+        return await self._reading.read(folder, since, first)
+
+    async def read_identities(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> Mapping[int, Identity]:
+        return await self._reading.identities(folder, uids, uidvalidity)
+
+    def letters(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> AsyncIterator[Letter]:
+        return self._reading.letters(folder, uids, uidvalidity)
+
+    async def create_folder(self, name: str, uidvalidity: int, special_use: str = "", identity: str = "") -> Mark:
+        if name != INBOX:
+            await self._folders.create(name, special_use)
+        return await self._folders.mark(name)
+
+    async def rename_folder(self, name: str, to: str) -> None:
+        await self._folders.rename(name, to)
+
+    async def delete_folder(self, name: str) -> None:
+        await self._folders.delete(name)
+
+    async def subscribe(self, name: str, on: bool) -> None:
+        await self._folders.subscribe(name, on)
+
+    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        return await self._writing.append(folder, letters)
+
+    async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
+        reason = f"{self._connection.session.doing}: UIDNEXT of {folder} can't be set to {uidnext}"
+        raise Failed(give_up(550, "5.3.3", "the mail server cannot do this", reason))
+
+    async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
+        return await self._writing.burn(folder, first, count)
+
+    async def set_flags(
+        self, folder: str, uids: Sequence[int], flags: frozenset[str], modseq: int = 0
+    ) -> frozenset[str]:
+        return await self._writing.set_flags(folder, uids, flags)
+
+    async def expunge(self, folder: str, uids: Sequence[int], modseq: int = 0) -> None:
+        await self._writing.expunge(folder, uids)
+
+    async def expunge_deleted(self, folder: str) -> None:
+        await self._writing.expunge_deleted(folder)
+
+    async def find(self, deliveries: Collection[str]) -> frozenset[str]:
+        if not deliveries:
+            return frozenset()
+        listing = await self._folders.listing()
+        names = sorted((folder.name for folder in listing.folders), key=lambda name: (name != INBOX, name))
+        return await self._reading.find(names, deliveries)
+
+    async def close(self, *, broken: bool = False) -> None:
+        if not self._closed:
+            self._closed = True
+            self._give_back(self._connection, not broken)
+
+
+class ImapLinks:
+    """Implements base.LinkServer for any kind: a bounded number of sessions, each of one account."""
+
+    numbering: ClassVar[Numbering] = Numbering.BURNED
+
+    def __init__(
+        self, server: Server, tools: Tools, limits: SessionLimits | None = None, *, quick_ack: bool = False
+    ) -> None:
+        self.server = server
+        self.powers = Powers(self.numbering, changes=True)
+        self._tools = tools
+        self._door = ImapDoor(server.imap, tools.contexts, tools.imap_times, quick_ack)
+        name = f"links to {server.name}"
+        self._sessions: Sessions[Connection] = Sessions(name, self._open, limits or SessionLimits())
+
+    async def end(self, account: Account) -> ImapEnd:
+        return self.make_end(await self._sessions.take(account))
+
+    def make_end(self, connection: Connection) -> ImapEnd:
+        return ImapEnd(connection, self._give)
+
+    async def provide(self, account: Account) -> None:
+        """Accounts are the server's own business; who may log in has a mailbox."""
+
+    async def close(self) -> None:
+        await self._sessions.close()
+
+    def _give(self, connection: Connection, whole: bool) -> None:
+        self._sessions.give(connection, keep=whole)
+
+    async def _open(self, account: Account) -> Connection:
+        login = login_of(self.server, account, None)
+        try:
+            connection = await Connection.open(self._door, login, account)
+        except Trouble as trouble:
+            self._saw(trouble.seen, trouble.seconds, trouble.failure.reason)
+            raise
+        return connection
+
+    def _saw(self, seen: Seen, seconds: float, reason: str) -> None:
+        self._tools.watch.saw(Sighting(self.server.name, "imap", seen, seconds, reason))

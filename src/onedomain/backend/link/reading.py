@@ -1,0 +1,178 @@
+"""Messages of one folder over IMAP, read: lists, changes, identities, bytes; and where delivery ids are.
+
+Knows CONDSTORE and QRESYNC (RFC 7162), and how to do without. Leaves \\Seen and \\Recent alone. Memory is bounded by
+one message at a time: the answer to a FETCH is read as fast as its messages are taken, no faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from contextlib import aclosing
+from itertools import islice
+from typing import Any
+
+from onedomain.backend.link.base import Letter
+from onedomain.backend.link.connection import Connection
+from onedomain.backend.trouble import troubles
+from onedomain.decision.link.actions import Rows
+from onedomain.decision.link.identity import identity_of
+from onedomain.model.message import DELIVERY_ID_HEADER
+from onedomain.model.replica import Identity, Mark, Row
+from onedomain.protocol.imap.client import Argument
+from onedomain.protocol.imap.response import ResponseError, Untagged, fetched
+from onedomain.protocol.imap.rows import internal_date, message_flags
+from onedomain.protocol.imap.sequence import BadSet, format_set, parse_set
+
+MAX_VANISHED = 5_000_000
+UIDS_AT_ONCE = 1000
+IDS_AT_ONCE = 50
+_LAST = 0xFFFF_FFFE
+"""As the end of a range instead of `*`: that is the largest UID there is, and what was expunged above it vanishes."""
+
+
+class Reading:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def read(self, folder: str, since: int, first: int) -> Rows:
+        connection = self._connection
+        opened = await connection.open_folder(folder)
+        before = opened.mark
+        if since and not connection.changes:
+            raise connection.failed("changes are asked of a server that can't tell them")
+        items = ["UID", "FLAGS", "INTERNALDATE", *(["MODSEQ"] if connection.changes else [])]
+        words: list[Argument] = [f"{first}:{_LAST}", items]
+        if since:
+            words.append(["CHANGEDSINCE", since, "VANISHED"])
+        rows: dict[int, Row] = {}
+        vanished: set[int] = set()
+        if before.messages or since:  # in an empty folder a set selects nothing, which some servers call an error
+            rows, vanished = await self._rows(words, before)
+        after = max(before.modseq, connection.parser.highest if rows else 0)
+        gone = tuple(sorted(uid for uid in vanished if first <= uid < before.uidnext and uid not in rows))
+        return Rows(before, tuple(rows[uid] for uid in sorted(rows)), gone, after if connection.changes else 0)
+
+    async def _rows(self, words: list[Argument], before: Mark) -> tuple[dict[int, Row], set[int]]:
+        parser = self._connection.parser
+        parser.collect()
+        other: list[Row] = []
+        vanished: set[int] = set()
+        try:
+            async with aclosing(self._connection.each("UID FETCH", *words)) as responses:
+                async for response in responses:
+                    with troubles(self._connection.session.doing):
+                        if response.name == "VANISHED":
+                            self._add_vanished(response, before, vanished)
+                        elif response.name == "FETCH":
+                            found = fetched(response.values)
+                            if {"UID", "FLAGS", "INTERNALDATE"} <= found.keys():
+                                other.append(Row(found["UID"], message_flags(found["FLAGS"]), _date(found)))
+        finally:
+            rows = parser.collected()
+        return {row.uid: row for row in (*rows, *other)}, vanished
+
+    def _add_vanished(self, response: Untagged, before: Mark, vanished: set[int]) -> None:
+        for low, high in _ranges(str(response.values[-1])):
+            high = min(high, before.uidnext - 1)
+            if high - low + len(vanished) > MAX_VANISHED:
+                raise ResponseError("more expunged messages than anybody had")
+            vanished.update(range(low, high + 1))
+
+    async def identities(self, folder: str, uids: Sequence[int], uidvalidity: int) -> dict[int, Identity]:
+        found = {}
+        async with aclosing(self.letters(folder, uids, uidvalidity)) as letters:
+            async for letter in letters:
+                found[letter.uid] = identity_of(letter.raw)
+        return found
+
+    async def letters(self, folder: str, uids: Sequence[int], uidvalidity: int) -> AsyncGenerator[Letter, None]:
+        connection = self._connection
+        opened = await connection.open_folder(folder)
+        if uidvalidity not in (0, opened.mark.uidvalidity):
+            raise connection.failed(f"{folder} has UIDVALIDITY {opened.mark.uidvalidity}, not {uidvalidity}")
+        items = ["UID", "FLAGS", "INTERNALDATE", *(["MODSEQ"] if connection.changes else []), "BODY.PEEK[]"]
+        left = iter(sorted(set(uids)))
+        while some := list(islice(left, UIDS_AT_ONCE)):
+            last = 0
+            wanted = set(some)
+            async with aclosing(connection.each("UID FETCH", format_set(some).decode(), items)) as responses:
+                async for response in responses:
+                    with troubles(connection.session.doing):
+                        letter = _letter(response)
+                    if letter is None or letter.uid not in wanted:
+                        continue
+                    if letter.uid <= last:
+                        raise connection.failed("messages come in no order")
+                    last = letter.uid
+                    yield letter
+
+    # ---- deliveries
+
+    async def find(self, folders: Sequence[str], deliveries: Collection[str]) -> frozenset[str]:
+        """Those of the ids that are in any of the folders. A folder that is gone by now is passed over."""
+        left = {each.lower(): each for each in deliveries}
+        found: set[str] = set()
+        for folder in folders:
+            if not left:
+                break
+            for each in await self._ids_in(folder, list(left.values())):
+                if each.lower() in left:
+                    found.add(left.pop(each.lower()))
+        return frozenset(found)
+
+    async def _ids_in(self, folder: str, deliveries: list[str]) -> set[str]:
+        connection = self._connection
+        opened = await connection.open_folder(folder)
+        if not opened.mark.messages:
+            return set()
+        ids: set[str] = set()
+        for start in range(0, len(deliveries), IDS_AT_ONCE):
+            some = deliveries[start : start + IDS_AT_ONCE]
+            words: list[Argument] = ["OR"] * (len(some) - 1)
+            for each in some:
+                words += ["HEADER", DELIVERY_ID_HEADER, each.encode()]
+            answer = await connection.demand("UID SEARCH", *words, seconds=connection.session.door.times.search)
+            uids = [uid for response in answer.named("SEARCH") for uid in response.values if isinstance(uid, int)]
+            if uids:
+                ids |= await self._ids_of(uids)
+        return ids
+
+    async def _ids_of(self, uids: list[int]) -> set[str]:
+        """SEARCH compares substrings; what the header really says is read."""
+        section = f"BODY.PEEK[HEADER.FIELDS ({DELIVERY_ID_HEADER})]"
+        ids = set()
+        async for response in self._connection.each("UID FETCH", format_set(uids).decode(), ["UID", section]):
+            if response.name == "FETCH":
+                with troubles(self._connection.session.doing):
+                    found = fetched(response.values)
+                header = next((value for key, value in found.items() if key.startswith("BODY[")), None)
+                if isinstance(header, bytes) and (it := identity_of(header)).delivery:
+                    ids.add(it.delivery)
+        return ids
+
+
+def _letter(response: Untagged) -> Letter | None:
+    """None: another response, or flags that changed meanwhile."""
+    if response.name != "FETCH":
+        return None
+    found = fetched(response.values)
+    raw, uid = found.get("BODY[]"), found.get("UID")
+    if not isinstance(raw, bytes) or not isinstance(uid, int) or "FLAGS" not in found or "INTERNALDATE" not in found:
+        return None
+    modseq = found.get("MODSEQ")
+    number = modseq[0] if isinstance(modseq, list) and modseq and isinstance(modseq[0], int) else 0
+    return Letter(uid, message_flags(found["FLAGS"]), _date(found), raw, number)
+
+
+def _date(found: dict[str, Any]) -> int:
+    date = found["INTERNALDATE"]
+    if not isinstance(date, bytes):
+        raise ResponseError(f"no date: {date}")
+    return internal_date(date)
+
+
+def _ranges(text: str) -> Iterator[tuple[int, int]]:
+    try:
+        yield from parse_set(text.encode("latin-1", "replace")).resolve(0)
+    except BadSet as error:
+        raise ResponseError(f"VANISHED: {error}: {text[:80]}") from None

@@ -1,0 +1,202 @@
+"""Messages of one folder over IMAP, written: appended, flagged, expunged, burned.
+
+Knows MULTIAPPEND (RFC 3502), UIDPLUS (RFC 4315), non-synchronising literals (RFC 7888), and which refusals are for
+good. Does not know why anything is written. Waits for every answer: a UID EXPUNGE pipelined behind STORE skips
+messages (Dovecot).
+
+A server that does not understand an APPEND takes the literal that follows for commands: the sender of a message could
+command the mailbox. So a literal leaves unasked only to kinds of servers that are known to swallow what they refuse,
+and only after words that they surely understand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from onedomain.backend.imap_session import Answer
+from onedomain.backend.link.base import Letter
+from onedomain.backend.link.connection import Connection, Opened, wire
+from onedomain.decision.link.actions import Copied, Refused
+from onedomain.decision.link.identity import filler, identity_of
+from onedomain.protocol.imap.client import Command, quoted
+from onedomain.protocol.imap.flags import SYSTEM
+from onedomain.protocol.imap.render import internal_date
+from onedomain.protocol.imap.response import Untagged, fetched
+from onedomain.protocol.imap.rows import message_flags
+from onedomain.protocol.imap.sequence import BadSet, format_set, parse_set
+
+AT_ONCE = 100
+BYTES_AT_ONCE = 1024 * 1024
+SLOWEST = 100_000
+"""Bytes per second that a server takes at least, or its time is up."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9$_.:+/-]{1,50}")
+_ATOM = re.compile(r"[!#$&'+,./0-9:;<=>?@A-Z^_`a-z|}~-]{1,255}")
+_FOR_GOOD = frozenset(("OVERQUOTA", "TOOBIG", "LIMIT", "CANNOT", "BADCHARSET", "UNKNOWN-CTE"))
+_PASSING = frozenset((
+    "TRYCREATE", "NONEXISTENT", "UNAVAILABLE", "SERVERBUG", "INUSE", "CONTACTADMIN", "NOPERM", "READ-ONLY", "CLIENTBUG",
+))
+_PASSING_WORDS = re.compile(
+    r"(?i)i/o|internal|temporar|try again|unavailable|lock|time ?out|timed|busy|disk|space|permission|read-?only|system"
+)
+
+
+class Writing:
+    """`unasked`: literals may leave without waiting, where LITERAL+ is announced."""
+
+    def __init__(self, connection: Connection, *, unasked: bool) -> None:
+        self._connection = connection
+        self._unasked = unasked and connection.can("LITERAL+")
+        self._several = connection.can("MULTIAPPEND")
+        self._names_uids = connection.can("UIDPLUS")
+
+    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        outcomes: list[Copied | Refused] = []
+        for chunk in self._chunks(letters):
+            done = await self._append(folder, chunk)
+            outcomes += done
+            if len(done) < len(chunk) or any(isinstance(each, Refused) for each in done):
+                break
+        return tuple(outcomes)
+
+    async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
+        flags = frozenset(("\\Seen", "\\Deleted"))
+        fillers = [Letter(0, flags, 0, filler(folder, first + i)) for i in range(count)]
+        outcomes = await self.append(folder, fillers)
+        uids = tuple(each.uid for each in outcomes if isinstance(each, Copied))
+        if len(uids) < count:
+            raise self._connection.failed(f"{folder} does not take our fillers: {outcomes[-1]}")
+        return uids if all(uids) else ()
+
+    async def set_flags(self, folder: str, uids: Sequence[int], flags: frozenset[str]) -> frozenset[str]:
+        """Returns those that the server doesn't keep."""
+        opened = await self._connection.open_folder(folder, write=True)
+        kept = [flag for flag in sorted(flags) if _sendable(flag) and opened.keeps(flag)]
+        answer = await self._store(opened, uids, "FLAGS", kept)
+        if not answer.ok:  # keywords too long, or too many
+            kept = [flag for flag in kept if flag in SYSTEM]
+            answer = await self._store(opened, uids, "FLAGS", kept)
+        if not answer.ok:
+            raise self._connection.refused("UID STORE", answer)
+        shown = [_flags(each) for each in answer.named("FETCH")]
+        lost = {flag for now in shown if now is not None for flag in kept if flag.lower() not in now}
+        return (flags - frozenset(kept)) | lost
+
+    async def expunge(self, folder: str, uids: Sequence[int]) -> None:
+        if not self._names_uids:
+            raise self._connection.failed("no UIDPLUS: nothing can be expunged by its UID")
+        opened = await self._connection.open_folder(folder, write=True)
+        answer = await self._store(opened, uids, "+FLAGS.SILENT", ["\\Deleted"])
+        if not answer.ok:
+            raise self._connection.refused("UID STORE", answer)
+        await self._connection.demand("UID EXPUNGE", format_set(uids).decode())
+
+    async def expunge_deleted(self, folder: str) -> None:
+        await self._connection.open_folder(folder, write=True)
+        await self._connection.demand("EXPUNGE")
+
+    async def _store(self, opened: Opened, uids: Sequence[int], what: str, flags: list[str]) -> Answer:
+        return await self._connection.ask("UID STORE", format_set(uids).decode(), what, flags)
+
+    # ---- appending
+
+    def _chunks(self, letters: Sequence[Letter]) -> Iterator[list[Letter]]:
+        chunk: list[Letter] = []
+        size = 0
+        for letter in letters:
+            full = not self._several or len(chunk) >= AT_ONCE or size + len(letter.raw) > BYTES_AT_ONCE
+            if chunk and full:
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(letter)
+            size += len(letter.raw)
+        if chunk:
+            yield chunk
+
+    async def _append(self, folder: str, chunk: Sequence[Letter]) -> list[Copied | Refused]:
+        """One chunk; where it is refused one by one, to find which it was, and no further than that."""
+        limit = self._connection.limit("APPENDLIMIT")
+        if limit is None or all(len(letter.raw) <= limit for letter in chunk):
+            answer = await self._send(folder, chunk)
+            if answer.ok:
+                uids = self._uids(answer, len(chunk))
+                return [Copied(uid, identity_of(each.raw)) for uid, each in zip(uids, chunk, strict=True)]
+            if len(chunk) == 1:
+                return [await self._refusal(folder, chunk[0], answer)]
+            if not _for_good(answer):
+                raise self._connection.refused(f"APPEND {folder}", answer)
+        elif len(chunk) == 1:
+            return [Refused(f"larger than the server's limit of {limit} bytes", identity_of(chunk[0].raw))]
+        outcomes: list[Copied | Refused] = []
+        for letter in chunk:
+            outcomes += await self._append(folder, [letter])
+            if isinstance(outcomes[-1], Refused):
+                break
+        return outcomes
+
+    async def _refusal(self, folder: str, letter: Letter, answer: Answer) -> Copied | Refused:
+        if not _for_good(answer):
+            raise self._connection.refused(f"APPEND {folder}", answer)
+        system = letter.flags & frozenset(SYSTEM)
+        if answer.code in ("CANNOT", "LIMIT") and system != letter.flags:  # its keywords may be the reason
+            again = await self._send(folder, [replace(letter, flags=system)])
+            if again.ok:
+                return Copied(self._uids(again, 1)[0], identity_of(letter.raw))
+        return Refused(answer.words, identity_of(letter.raw))
+
+    async def _send(self, folder: str, chunk: Sequence[Letter]) -> Answer:
+        pieces: list[bytes] = []
+        command = self._connection.session.make("APPEND", wire(folder))
+        line = b"".join(command.pieces).removesuffix(b"\r\n")
+        if quoted(wire(folder)) is None:
+            raise self._connection.failed(f"{folder!a} is no name for an APPEND")
+        current = [line]
+        for letter in chunk:
+            flags = [flag for flag in sorted(letter.flags) if _sendable(flag)]
+            unasked = self._unasked and all(flag in SYSTEM or _PLAIN.fullmatch(flag) for flag in flags)
+            current.append(b" (%s) %s {%d%s}\r\n" % (
+                " ".join(flags).encode("ascii"), internal_date(letter.date), len(letter.raw), b"+" if unasked else b""
+            ))
+            if not unasked:
+                pieces.append(b"".join(current))
+                current = []
+            current.append(letter.raw)
+        current.append(b"\r\n")
+        pieces.append(b"".join(current))
+        seconds = self._connection.session.door.times.command + sum(len(each.raw) for each in chunk) / SLOWEST
+        answer = await self._connection.run(Command(command.tag, tuple(pieces)), seconds=seconds)
+        if answer.tagged.status == "BAD":
+            # What it read of the rest as commands nobody knows; nothing more is said here.
+            self._connection.close()
+        return answer
+
+    def _uids(self, answer: Answer, count: int) -> list[int]:
+        code = answer.tagged.code
+        if not self._names_uids or code is None or code.name != "APPENDUID" or len(code.values) != 2:
+            return [0] * count
+        try:
+            ranges = parse_set(str(code.values[1]).encode("latin-1", "replace")).ranges
+        except BadSet:
+            ranges = ()
+        uids = [uid for low, high in ranges if high - low < count for uid in range(low, high + 1)]
+        if len(uids) != count:
+            raise self._connection.failed(f"{count} messages were appended as {code.values}")
+        return uids
+
+
+def _sendable(flag: str) -> bool:
+    return flag in SYSTEM or _ATOM.fullmatch(flag) is not None
+
+
+def _for_good(answer: Answer) -> bool:
+    """Whether the same message will be refused another time, too (RFC 5530, RFC 7889, or by the words)."""
+    if answer.tagged.status != "NO" or answer.code in _PASSING:
+        return False
+    return answer.code in _FOR_GOOD or not _PASSING_WORDS.search(answer.tagged.text)
+
+
+def _flags(response: Untagged) -> frozenset[str] | None:
+    found = fetched(response.values)
+    return frozenset(flag.lower() for flag in message_flags(found["FLAGS"])) if "FLAGS" in found else None
