@@ -83,6 +83,7 @@ class SimServer:
         self.up = True
         self.refuses: set[str] = set()
         self.deliveries = 0
+        self.appended = 0
         self.most_at_once = 0
         self.at_once = 0
         self.times: list[float] = []

@@ -59,8 +59,12 @@ class World:
         draft = spool.draft()
         self.begun.add(draft.id)
         await draft.write(body)
-        await draft.commit(Envelope("outside@example.net", tuple(Target(one, one, one) for one in targets)))
+        await draft.commit(self.envelope(targets))
         self.acknowledged[draft.id] = body, tuple(targets)
+
+    @staticmethod
+    def envelope(targets: list[str]) -> Envelope:
+        return Envelope("outside@example.net", tuple(Target(one, one, one) for one in targets))
 
     async def quiet(self, spool: Spool, patience: float = 20_000) -> None:
         async with asyncio.timeout(patience):

@@ -94,6 +94,11 @@ class Entry:
         """Nobody needs it any more."""
         return self.finished and not any(one.netted for one in self.progress.values())
 
+    @property
+    def length(self) -> int:
+        """Of all its records, in bytes."""
+        return self.place.length + sum(chunk.length for chunk in self.chunks)
+
     def segments(self) -> Iterator[int]:
         """Numbers of the segments that hold a part of it."""
         yield self.place.segment

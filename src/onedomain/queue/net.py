@@ -294,5 +294,5 @@ class Net:
                        or self._is_over("server", self._tallies.get(("server", catch.server)))
                        for account, catch in catches)
             ):
-                left -= entry.size
+                left -= entry.length
                 yield entry.id

@@ -12,7 +12,7 @@ Knows the order of question, append and record. Does not know why a home changed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from onedomain.backend.link.base import Letter, LinkEnd
@@ -31,6 +31,7 @@ from onedomain.queue.spool import Spool
 
 INBOX = "INBOX"
 AT_ONCE = 8              # accounts of one worker
+FIND_AT_ONCE = 25        # few: between the answer and an append somebody else may put it there (an old primary returns)
 READ_SIZE = 256 << 10
 PAUSES = Pauses(1.0, 60.0)
 DONE = 0.0
@@ -141,21 +142,30 @@ class Rescue:
         end = await self._ends.end(account)
         broken = True
         try:
-            found = await end.find([catch.entry.id for catch in catches])
             wait = DONE
-            for catch in catches:
+            for start in range(0, len(catches), FIND_AT_ONCE):
+                wait = max(wait, await self._put_some(account, end, catches[start : start + FIND_AT_ONCE]))
                 if not self._may_go(account):
-                    return LOOK_AGAIN
-                if catch.entry.id in found:
-                    self._settle(account, catch, "found by its delivery id")
-                elif left := self._unconfirmed(address, catch):
-                    wait = max(wait, left)
-                else:
-                    await self._append(account, end, catch)
+                    wait = LOOK_AGAIN
+                    break
             broken = False
             return wait
         finally:
             await end.close(broken=broken)
+
+    async def _put_some(self, account: Account, end: LinkEnd, catches: Sequence[Catch]) -> float:
+        found = await end.find([catch.entry.id for catch in catches])
+        wait = DONE
+        for catch in catches:
+            if not self._may_go(account):
+                return LOOK_AGAIN
+            if catch.entry.id in found:
+                self._settle(account, catch, "found by its delivery id")
+            elif left := self._unconfirmed(account.address, catch):
+                wait = max(wait, left)
+            else:
+                await self._append(account, end, catch)
+        return wait
 
     def _may_go(self, account: Account) -> bool:
         """Whether the account is still where it was when we began, and is ours to write to."""
