@@ -156,7 +156,7 @@ class Worker:
             fence=fence.may_forward)
         self._rescue = Rescue(
             spool, net, self._book, mirror.facing("imap"), NoEnds(), clock=clock, nonce=nonce, trace=trace,
-            changes=events, count=self._counters, crash_points=self._points)
+            changes=events, count=self._counters, crash_points=self._points, fence=fence.may_write)
         net.rescue = self._rescue.wanted
         self._operator = Operator(self._dispatcher, clock=clock, trace=trace, net=net)
         mirror.on_change.append(self._verdict_changed)
