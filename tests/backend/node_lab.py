@@ -20,20 +20,24 @@ def make_account(data: Path, address: str) -> None:
 
 
 class Node(Server):
-    """Everybody of example.com gets a mailbox at the first delivery; "proxy" may log in as anybody."""
+    """Everybody of example.com gets a mailbox at the first delivery; "proxy" may log in as anybody, "replica" links."""
 
     kind = "node"
     proxy, proxy_password = "proxy", "proxysecret"
+    replication_user, replication_password = "replica", "replicasecret"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.imap_port, self.lmtp_port = free_port(), free_port()
 
     def _launch(self) -> Tree:
+        (self.folder / "node.toml").write_text(
+            f'replication_user = "{self.replication_user}"\nreplication_password = "{self.replication_password}"\n'
+        )
         command = [
             *COMMAND, "run", "--data", self.folder / "data", "--lmtp", f"{self.host}:{self.lmtp_port}",
             "--imap", f"{self.host}:{self.imap_port}", "--proxy-user", self.proxy,
-            "--autocreate", "--domain", "example.com",
+            "--autocreate", "--domain", "example.com", "--config", self.folder / "node.toml",
         ]  # fmt: skip
         tree = Tree(command, self.folder / "node.log")
         tree.start({"ONEDOMAIN_NODE_PROXY_PASSWORD": self.proxy_password})

@@ -82,6 +82,7 @@ class Server:
         return parts[0] if parts == ("INBOX",) else self.traits.prefix + self.traits.separator.join(parts)
 
     def create(self, name: str, uidvalidity: int = 0, special_use: str = "") -> Box:
+        self._spell(name)
         if name in self.boxes:
             box = self.boxes[name]
             if uidvalidity and not box.messages and self.traits.sets_uidvalidity and box.uidnext == 1:
@@ -92,7 +93,12 @@ class Server:
         self.boxes[name] = Box(f"{self.kind}-{self._validity}", given or self._validity, special_use=special_use)
         return self.boxes[name]
 
+    def _spell(self, name: str) -> None:
+        if name != "INBOX" and not name.startswith(self.traits.prefix):
+            raise No(f"{name} is outside the personal namespace")
+
     def rename(self, name: str, to: str) -> None:
+        self._spell(to)
         moved = [each for each in self.boxes if each == name or each.startswith(name + self.traits.separator)]
         if name not in moved or any(to + each[len(name) :] in self.boxes for each in moved):
             raise No("rename")

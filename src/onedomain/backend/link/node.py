@@ -244,6 +244,8 @@ class NodeEnd:
         for each in moved:
             await self._give(self._known.folders[each]._replace(name=to + each[len(name) :]))
         await self.list_folders()
+        # RENAME leaves subscriptions to names that are gone (RFC 9051 section 6.3.6).
+        await self._subscribe(to + each[len(name) :] if each in moved else each for each in self._known.subscriptions)
 
     async def delete_folder(self, name: str) -> None:
         await self.list_folders()
@@ -255,10 +257,13 @@ class NodeEnd:
     async def subscribe(self, name: str, on: bool) -> None:
         await self.list_folders()
         before = frozenset(self._known.subscriptions)
-        after = before | {name} if on else before - {name}
-        if after != before:
-            names = b"(%b)" % b" ".join(map(string, sorted(after)))
-            await self._server.ask(b"SUBSCRIPTIONS", string(self._account), names)
+        await self._subscribe(before | {name} if on else before - {name})
+
+    async def _subscribe(self, names: Iterable[str]) -> None:
+        after = frozenset(names)
+        if after != frozenset(self._known.subscriptions):
+            listed = b"(%b)" % b" ".join(map(string, sorted(after)))
+            await self._server.ask(b"SUBSCRIPTIONS", string(self._account), listed)
             self._known.subscriptions = tuple(after)
 
     async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:

@@ -175,7 +175,8 @@ class _Sweep:
             if not link.gone or link.target_name not in present:
                 continue
             if link.target_name != INBOX and "~gone~" not in link.target_name:  # its name may be wanted again
-                aside = f"{link.target_name}~gone~".replace(there.separator, "_")
+                path = link.target_name.removeprefix(there.prefix)
+                aside = there.prefix + f"{path}~gone~".replace(there.separator, "_")
                 free = next(i for i in range(1, len(present) + 2) if f"{aside}{i}" not in present)
                 yield from self._rename(number, f"{aside}{free}", there.separator, present)
         depths = [link.source_name.count(here.separator) for link in self._state.folders]
