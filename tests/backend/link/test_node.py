@@ -336,6 +336,7 @@ async def test_everything_is_the_same_on_both(linked: Linked) -> None:
     await client("EXPUNGE")
     await client("RENAME Lists Elsewhere")
     await client("DELETE Junk")
+    await client("UNSUBSCRIBE Junk")
     await append(client, "Sent", b"Subject: sent\r\n\r\n")
     assert (await linked.sweep()).whole
     assert await shown(linked.primary) == await shown(linked.replica)

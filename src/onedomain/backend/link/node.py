@@ -253,6 +253,7 @@ class NodeEnd:
         if there is not None:
             await self._server.ask(b"DELETE", self._at(there))
             del self._known.folders[name]
+            await self._subscribe(each for each in self._known.subscriptions if each != name)
 
     async def subscribe(self, name: str, on: bool) -> None:
         await self.list_folders()
