@@ -31,6 +31,10 @@ TEXTS: Table = {
     "checked": ("{errors} error(s), {warnings} warning(s)", "エラー {errors} 件、警告 {warnings} 件"),
     "server_help": ("The mail servers behind the edges.", "エッジの後ろのメールサーバー。"),
     "server_list_help": ("List servers with their verdicts.", "サーバーと判定の一覧。"),
+    "drill_help": (
+        "Take servers and edges away under load, and count what became of the mail.",
+        "負荷をかけながらサーバーとエッジを止め、メールがどうなったかを数えます。",
+    ),
     "demo_help": (
         "Two edges, three nodes, two kills and a ledger, on this machine.",
         "このマシン上で、エッジ二つ・ノード三つ・二度の強制停止・台帳による検証を実演します。",

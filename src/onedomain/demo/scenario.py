@@ -22,7 +22,7 @@ from onedomain.demo.readers import Readers
 from onedomain.demo.show import Tally, draw, statuses
 from onedomain.demo.stage import DOMAIN, PASSWORD, Actor, Stage
 from onedomain.demo.texts import say
-from onedomain.ledger.verify import Mailbox, Report, verify
+from onedomain.ledger.verify import Report, verify
 
 DRAIN_SECONDS = 60.0
 REDRAW = 0.5
@@ -93,7 +93,7 @@ class Scenario:
                 sender.kill()
                 sender.wait()
         self._console.print(say("counting"))
-        return Ending(verify(self._ledger, self._mailboxes()), left)
+        return Ending(verify(self._ledger, self._stage.mailboxes()), left)
 
     # -- acts
 
@@ -138,12 +138,6 @@ class Scenario:
             if left == 0 or time.monotonic() > until:
                 return left
             time.sleep(0.1)
-
-    def _mailboxes(self) -> list[Mailbox]:
-        """Every account at its node, reached directly, never through an edge."""
-        stage = self._stage
-        return [Mailbox(person.address, stage.nodes[person.node].address, stage.imap, person.address, stage.secret,
-                        person.node, authority="edge") for person in stage.people]
 
     # -- what is seen
 

@@ -1,4 +1,4 @@
-"""Folders, files and processes of the demonstration: three nodes, two edges, accounts in three units.
+"""Folders, files and processes of the demonstration: three nodes, each with a copy on the next, two edges, three units.
 
 Knows the command line and the configuration file, from outside. Does not know what is played on the stage.
 """
@@ -9,6 +9,7 @@ import contextlib
 import csv
 import datetime
 import ipaddress
+import json
 import os
 import secrets
 import signal
@@ -24,6 +25,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from onedomain.ledger.verify import Mailbox
 
 DOMAIN = "example.com"
 PASSWORD = "demo"  # everybody's; nothing but loopback listens
@@ -69,6 +72,15 @@ class Actor:
         """SIGKILL for the whole tree at once: all of it is one session's process group."""
         self._signal(signal.SIGKILL)
 
+    def pause(self) -> None:
+        """SIGSTOP for the whole tree: connections stay open and nothing answers."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def stop(self) -> None:
         if self.process is None:
             return
@@ -95,10 +107,13 @@ class Person:
 
 
 class Stage:
-    """Everything below `folder`. `nodes` and `edges` are by name, in order."""
+    """Everything below `folder`. `nodes` and `edges` are by name, in order. `database`: the directory's URL, if it is
+    not to be a file here.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str = "") -> None:
         self.folder = folder
+        self._database = database or f"sqlite:///{folder / 'directory.db'}"
         self.network, shift = _free_addresses()
         self.ports = {protocol: port + shift for protocol, port in PORTS.items()}
         self.lmtp, self.imap, self._peers, self._metrics = (port + shift for port in (LMTP, IMAP, PEERS, METRICS))
@@ -124,6 +139,19 @@ class Stage:
             self.await_ready(actor)
             say(actor.name)
 
+    def homes(self) -> dict[str, str]:
+        """Each account's primary, as the directory says now."""
+        command = _command("account", "list", "--json", "--config", self.config("edge-1"))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise StageError(f"the directory does not answer\n{done.stderr}")
+        return {row["address"]: row["primary"] for row in json.loads(done.stdout)}
+
+    def mailboxes(self) -> list[Mailbox]:
+        """Every account at the node that is its home now, reached directly, never through an edge."""
+        return [Mailbox(account, self.nodes[node].address, self.imap, account, self.secret, node, authority="edge")
+                for account, node in self.homes().items()]
+
     def await_ready(self, actor: Actor) -> None:
         until = time.monotonic() + READY_SECONDS
         while not actor.ready():
@@ -147,6 +175,8 @@ lmtp = ["{address}:{self.lmtp}"]
 imap = ["{address}:{self.imap}"]
 proxy_user = "edge"
 proxy_password_file = "{self.folder / 'node-secret'}"
+replication_user = "links"
+replication_password_file = "{self.folder / 'node-secret'}"
 autocreate = true
 domains = ["{DOMAIN}"]
 ''')
@@ -174,7 +204,10 @@ name = "{DOMAIN}"
 postmaster = "hanako@{DOMAIN}"
 
 [directory]
-url = "sqlite:///{self.folder / 'directory.db'}"
+url = "{self._database}"
+
+[failover]
+automatic = true
 
 [metrics]
 address = "{address}"
@@ -191,10 +224,12 @@ kind = "node"
 imap = {{ host = "{node.address}", port = {self.imap} }}
 delivery = {{ host = "{node.address}", port = {self.lmtp} }}
 login = {{ way = "authzid", user = "edge", password_file = "{self.folder / 'node-secret'}" }}
+replication = {{ user = "links", password_file = "{self.folder / 'node-secret'}" }}
 
 [[unit]]
 name = "{node.name.removeprefix('node-')}"
 servers = ["{node.name}"]
+replicas = ["{self._next(node.name)}"]
 ''' for node in self.nodes.values()]
         for protocol, port in self.ports.items():
             parts.append(f'\n[[listener]]\nprotocol = "{protocol}"\naddress = "{address}"\nport = {port}\n')
@@ -204,12 +239,18 @@ servers = ["{node.name}"]
             parts.append("max_sessions_per_address = 1000\n")
         return "".join(parts)
 
+    def _next(self, node: str) -> str:
+        """Where its accounts' copies are."""
+        names = [f"node-{unit}" for unit in UNITS]
+        return names[(names.index(node) + 1) % len(names)]
+
     def _make_accounts(self) -> None:
         file = self.folder / "people.csv"
         with file.open("w", newline="") as out:
             writer = csv.writer(out)
-            writer.writerow(["address", "unit", "primary", "password"])
-            writer.writerows([person.address, person.unit, person.node, "{PLAIN}" + PASSWORD] for person in self.people)
+            writer.writerow(["address", "unit", "primary", "replicas", "password"])
+            writer.writerows([person.address, person.unit, person.node, self._next(person.node), "{PLAIN}" + PASSWORD]
+                             for person in self.people)
         command = _command("account", "import", file, "--config", self.config("edge-1"))
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if done.returncode:
