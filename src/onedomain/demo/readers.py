@@ -5,6 +5,7 @@ Knows the standard library's clients. Counts what people would notice: log-ins t
 
 from __future__ import annotations
 
+import contextlib
 import imaplib
 import poplib
 import random
@@ -84,7 +85,8 @@ class Readers:
                 session.uid("FETCH", uids[-1].decode(), "(FLAGS BODY.PEEK[])")
             session.logout()
         finally:
-            session.shutdown()
+            with contextlib.suppress(OSError):  # after a LOGOUT imaplib has closed it already
+                session.shutdown()
 
     def _look_pop3(self, edge: str, person: str) -> None:
         session = poplib.POP3(edge, self._pop3, timeout=TIMEOUT)

@@ -6,6 +6,7 @@ Knows when each try began, when it was answered and how. Does not know why.
 
 from __future__ import annotations
 
+import contextlib
 import imaplib
 import threading
 import time
@@ -71,7 +72,8 @@ class Watch:
                     return repr(answer)[:200]
                 session.logout()
             finally:
-                session.shutdown()
+                with contextlib.suppress(OSError):  # after a LOGOUT imaplib has closed it already
+                    session.shutdown()
         except (OSError, EOFError, imaplib.IMAP4.error) as error:
             return (str(error) or repr(error))[:200]
         return ""
