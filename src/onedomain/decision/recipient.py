@@ -59,8 +59,8 @@ def resolve(
 
 def domain_of(view: DirectoryView, address: Address) -> Domain | None:
     """The domain of ours that the address is in, or None. A root dot at the end makes no other domain of it."""
-    name = Address("", address.domain).key[1:]
-    return view.domain(name.removesuffix("."))
+    name = Address("", address.domain).key
+    return view.domain(name[1:].removesuffix("."))
 
 
 def canonical(view: DirectoryView, address: Address) -> Address:
@@ -87,6 +87,7 @@ class _Walk:
         self.accounts: list[Account] = []
         self.skipped: list[str] = []
         self._seen: dict[str, Failure | None] = {}
+        self._under_way: set[str] = set()
 
     def visit(self, address: Address, depth: int) -> Failure | None:
         if depth > DEPTH:
@@ -97,11 +98,13 @@ class _Walk:
             self._reach(f"{address.local}@{address.domain.lower()}", Target(str(address), original=self.original))
             return None
         home = Address(_unquoted(address.local), domain.canonical)
-        if home.key in self._seen:
-            return self._seen[home.key]
-        self._seen[home.key] = _loop(home)  # the answer for whoever comes here again while this is going on
-        failure = self._inside(home, domain, depth)
-        self._seen[home.key] = failure
+        key = home.key
+        if key in self._seen:
+            return self._seen[key]
+        if key in self._under_way:
+            return _loop(home)
+        self._under_way.add(key)
+        failure = self._seen[key] = self._inside(home, domain, depth)
         return failure
 
     def _inside(self, address: Address, domain: Domain, depth: int) -> Failure | None:
@@ -121,7 +124,7 @@ class _Walk:
     def _named(self, address: Address, domain: Domain, depth: int) -> Failure | None:
         """The account or alias of that name; with the tag if there is one of that very name, else without."""
         bare = address.without_tag(domain.tag_separator) if domain.tag_separator else address
-        for name in dict.fromkeys((address, bare)):
+        for name in (address,) if bare == address else (address, bare):
             if (account := self.view.account(name.key)) is not None:
                 return self._account(account, address, depth)
             if (alias := self.view.alias(name.key)) is not None:

@@ -56,8 +56,10 @@ class SmtpSession:
         self._parts = parts
         self._rules = rules
         self._client, self._port = stream.peer
-        offer = replace(
-            rules.offer, starttls=rules.offer.starttls and parts.tls is not None, xclient=rules.trusts(self._client))
+        offer = rules.offer
+        starttls, xclient = offer.starttls and parts.tls is not None, rules.trusts(self._client)
+        if (starttls, xclient) != (offer.starttls, offer.xclient):
+            offer = replace(offer, starttls=starttls, xclient=xclient)
         self._server = SmtpServer(offer, secure=stream.tls is not None)
         self._account: Account | None = None
         self._hello = ""        # as a trusted hop passes it on

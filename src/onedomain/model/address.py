@@ -35,7 +35,8 @@ class Address:
     @property
     def key(self) -> str:
         """What two spellings of one address have in common; the directory's primary key."""
-        return unicodedata.normalize("NFC", f"{self.local}@{self.domain}").lower()
+        text = f"{self.local}@{self.domain}"
+        return text.lower() if text.isascii() else unicodedata.normalize("NFC", text).lower()
 
     @property
     def is_ascii(self) -> bool:
@@ -61,9 +62,9 @@ def parse_address(text: str) -> Address:
     local, at, domain = text.rpartition("@")
     if not at or not local or not domain:
         raise AddressError("address needs a local part and a domain")
-    if len(local.encode("utf-8", "surrogatepass")) > MAX_LOCAL:
+    if _octets(local) > MAX_LOCAL:
         raise AddressError("local part longer than 64 octets")
-    if len(domain.encode("utf-8", "surrogatepass")) > MAX_DOMAIN:
+    if _octets(domain) > MAX_DOMAIN:
         raise AddressError("domain longer than 255 octets")
     if _CONTROL.search(text):
         raise AddressError("control characters in address")
@@ -73,3 +74,7 @@ def parse_address(text: str) -> Address:
     if _NOT_IN_DOMAIN.search(domain):
         raise AddressError("character not allowed in domain")
     return Address(local, domain)
+
+
+def _octets(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from onedomain.model.message import Envelope, Outcome
 from onedomain.queue.entry import Entry
-from onedomain.queue.record import Head, chunk_head, message_head, pack_meta
+from onedomain.queue.record import Head, chunk_head, message_head, pack_meta, remember
 from onedomain.store.segment import Position
 
 # Chunks are synced along the way: dirty pages would pile up otherwise, and the last sync take seconds.
@@ -99,6 +99,7 @@ class Draft:
             verdicts=verdicts,
         )
         meta = pack_meta(head)
+        remember(meta, head)
         body = None
         if not self._chunks:
             body = self._buffers[0] if len(self._buffers) == 1 else b"".join(self._buffers)

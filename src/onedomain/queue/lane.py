@@ -32,6 +32,7 @@ class Lane:
         self._pauses = pauses
         self._ready: deque[Job] = deque()
         self._queued: set[Job] = set()
+        self._doubts: set[Job] = set()        # of those that wait, for their turn or for a moment
         self._waiting: dict[Job, float] = {}  # until when
         self._parked: set[Job] = set()        # of those, who wait because the server failed
         self._tries: dict[Job, int] = {}
@@ -45,6 +46,8 @@ class Lane:
         if job not in self._queued and job not in self._waiting:
             self._queued.add(job)
             self._ready.append(job)
+            if job.doubt:
+                self._doubts.add(job)
 
     def next(self, now: float, limit: int) -> Job | None:
         """Whose turn it is, or None: nobody's, the server pauses, or as many as may are under way."""
@@ -54,13 +57,14 @@ class Lane:
             job = self._ready.popleft()
             if job in self._queued:
                 self._queued.discard(job)
+                self._doubts.discard(job)
                 return job
         return None
 
     @property
     def doubts(self) -> int:
         """Messages in doubt here."""
-        return sum(job.doubt for job in self._queued) + sum(job.doubt for job in self._waiting)
+        return len(self._doubts)
 
     @property
     def has_ready(self) -> bool:
@@ -72,6 +76,8 @@ class Lane:
         """Not before `until`; `parked`: or when the server is back."""
         self._queued.discard(job)
         self._waiting[job] = until
+        if job.doubt:
+            self._doubts.add(job)
         if parked:
             self._parked.add(job)
 
@@ -102,6 +108,7 @@ class Lane:
         """It is over."""
         self._queued.discard(job)
         self._waiting.pop(job, None)
+        self._doubts.discard(job)
         self._parked.discard(job)
         self._tries.pop(job, None)
 

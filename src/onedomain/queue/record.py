@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from onedomain.model.failure import Failure, Kind
@@ -34,6 +34,8 @@ _LENGTH = struct.Struct(">I")
 _KINDS = {kind.name[0]: kind for kind in Kind}  # A, G, R
 _STATES = {"d": State.DONE, "a": State.AGAIN, "f": State.FAILED, "?": State.IN_DOUBT}
 _LETTERS = {state: letter for letter, state in _STATES.items()}
+LATELY = 4096
+_lately: OrderedDict[bytes, Head] = OrderedDict()
 CHUNK_HEADER_SIZE = len(CHUNK) + ID_SIZE
 
 
@@ -84,10 +86,20 @@ def pack_meta(head: Head) -> bytes:
     return _dump(value)
 
 
-@lru_cache(maxsize=4096)
 def unpack_meta(meta: bytes) -> Head:
     """`read_meta`, remembering the latest: a message is looked at several times in a row, then not for a long while."""
-    return read_meta(meta)
+    head = _lately.get(meta)
+    if head is None:
+        head = read_meta(meta)
+        remember(meta, head)
+    return head
+
+
+def remember(meta: bytes, head: Head) -> None:
+    """What `meta` says: whoever has just written it need not read it."""
+    _lately[meta] = head
+    if len(_lately) > LATELY:
+        _lately.popitem(last=False)
 
 
 def read_meta(meta: bytes) -> Head:

@@ -13,8 +13,9 @@ Knows records and durability. Does not know what is in the records.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import suppress
 from functools import partial
 
 from onedomain.model.failure import Failed, Failure, again
@@ -230,8 +231,10 @@ class Journal:
         waiting, self._waiting = self._waiting, []
         dirty, self._dirty = self._dirty, []
         marks = [(segment, segment.end) for segment in dirty]
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._sync, dirty)
-        work.add_done_callback(partial(self._synced, waiting, marks))
+        # Not loop.run_in_executor: a second future, and a turn of the loop to copy the first one into it.
+        loop = asyncio.get_running_loop()
+        work = self._threads.submit(self._sync, dirty)
+        work.add_done_callback(partial(_tell, loop, partial(self._synced, waiting, marks)))
 
     def _sync(self, segments: list[Segment]) -> None:
         """In the thread."""
@@ -241,7 +244,7 @@ class Journal:
             self._disk.sync_directory(self._directory)
 
     def _synced(
-        self, waiting: list[asyncio.Future[None]], marks: list[tuple[Segment, int]], work: asyncio.Future[None]
+        self, waiting: list[asyncio.Future[None]], marks: list[tuple[Segment, int]], work: Future[None]
     ) -> None:
         self.syncs += 1
         error = asyncio.CancelledError() if work.cancelled() else work.exception()
@@ -333,6 +336,12 @@ class Journal:
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name}"
+
+
+def _tell(loop: asyncio.AbstractEventLoop, done: Callable[[Future[None]], None], work: Future[None]) -> None:
+    """In the thread."""
+    with suppress(RuntimeError):  # the loop is closed, and nobody waits
+        loop.call_soon_threadsafe(done, work)
 
 
 def _poisoned(reason: str) -> Failure:

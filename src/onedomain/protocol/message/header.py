@@ -49,7 +49,7 @@ class HeaderFilter:
 
     def __init__(self, limit: int = MAX_HEADER) -> None:
         self._limit = limit
-        self._held = bytearray()
+        self._held: bytes | bytearray = b""
         self.facts: Facts | None = None
 
     def feed(self, chunk: bytes) -> bytes:
@@ -57,16 +57,25 @@ class HeaderFilter:
         if self.facts is not None:
             return chunk
         start = max(len(self._held) - 2, 0)
-        self._held += chunk
+        held = self._hold(chunk)
         # the line before the header is a line end that isn't there: a blank line at once means there is no header
-        if self._held.startswith((b"\r\n", b"\n")):
+        if held.startswith((b"\r\n", b"\n")):
             return self._release(0)
-        found = _BLANK_LINE.search(self._held, start)
+        found = _BLANK_LINE.search(held, start)
         if found is not None:
             return self._release(found.start() + 1)
-        if len(self._held) > self._limit:
+        if len(held) > self._limit:
             raise Failed(refuse(552, "5.3.4", f"header section larger than {self._limit} octets"))
         return b""
+
+    def _hold(self, chunk: bytes) -> bytes | bytearray:
+        if not self._held:
+            self._held = chunk  # nearly always it is all there at once: no copy
+        elif isinstance(self._held, bytearray):
+            self._held += chunk
+        else:
+            self._held = bytearray(self._held + chunk)
+        return self._held
 
     def end(self) -> bytes:
         """The rest of a message that had no body."""
@@ -75,7 +84,7 @@ class HeaderFilter:
     def _release(self, size: int) -> bytes:
         if size > self._limit:
             raise Failed(refuse(552, "5.3.4", f"header section larger than {self._limit} octets"))
-        held, self._held = bytes(self._held), bytearray()
+        held, self._held = bytes(self._held), b""
         section = held[:size]
         self.facts = read_facts(section)
         if _OURS not in b"\n" + section.lower():
