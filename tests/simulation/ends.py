@@ -94,17 +94,24 @@ class ServerEnd:
     async def rename_folder(self, name: str, to: str) -> None:
         self.step("rename")
         try:
+            subscribed = self.server.subscriptions & set(self.server.below(name))
             self.server.rename(name, to)
         except No as refusal:
             raise Failed(again(451, "4.3.0", str(refusal))) from refusal
 
+        for each in subscribed:
+            self.server.subscribe(each, False)
+            self.server.subscribe(to + each[len(name) :], True)
+
     async def delete_folder(self, name: str) -> None:
         self.step("delete")
         self.server.delete(name)
+        self.server.subscribe(name, False)
 
     async def subscribe(self, name: str, on: bool) -> None:
         self.step("subscribe")
-        self._box(name).subscribed = on
+        self._box(name)
+        self.server.subscribe(name, on)
 
     async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
         self.step("append")
@@ -128,12 +135,13 @@ class ServerEnd:
     async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
         self.step("raise")
         self._box(folder)
-        self.server.raise_uidnext(folder, uidnext)
+        self.server.raise_uidnext(folder, uidnext, modseq)
 
     async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
         self.step("burn")
         self._box(folder)
-        named = [self.server.append(folder, filler(folder, first + i), frozenset(), 0) for i in range(count)]
+        flags = frozenset(("\\Seen", "\\Deleted"))
+        named = [self.server.append(folder, filler(folder, first + i), flags, 0) for i in range(count)]
         return tuple(named) if self.powers.names_uids else ()
 
     async def set_flags(

@@ -1,7 +1,7 @@
 """A mail server of one account, with the traps of its brand. In memory, deterministic.
 
-What it models of each brand is in TRAITS; tests/simulation/test_servers.py has a test for each trap. Not yet compared
-with the real servers on the same commands.
+What it models of each brand is in TRAITS; tests/simulation/test_servers.py has a test for each trap, test_compare.py
+asks real servers the same.
 """
 
 from __future__ import annotations
@@ -63,16 +63,16 @@ class Box:
     messages: dict[int, Message] = field(default_factory=dict)
     vanished: list[tuple[int, int]] = field(default_factory=list)
     special_use: str = ""
-    subscribed: bool = True
 
 
 class Server:
-    def __init__(self, kind: str, validity: int) -> None:
+    def __init__(self, kind: str, validity: int, traits: Traits | None = None) -> None:
         self.kind = kind
-        self.traits = TRAITS[kind]
+        self.traits = traits or TRAITS[kind]
         self.boxes: dict[str, Box] = {}
         self._validity = validity
         self._message_ids: set[bytes] = set()
+        self.subscriptions: set[str] = set()
         self.named: dict[tuple[str, int, int], str] = {}  # (identity of folder, UIDVALIDITY, UID) -> digest
         self.create("INBOX")
 
@@ -97,9 +97,17 @@ class Server:
         if name != "INBOX" and not name.startswith(self.traits.prefix):
             raise No(f"{name} is outside the personal namespace")
 
+    def below(self, name: str) -> list[str]:
+        """It and what lies below."""
+        return [each for each in self.boxes if each == name or each.startswith(name + self.traits.separator)]
+
+    def subscribe(self, name: str, on: bool) -> None:
+        (self.subscriptions.add if on else self.subscriptions.discard)(name)
+
     def rename(self, name: str, to: str) -> None:
+        """Subscriptions stay with the names (RFC 9051 section 6.3.6), also at a DELETE: clients see to them."""
         self._spell(to)
-        moved = [each for each in self.boxes if each == name or each.startswith(name + self.traits.separator)]
+        moved = self.below(name)
         if name not in moved or any(to + each[len(name) :] in self.boxes for each in moved):
             raise No("rename")
         for each in moved:
@@ -110,7 +118,8 @@ class Server:
 
     def listing(self) -> Listing:
         folders = tuple(
-            Folder(name, self.mark(name), box.identity if self.traits.identity else "", box.special_use, box.subscribed)
+            Folder(name, self.mark(name), box.identity if self.traits.identity else "", box.special_use,
+                   name in self.subscriptions)
             for name, box in sorted(self.boxes.items())
         )
         return Listing(folders, self.traits.separator, self.traits.prefix)
@@ -184,11 +193,11 @@ class Server:
         doomed = tuple(uid for uid, m in self.boxes[name].messages.items() if "\\Deleted" in m.flags)
         self.expunge(name, doomed)
 
-    def raise_uidnext(self, name: str, uidnext: int) -> None:
-        """Never-existing UIDs are not reported as vanished."""
+    def raise_uidnext(self, name: str, uidnext: int, modseq: int = 0) -> None:
+        """Never-existing UIDs are not reported as vanished. With Dovecot UIDNEXT alone is no change."""
         box = self.boxes[name]
         box.uidnext = max(box.uidnext, uidnext)
-        box.modseq += 1
+        box.modseq = max(box.modseq + (self.traits.powers.numbering is Numbering.GIVEN), modseq)
 
     def deliver(self, name: str, raw: bytes, date: int) -> None:
         """LMTP: the server adds its own trace."""

@@ -154,7 +154,7 @@ class World:
             self.commanded.add(name)
             server.delete(name)
         elif name != "INBOX":
-            box.subscribed = not box.subscribed
+            server.subscribe(name, name not in server.subscriptions)
 
     def expunge(self, server: Server, name: str, uids: tuple[int, ...]) -> None:
         messages = server.boxes[name].messages
@@ -259,7 +259,8 @@ class World:
                 for uid, m in there.messages.items() if uid not in link.kept
             )
             assert want == got, f"{self.label}: {link.source_name}: {want - got} missing, {got - want} too many"
-            assert there.subscribed == here.subscribed, self.label
+            subscribed = [link.source_name in self.source.subscriptions, link.target_name in self.target.subscriptions]
+            assert subscribed[0] == subscribed[1], self.label
             assert not any(identity_of(m.raw).filler for m in there.messages.values()), self.label
             if link.aligned and not link.refused:
                 assert set(here.messages) == set(there.messages), f"{self.label}: {link.source_name}"

@@ -75,8 +75,7 @@ class Kept:
 class Pair:
     def __init__(self, primary: Place, replica: Place) -> None:
         self.primary, self.replica = primary, replica
-        tools = Tools(ClientContexts(), Eyes(), Chance(), "edge.example")
-        self.source, self.target = (make_link_server(place.server, tools) for place in (primary, replica))
+        self.source, self.target = (make_link_server(place.server, tools()) for place in (primary, replica))
         self.kept = Kept()
         self.done: dict[str, int] = {}
         self.audit = False
@@ -117,7 +116,8 @@ class Pair:
             assert report.whole and not self.done, (audit, self.done, self.kept.alerts)
 
 
-KINDS = ("dovecot", "maildir", "generic", "plain", "node")
+def tools() -> Tools:
+    return Tools(ClientContexts(), Eyes(), Chance(), "edge.example")
 
 
 @pytest.fixture
