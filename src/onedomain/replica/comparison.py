@@ -1,0 +1,97 @@
+"""One account on both of its servers, message by message: what is the same, what differs, and how.
+
+Knows which message is which by the link's state. Reads only. Does not know why anybody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from onedomain.backend.link.base import LinkEnd
+from onedomain.decision.link.uids import Pairs
+from onedomain.model.replica import FolderLink, Identity, LinkState, Row
+
+BYTES_AT_ONCE = 500
+"""Messages whose bytes are compared with one question to each side."""
+
+
+class Verdict(Enum):
+    SAME = "same"
+    FLAGS = "other flags"
+    DATE = "another date"
+    BYTES = "other bytes"
+    MISSING = "missing"        # on the replica
+    REFUSED = "refused"        # by the replica; kept in our own store
+    ONLY_THERE = "only there"  # on the replica
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`uid` at the source and `target_uid` at the target, 0 where it is not there. `detail` for people."""
+
+    folder: str
+    uid: int
+    target_uid: int
+    verdict: Verdict
+    detail: str = ""
+
+
+async def compare(source: LinkEnd, target: LinkEnd, state: LinkState, *, octets: bool = False) -> AsyncIterator[Line]:
+    """Every message of every folder, in the order of the source's UIDs. `octets`: their bytes, too, which are all read
+    then. What changes meanwhile may look different. Raises Failed.
+    """
+    for link in state.folders:
+        if link.gone:
+            continue
+        here = {row.uid: row for row in (await source.read(link.source_name)).rows}
+        there = {row.uid: row for row in (await target.read(link.target_name)).rows}
+        lines = folder_lines(link, here, there)
+        for start in range(0, len(lines), BYTES_AT_ONCE):
+            part = lines[start : start + BYTES_AT_ONCE]
+            for line in await _with_bytes(source, target, link, part) if octets else part:
+                yield line
+
+
+def folder_lines(link: FolderLink, here: Mapping[int, Row], there: Mapping[int, Row]) -> list[Line]:
+    pairs = Pairs(link)
+    name = link.source_name
+    lines = []
+    met = set()
+    for uid, row in sorted(here.items()):
+        partner = pairs.target(uid)
+        other = there.get(partner)
+        if pairs.refused(uid):
+            lines.append(Line(name, uid, 0, Verdict.REFUSED))
+        elif other is None:
+            lines.append(Line(name, uid, 0, Verdict.MISSING))
+        else:
+            met.add(partner)
+            lines.append(_pair(link, row, other))
+    lines += [Line(name, 0, uid, Verdict.ONLY_THERE) for uid in sorted(there.keys() - met)]
+    return lines
+
+
+def _pair(link: FolderLink, row: Row, other: Row) -> Line:
+    kept = row.flags - link.untaken
+    if kept != other.flags - link.untaken:
+        detail = f"{' '.join(sorted(row.flags))} here, {' '.join(sorted(other.flags))} there"
+        return Line(link.source_name, row.uid, other.uid, Verdict.FLAGS, detail)
+    if row.date != other.date:
+        return Line(link.source_name, row.uid, other.uid, Verdict.DATE, f"{row.date} here, {other.date} there")
+    return Line(link.source_name, row.uid, other.uid, Verdict.SAME)
+
+
+async def _with_bytes(source: LinkEnd, target: LinkEnd, link: FolderLink, lines: list[Line]) -> list[Line]:
+    pairs = [line for line in lines if line.uid and line.target_uid]
+    here = await source.read_identities(link.source_name, [line.uid for line in pairs])
+    there = await target.read_identities(link.target_name, [line.target_uid for line in pairs])
+    return [_judged(line, here, there) if line.uid and line.target_uid else line for line in lines]
+
+
+def _judged(line: Line, here: Mapping[int, Identity], there: Mapping[int, Identity]) -> Line:
+    one, other = here.get(line.uid), there.get(line.target_uid)
+    if one is None or other is None or one.digest == other.digest:
+        return line  # gone since, or the same
+    return Line(line.folder, line.uid, line.target_uid, Verdict.BYTES)
