@@ -100,7 +100,7 @@ class Doveadm:
             raise self._refused(f"{doing}: HTTP status {response.status}{advice}")
         try:
             [[kind, answer, _]] = json.loads(response.body)
-        except ValueError:
+        except (ValueError, TypeError):
             raise self._refused(f"{doing}: {response.body[:200]!r}") from None
         if kind != "doveadmResponse":
             raise self._refused(f"{doing}: {answer}")
