@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from dataclasses import asdict
 from functools import partial
@@ -62,6 +63,10 @@ LOCK_SECONDS = 20.0
 DRAIN_SECONDS = 5.0
 ADOPT_AGAIN = 30.0
 BEAT = 1.0
+SWITCH = 0.0005
+"""Seconds after which the loop lets a thread have the interpreter: who comes back from a sync has an acknowledgement
+to hand over. With Python's own 5 ms a busy worker accepts a tenth less mail, for a tenth more CPU.
+"""
 SUCCESSION = 6.0
 """Seconds that a log-in waits for a replica to take over: less than mail programs wait for an answer."""
 
@@ -352,5 +357,6 @@ def patience(config: Config) -> Patience:
 def main(config: Config, inherited: Inherited, slot: int) -> int:
     """In the fork."""
     inherited.keep(slot)
+    sys.setswitchinterval(SWITCH)
     uvloop.run(Worker(config, inherited, slot).run())
     return 0
