@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test bench lint clean tools
+.PHONY: venv demo test bench bench-sync lint clean tools
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,9 @@ test: $(STAMP) tools
 # ARGS="--rows imap,smtp --quick": see bench/README.md.
 bench: $(STAMP) tools
 	$(VENV)/bin/python -m bench $(ARGS)
+
+bench-sync: $(STAMP) tools
+	$(VENV)/bin/python -m bench --sync $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check src tests bench

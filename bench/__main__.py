@@ -22,6 +22,7 @@ from bench import (
     row_reload,
     row_smtp,
     row_submission,
+    row_sync,
     row_three,
     table,
 )
@@ -59,10 +60,10 @@ def _once(stage: Stage, row: Row, result: Result, scale: float) -> None:
         print(f"{row.name}, {result.contender}: {problem}", file=sys.stderr)
 
 
-def chosen(names: str) -> list[Row]:
+def chosen(rows: list[Row], names: str) -> list[Row]:
     if not names:
-        return ROWS
-    known = {row.name: row for row in ROWS}
+        return rows
+    known = {row.name: row for row in rows}
     wanted = [name.strip() for name in names.split(",")]
     if unknown := [name for name in wanted if name not in known]:
         raise SystemExit(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}")
@@ -74,10 +75,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", default="", help="only these, separated by commas")
     parser.add_argument("--rounds", type=int, default=0, help="instead of each row's own number")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work: shows that it runs, not how fast")
+    parser.add_argument("--sync", action="store_true", help="the rows of make bench-sync")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--list", action="store_true", help="the names of the rows")
     options = parser.parse_args(words)
-    rows = chosen(options.rows)
+    rows = chosen(row_sync.ROWS if options.sync else ROWS, options.rows)
     if options.list:
         print("\n".join(f"{row.name:20} {row.title}" for row in rows))
         return 0

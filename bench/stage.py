@@ -118,6 +118,10 @@ class Stage:
         folder.chmod(0o755)
         return folder
 
+    def callback(self, work: Callable[[], object]) -> None:
+        """To be done at the end, before the servers that were started earlier are ended."""
+        self._stack.callback(work)
+
     def run(self, *servers: Server) -> None:
         for server in servers:
             self._stack.callback(server.kill)

@@ -1,0 +1,191 @@
+"""Rows of `make bench-sync`: an account's first copy, a look when nothing has changed, and one new message on its way.
+
+Cost is that of the tool and of both servers together: who lets a server do the work does not get it for nothing.
+"""
+
+from __future__ import annotations
+
+import imaplib
+import smtplib
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from tests.lab.cyrus import Cyrus
+from tests.lab.dovecot import Dovecot
+
+from bench.dialogue import message
+from bench.figure import Figure, percentile
+from bench.row import Row, Target, scaled
+from bench.stage import US, Contender, Stage
+from bench.sync_tools import TOOLS, Lab, Pair, Tool
+
+MESSAGES, SIZE = 1000, 10 << 10
+FOLDERS, EACH = 100, 10
+LAGS = 10
+PATIENCE = 20.0
+NAMES = {"dovecot": ("mbsync", "dsync", US), "cyrus": ("mbsync", US)}
+"""dsync 2.3 can't write to Cyrus over IMAP: it gives up at folders with a special use."""
+ACL = "  acl_user = %u\n"
+"""Without it Dovecot shows a master user nothing of a user's folders where the acl plugin is on."""
+
+
+class SyncContender(Contender):
+    """With the tool, and accounts of its own for every measurement."""
+
+    pair: Pair
+    tool: Tool
+
+    __slots__ = ("pair", "tool")
+
+    def fresh(self, stage: Stage) -> str:
+        stage.turn += 1
+        user = f"b{stage.turn}@example.com"
+        for lab in (self.pair.source, self.pair.target):
+            lab.prepare(user)
+        return user
+
+    def run(self, user: str) -> tuple[float, float]:
+        """(seconds, CPU seconds)."""
+        before, began = self.cpu(), time.perf_counter()
+        own = self.tool.once(user)
+        return time.perf_counter() - began, self.cpu() - before + own
+
+
+def _start(target: str, stage: Stage, name: str) -> Contender:
+    def make() -> Contender:
+        source = Dovecot(stage.new_folder("d"), plugins=ACL)
+        other: Lab
+        other = Dovecot(stage.new_folder("d"), plugins=ACL) if target == "dovecot" else Cyrus(stage.new_folder("c"))
+        made = SyncContender(name, source, {}, (other,))
+        object.__setattr__(made, "pair", Pair(source, other, stage.new_folder("s")))
+        return made
+
+    contender = stage.get(f"sync {target} {name}", make)
+    assert isinstance(contender, SyncContender)
+    if not hasattr(contender, "tool"):
+        tool = TOOLS[name](contender.pair)
+        stage.callback(tool.close)
+        object.__setattr__(contender, "tool", tool)
+    return contender
+
+
+def _fill(session: imaplib.IMAP4, folder: str, count: int, size: int) -> None:
+    body = message(size)[:-3]
+    for number in range(count):
+        unique = b"X-Number: %d\r\n" % number + body
+        status, answer = session.append(folder, "(\\Seen)" if number % 2 else None, None, unique)  # type: ignore[arg-type]
+        if status != "OK":
+            raise RuntimeError(f"APPEND: {answer}")
+
+
+def _count(lab: Lab, user: str, folders: list[str]) -> int:
+    session = lab.imap(user)
+    try:
+        return sum(int(session.select(folder, readonly=True)[1][0] or b"0") for folder in folders)
+    finally:
+        session.logout()
+
+
+def _first_copy(stage: Stage, contender: Contender, scale: float) -> Figure:
+    assert isinstance(contender, SyncContender)
+    user, count = contender.fresh(stage), scaled(MESSAGES, scale, 20)
+    session = contender.pair.source.imap(user)
+    _fill(session, "INBOX", count, SIZE)
+    session.logout()
+    seconds, spent = contender.run(user)
+    if (there := _count(contender.pair.target, user, ["INBOX"])) != count:
+        raise RuntimeError(f"{there} of {count} messages have arrived")
+    return Figure(cost=spent / count * 1000, rate=count / seconds, note=f"{seconds:.2f} s")
+
+
+def _no_change(stage: Stage, contender: Contender, scale: float) -> Figure:
+    assert isinstance(contender, SyncContender)
+    user, count = contender.fresh(stage), scaled(FOLDERS, scale, 5)
+    session = contender.pair.source.imap(user)
+    folders = [f"Folder{number}" for number in range(count)]
+    for folder in folders:
+        session.create(folder)
+        session.subscribe(folder)
+        _fill(session, folder, EACH, 1000)
+    session.logout()
+    contender.run(user)
+    contender.run(user)  # some need a second look before they believe that nothing has changed
+    if (there := _count(contender.pair.target, user, folders)) != count * EACH:
+        raise RuntimeError(f"{there} of {count * EACH} messages have arrived")
+    taken = [contender.run(user) for _ in range(5)]
+    return Figure(
+        cost=sum(spent for _, spent in taken) / len(taken) * 1000,
+        p50=percentile([seconds for seconds, _ in taken], 0.5) * 1000,
+        p99=max(seconds for seconds, _ in taken) * 1000,
+    )
+
+
+class Watcher:
+    """Sees a folder grow, by asking over and over again: IDLE would add what a server makes of it."""
+
+    def __init__(self, lab: Lab, user: str) -> None:
+        self._session = lab.imap(user)
+        self._session.select("INBOX", readonly=True)
+
+    def until(self, count: int) -> float:
+        until = time.perf_counter() + PATIENCE
+        while time.perf_counter() < until:
+            if int(self._session.select("INBOX", readonly=True)[1][0] or b"0") >= count:
+                return time.perf_counter()
+        raise RuntimeError(f"message {count} is not on the target after {PATIENCE:g} s")
+
+    def close(self) -> None:
+        self._session.logout()
+
+
+def _lag(stage: Stage, contender: Contender, scale: float) -> Figure:
+    """The tool is told as soon as the server has said 250."""
+    assert isinstance(contender, SyncContender)
+    user, trials = contender.fresh(stage), scaled(LAGS, scale, 3)
+    contender.run(user)
+    watcher, body = Watcher(contender.pair.target, user), message(SIZE)[:-3]
+    lags, costs = [], []
+    try:
+        for number in range(1, trials + 1):
+            seen: list[float] = []
+            watching = threading.Thread(target=partial(_note, seen, partial(watcher.until, number)))
+            _deliver(contender.pair.source, user, b"X-Number: %d\r\n" % number + body)
+            began = time.perf_counter()
+            watching.start()
+            costs.append(contender.run(user)[1])
+            watching.join(PATIENCE)
+            if not seen:
+                raise RuntimeError(f"message {number} has not arrived")
+            lags.append(seen[0] - began)
+    finally:
+        watcher.close()
+    return Figure(cost=sum(costs) / trials * 1000, p50=percentile(lags, 0.5) * 1000, p99=max(lags) * 1000)
+
+
+def _note(seen: list[float], wait: Callable[[], float]) -> None:
+    seen.append(wait())
+
+
+def _deliver(lab: Dovecot, user: str, raw: bytes) -> None:
+    with smtplib.LMTP(lab.host, lab.lmtp_port, local_hostname="bench.example.com", timeout=30) as session:
+        session.sendmail("a@example.net", [user], raw)
+
+
+def _rows(target: str) -> list[Row]:
+    title = f"Dovecot to {target.capitalize()}"
+    peers = tuple(name for name in NAMES[target] if name != US)
+    goal = (Target(peers, 1.0),)
+    return [
+        Row(f"copy-{target}", f"First copy of 1,000 messages of 10 KB, {title}", "CPU-s per 1,000 messages", NAMES[target],
+            partial(_start, target), _first_copy, targets=goal, rounds=3),
+        Row(f"check-{target}", f"A look at 100 folders in which nothing has changed, {title}", "ms CPU", NAMES[target],
+            partial(_start, target), _no_change, targets=goal, rounds=2),
+        Row(f"lag-{target}", f"From the 250 of a delivery until the copy can be read, {title}", "ms CPU per message",
+            NAMES[target], partial(_start, target), _lag, targets=(*goal, Target(peers, 1.0, "p50")), rounds=2,
+            leave=Stage.drop_all),
+    ]  # fmt: skip
+
+
+ROWS = [*_rows("dovecot"), *_rows("cyrus")]
