@@ -178,7 +178,8 @@ def _rows(target: str) -> list[Row]:
     peers = tuple(name for name in NAMES[target] if name != US)
     goal = (Target(peers, 1.0),)
     return [
-        Row(f"copy-{target}", f"First copy of 1,000 messages of 10 KB, {title}", "CPU-s per 1,000 messages", NAMES[target],
+        Row(f"copy-{target}", f"First copy of 1,000 messages of 10 KB, {title}", "CPU-s per 1,000 messages",
+            NAMES[target],
             partial(_start, target), _first_copy, targets=goal, rounds=3),
         Row(f"check-{target}", f"A look at 100 folders in which nothing has changed, {title}", "ms CPU", NAMES[target],
             partial(_start, target), _no_change, targets=goal, rounds=2),
