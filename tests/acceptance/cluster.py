@@ -85,9 +85,13 @@ def cyrus(folder: Path, name: str = "c1", **options: Any) -> Home:
 
 
 def node(folder: Path, name: str = "n1", **options: Any) -> Home:
-    lab = Node(folder / name, **options)
+    """With a log-in for links, "replica"."""
+    replication = {"user": "replica", "password": "replicasecret"}
+    settings = {f"replication_{key}": value for key, value in replication.items()}
+    lab = Node(folder / name, **{**options, "settings": {**settings, **options.get("settings", {})}})
     login = {"way": "authzid", "user": lab.proxy, "password": lab.proxy_password}
-    return Home(name, lab, _table(name, "node", lab, login), user=lab.proxy, password=lab.proxy_password)
+    table = _table(name, "node", lab, login, replication=replication)
+    return Home(name, lab, table, user=lab.proxy, password=lab.proxy_password)
 
 
 KINDS = {"dovecot": dovecot, "cyrus": cyrus, "node": node, "generic": generic}
@@ -102,6 +106,7 @@ def _folder(path: Path) -> Path:
 class Cluster:
     """`homes` in the order of their accounts: `<home>-0@example.com`, `<home>-1@example.com`, … for `people` of each.
 
+    `replicas`: the home with the second copies, by home; `lives`: the homes with accounts, all unless it is said.
     `edge_options` go to each Edge (tests/lab/edge.py). Without `prepared` nobody has a folder before the first mail.
     """
 
@@ -113,12 +118,15 @@ class Cluster:
         people: int = 3,
         edges: int = 1,
         prepared: bool = True,
+        replicas: Mapping[str, str] | None = None,
+        lives: Sequence[str] | None = None,
         **edge_options: Any,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.homes = {home.name: home for home in homes}
-        self.accounts = {f"{name}-{n}@example.com": name for name in self.homes for n in range(people)}
+        self.accounts = {f"{name}-{n}@example.com": name for name in lives or self.homes for n in range(people)}
+        self.replicas = dict(replicas or {})
         self.prepared = prepared
         directory = f"sqlite:///{folder / 'directory.db'}"
         self.edges = [
@@ -156,7 +164,7 @@ class Cluster:
             if self.prepared:
                 users = home.lab.users
                 home.lab.prepare(*(one for one in self.of(home.name) if users is None or one in users))
-        add_accounts(self.edge, self.accounts.items())
+        add_accounts(self.edge, self.accounts.items(), replicas=self.replicas)
         for edge in self.edges:
             edge.start()
 
@@ -215,12 +223,15 @@ class Cluster:
             return [session.fetch(number, "(BODY.PEEK[])")[1][0][1] for number in numbers]
 
 
-def add_accounts(edge: Edge, people: Iterable[tuple[str, str]], unit: str = "all") -> None:
-    """(address, home) of each into the edge's directory, as people do: a CSV file."""
+def add_accounts(
+    edge: Edge, people: Iterable[tuple[str, str]], unit: str = "all", replicas: Mapping[str, str] | None = None
+) -> None:
+    """(address, home) of each into the edge's directory, as people do: a CSV file. `replicas`: of a home."""
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(["address", "unit", "primary", "password"])
-    rows.writerows([address, unit, home, "{PLAIN}" + PASSWORD] for address, home in people)
+    rows.writerow(["address", "unit", "primary", "replicas", "password"])
+    rows.writerows([address, unit, home, (replicas or {}).get(home, ""), "{PLAIN}" + PASSWORD]
+                   for address, home in people)  # fmt: skip
     file = edge.folder / "people.csv"
     file.write_text(text.getvalue())
     edge.run("account", "import", file)

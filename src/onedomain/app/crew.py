@@ -1,4 +1,4 @@
-"""The workers as the keeper sees them: who is there, what they are told, what they answer.
+"""The workers and the linker as the keeper sees them: who is there, what they are told, what they answer.
 
 Knows links. Does not know what a delta or a snapshot means to a worker.
 """
@@ -6,10 +6,11 @@ Knows links. Does not know what a delta or a snapshot means to a worker.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
+from onedomain.app.inherited import LINKER_SLOT
 from onedomain.control.link import Link, LinkError
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta, parts
@@ -43,13 +44,29 @@ class Crew:
         self._sending: set[asyncio.Task[None]] = set()
         self._in_whole = False  # pieces of a whole directory are being published, and it is not complete
 
+    @property
+    def workers(self) -> Mapping[int, Link]:
+        """By slot."""
+        return {slot: member.link for slot, member in self._members.items() if slot != LINKER_SLOT}
+
+    @property
+    def linker(self) -> Link | None:
+        member = self._members.get(LINKER_SLOT)
+        return member.link if member is not None else None
+
+    @property
+    def linker_pid(self) -> int:
+        """0: it is not there."""
+        member = self._members.get(LINKER_SLOT)
+        return member.pid if member is not None else 0
+
     async def hello(self, link: Link, slot: int, pid: int) -> None:
         """A worker is there: it gets board and directory, and all changes from now on."""
         member = self._members[slot] = _Member(link, slot, pid, self._in_whole)
         link.attached["slot"] = slot
         link.tell("board", snapshot=self._board.snapshot(str(slot)))
         self._bring_up_to_date(member)
-        self._trace.note("worker joined", slot=slot, pid=pid)
+        self._trace.note("linker joined" if slot == LINKER_SLOT else "worker joined", slot=slot, pid=pid)
 
     def left(self, link: Link) -> None:
         slot = link.attached.get("slot")
@@ -92,24 +109,27 @@ class Crew:
                 member.late = False
                 self._bring_up_to_date(member)
 
+    def _workers(self) -> list[_Member]:
+        return [member for slot, member in self._members.items() if slot != LINKER_SLOT]
+
     def tell_board(self) -> None:
         for slot, member in self._members.items():
             member.link.tell("board", snapshot=self._board.snapshot(str(slot)))
 
     def fences(self) -> dict[int, Callable[[float], Awaitable[int]]]:
         """How to tell each worker of a lease (app/fencing)."""
-        return {slot: partial(_tell_fence, member.link) for slot, member in self._members.items()}
+        return {slot: partial(_tell_fence, link) for slot, link in self.workers.items()}
 
     async def figures(self) -> dict[int, dict[str, Any]]:
         """By slot, of the workers that answer."""
-        members = list(self._members.values())
+        members = self._workers()
         answers = await asyncio.gather(*(m.link.call("figures", timeout=ANSWER_SECONDS) for m in members),
                                        return_exceptions=True)
         return {m.slot: answer for m, answer in zip(members, answers, strict=True) if isinstance(answer, dict)}
 
     async def ask(self, verb: str, **arguments: Any) -> list[Any]:
         """Every worker's answer. Raises LinkError if one does not give any: half a queue must not look like a whole."""
-        members = list(self._members.values())
+        members = self._workers()
         if not members:
             raise LinkError("no worker is up")
         return list(await asyncio.gather(

@@ -6,6 +6,7 @@ Knows how to gather answers from workers and peers. Does not know how a terminal
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from onedomain import __version__
 from onedomain.app.crew import Crew
+from onedomain.app.hub import Hub
 from onedomain.app.peers import Peers
 from onedomain.control.link import Handler, Link, LinkError
 from onedomain.directory.book import Book
@@ -38,6 +40,7 @@ class Desk:
         self._reload = reload
         self._started = clock.monotonic()
         self.peers: Peers | None = None
+        self.hub: Hub | None = None
 
     def operator(self) -> dict[str, Handler]:
         """What the command line may ask over the control socket."""
@@ -51,10 +54,21 @@ class Desk:
     # -- status
 
     async def _status(self, link: Link) -> dict[str, Any]:
-        own, others = await asyncio.gather(self._own_status(), self._ask_peers("status"))
+        own, others, links = await asyncio.gather(self._own_status(), self._ask_peers("status"), self._links())
+        own["links"] = links
         own["peers"] = [answer if isinstance(answer, dict) else {"edge": name, "error": str(answer)}
                         for name, answer in others.items()]
         return own
+
+    async def _links(self) -> dict[str, Any]:
+        """Of all links of the domain, from wherever they run."""
+        if not any(account.home.replicas for account in self._book.accounts()):
+            return {"pairs": []}
+        try:
+            assert self.hub is not None
+            return {"pairs": await self.hub.ask("link_pairs"), "at": self.hub.leader}
+        except LinkError as error:
+            return {"pairs": [], "error": str(error)}
 
     async def _own_status_for_peer(self, link: Link) -> dict[str, Any]:
         return await self._own_status()
@@ -80,6 +94,7 @@ class Desk:
             "uptime": self._clock.monotonic() - self._started,
             "workers": [{"slot": slot, "pid": one["pid"], "sessions": sum(one["sessions"].values()),
                          "queue": one["queue"]["messages"]} for slot, one in sorted(figures.items())],
+            "processes": {"keeper": os.getpid(), "linker": self._crew.linker_pid},
             "sessions": dict(sessions),
             "queue": queue,
             "directory": {"accounts": len(self._book), "seq": self._book.seq, "age": self._feed.age,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from onedomain.app import descriptors, keeper, worker
+from onedomain.app import descriptors, keeper, linker, worker
 from onedomain.app.current import Current
 from onedomain.app.inherited import inherit
 from onedomain.app.memory import freeze_all
@@ -34,8 +34,9 @@ def run(config: Config) -> int:
         return lambda: worker.main(current.config, inherited, slot)
 
     children = [Child(f"worker-{slot}", work(slot)) for slot in range(inherited.workers)]
-    # The keeper comes last: its beat has the index behind the workers'.
+    # In the order of their beats (app/inherited).
     children.append(Child("keeper", lambda: keeper.main(current.config, inherited)))
+    children.append(Child("linker", lambda: linker.main(current.config, inherited)))
     trace.note("starting", workers=inherited.workers, listeners=[listener.name for listener in config.listeners])
     if files < (needed := descriptors.needed(config)):
         trace.note("few descriptors", limit=files, needed=needed,

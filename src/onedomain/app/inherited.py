@@ -21,6 +21,8 @@ from onedomain.net.tls import CertificateFiles, ServerContexts
 
 ANY = ("0.0.0.0", "::")
 KNOWN_HALF_LIFE = 3 * 86400.0
+LINKER_SLOT = -1
+"""What the linker says to the keeper in place of a worker's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class Inherited:
     def keeper_beat(self) -> int:
         return self.workers
 
+    @property
+    def linker_beat(self) -> int:
+        return self.workers + 1
+
 
 def worker_count(config: Config) -> int:
     return config.file.edge.workers or os.cpu_count() or 1
@@ -65,7 +71,7 @@ def inherit(config: Config) -> Inherited:
                for _ in range(count)]
     return Inherited(
         sockets, contexts, connections=SharedTable(workers=count), failures=SharedTable(workers=count),
-        known=SharedTable(workers=count, half_life=KNOWN_HALF_LIFE), beats=Beats(count + 1))
+        known=SharedTable(workers=count, half_life=KNOWN_HALF_LIFE), beats=Beats(count + 2))
 
 
 def server_contexts(config: Config) -> ServerContexts | None:

@@ -9,24 +9,27 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 import uvloop
 
 from onedomain.app import metrics
+from onedomain.app.alerts import Alerts
 from onedomain.app.backends import Backends
-from onedomain.app.crew import Crew
+from onedomain.app.crew import ANSWER_SECONDS, Crew
 from onedomain.app.desk import Desk
 from onedomain.app.fencing import Fencing
-from onedomain.app.inherited import Inherited, server_contexts
+from onedomain.app.hub import Hub
+from onedomain.app.inherited import LINKER_SLOT, Inherited, server_contexts
 from onedomain.app.memory import freeze
 from onedomain.app.peers import Peers
 from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
 from onedomain.backend.mailserver import Tools
 from onedomain.config import Config, ConfigErrors, load
-from onedomain.control.link import MAX_LINE, Link, LinkError
+from onedomain.control.link import MAX_LINE, Handler, Link, LinkError
 from onedomain.control.peer import identity
 from onedomain.decision.health import Patience
 from onedomain.directory.book import Book
@@ -66,9 +69,14 @@ class Keeper:
                           clock=self._clock, nonce=nonce, trace=self.trace, poll=config.file.directory.poll)
         self._desk = Desk(config.name, config.state / "log", crew=self._crew, book=self._book, board=self._board,
                           feed=self._feed, clock=self._clock, reload=self._reload_all)
+        table = config.alerts
+        self.alerts = Alerts(config.name, table.every, self._mail_postmaster if table.mail else None, table.webhook,
+                             clock=self._clock, trace=self.trace)
+        self._hub = self._desk.hub = Hub(config.name, self._crew, self._dial_peer, self.alerts.tell, self.trace)
         me = identity(config.state, config.name, self._clock.time())
         self._peers = self._desk.peers = Peers(
-            me, config.file.edge.peer_listen, config.file.edge.peer_address, self._open_database, self._desk.peer(),
+            me, config.file.edge.peer_listen, config.file.edge.peer_address, self._open_database,
+            {**self._desk.peer(), **self._hub.peers()}, self._hub.peer_left,
             clock=self._clock, trace=self.trace)
         self._fencing = Fencing(config.name, StandingLeases(self._open_database), self._crew.fences, inherited.workers,
                                 config.failover.lease, clock=self._clock, trace=self.trace)
@@ -87,7 +95,8 @@ class Keeper:
         self._serve_metrics()
         control = await self._open_control()
         parts = [self._part("directory", self._feed.run), self._part("peers", self._peers.run),
-                 self._part("prober", self._prober.run), self._part("board", self._tick)]
+                 self._part("prober", self._prober.run), self._part("board", self._tick),
+                 self._part("hub", self._hub.run), self._part("alerts", self.alerts.run)]
         if self._config.file.edge.peer_listen is not None:
             parts.append(self._part("fencing", self._fencing.run))
         tasks = [asyncio.create_task(part) for part in parts]
@@ -149,7 +158,8 @@ class Keeper:
             os.umask(before)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handlers = {**self._desk.operator(), "hello": self._hello, "report": self._crew.report}
+        handlers = {**self._desk.operator(), **self._hub.own(), **self._hub.operator(), "hello": self._hello,
+                    "report": self._crew.report}
         link = Link(reader, writer, handlers)
         serving = asyncio.current_task()
         assert serving is not None
@@ -163,6 +173,18 @@ class Keeper:
     async def _hello(self, link: Link, slot: int, pid: int) -> None:
         await self._feed.loaded()
         await self._crew.hello(link, slot, pid)
+        if slot != LINKER_SLOT:
+            self._hub.joined(slot)
+
+    async def _dial_peer(self, name: str, handlers: Mapping[str, Handler]) -> tuple[Link, asyncio.Task[None]]:
+        return await self._peers.dial(name, handlers)
+
+    async def _mail_postmaster(self, subject: str, text: str) -> None:
+        """Into the spool of any worker. Raises LinkError."""
+        for worker in self._crew.workers.values():
+            await worker.call("mail_postmaster", subject=subject, text=text)
+            return
+        raise LinkError("no worker is up")
 
     # -- reload
 
@@ -203,12 +225,16 @@ class Keeper:
 
     async def _count(self) -> None:
         figures = await self._crew.figures()
+        dumps = [one["counters"] for one in figures.values()]
+        if (linker := self._crew.linker) is not None:
+            with suppress(LinkError):
+                dumps.append((await linker.call("figures", timeout=ANSWER_SECONDS))["counters"])
         for name in self._board.servers:
             self._counters.set("server_usable", float(self._board.verdict(name).usable), server=name)
             self._counters.set("server_seconds", self._board.load(name).seconds, server=name)
         self._counters.set("accounts", len(self._book))
         self._counters.set("directory_age_seconds", self._feed.age or 0.0)
-        self._numbers = total([self._counters.dump(), *(one["counters"] for one in figures.values())])
+        self._numbers = total([self._counters.dump(), *dumps])
 
 
 def rhythm(config: Config) -> Rhythm:

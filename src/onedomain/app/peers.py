@@ -28,13 +28,14 @@ class Peers:
     """`listen` and `address` are "host:port": where we accept, and where the others find us; None: no peers."""
 
     def __init__(self, me: peer.Identity, listen: str | None, address: str | None,
-                 open_database: Callable[[], Awaitable[Database]], handlers: Mapping[str, Handler], *,
-                 clock: Clock, trace: Trace) -> None:
+                 open_database: Callable[[], Awaitable[Database]], handlers: Mapping[str, Handler],
+                 left: Callable[[Link], None] = lambda link: None, *, clock: Clock, trace: Trace) -> None:
         self._me = me
         self._listen = listen
         self._address = address or listen
         self._open = open_database
         self._handlers = handlers
+        self._left = left
         self._clock = clock
         self._trace = trace
         self._others: dict[str, Edge] = {}
@@ -73,6 +74,19 @@ class Peers:
         answers = await asyncio.gather(*(self._ask_one(self._others[name], verb, arguments) for name in names),
                                        return_exceptions=True)
         return dict(zip(names, answers, strict=True))
+
+    async def dial(self, name: str, handlers: Mapping[str, Handler]) -> tuple[Link, asyncio.Task[None]]:
+        """A lasting link to an edge, and the task that serves it. Raises LinkError, OSError, TimeoutError, also where
+        nobody of that name is known yet.
+        """
+        if name not in self._others and self._server is not None:
+            with suppress(TimeoutError, DatabaseError, *AWAY):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._exchange()
+        edge = self._others.get(name)
+        if edge is None:
+            raise LinkError(f"no edge {name!r} is known here")
+        return await peer.dial(self._me, *_split(edge.address), edge.certificate, handlers)
 
     async def _ask_one(self, edge: Edge, verb: str, arguments: dict[str, Any]) -> Any:
         try:
@@ -126,6 +140,7 @@ class Peers:
             await link.serve()
         finally:
             self._served.discard(link)
+            self._left(link)
 
 
 def _split(text: str) -> tuple[str, int]:

@@ -11,7 +11,8 @@ def needs_restart(old: Config, new: Config) -> list[str]:
     if old.listeners != new.listeners:
         found.append("listener")
     # New contents of the same certificate files need none.
-    for part in ("tls", "edge", "directory", "metrics", "log", "limits", "retry", "health", "failover"):
+    for part in ("tls", "edge", "directory", "metrics", "log", "limits", "retry", "health", "failover", "links",
+                 "alerts"):
         if getattr(old.file, part) != getattr(new.file, part):
             found.append(part)
     return found

@@ -29,7 +29,7 @@ from onedomain.app.smarthost import outside
 from onedomain.backend.base import Backend
 from onedomain.backend.mailserver import Tools
 from onedomain.config import Config, ConfigErrors, load
-from onedomain.control.link import Handler, Link
+from onedomain.control.link import Handler, Link, LinkError
 from onedomain.decision.retry import Patience, Pauses
 from onedomain.directory import credentials
 from onedomain.directory.book import Book
@@ -49,6 +49,7 @@ from onedomain.net.tls import CertificateError, ClientContexts
 from onedomain.queue.crash import crash_points
 from onedomain.queue.dispatch import Dispatcher
 from onedomain.queue.net import Net
+from onedomain.queue.notice import tell_postmaster
 from onedomain.queue.operator import Operator
 from onedomain.queue.quiet import NoEnds
 from onedomain.queue.rescue import Rescue
@@ -139,8 +140,8 @@ class Worker:
         config, clock, nonce, trace = self._config, self._clock, self._nonce, self.trace
         handlers: dict[str, Handler] = {
             "directory": self._take_directory, "board": self._take_board, "figures": self._figures,
-            "fence": self._take_fence, "queue_list": self._queue_list, "queue_show": self._queue_show,
-            "queue_act": self._queue_act}
+            "fence": self._take_fence, "mail_postmaster": self._mail_postmaster,
+            "queue_list": self._queue_list, "queue_show": self._queue_show, "queue_act": self._queue_act}
         mirror = self._mirror = Mirror(lambda name: self._backends.in_flight(name), lambda: self._line.urgent())
         self._line = Line(config.control, self._slot, handlers, mirror.report)
         net = self._net = Net(spool, self._book, clock=clock, trace=trace, count=self._counters)
@@ -328,6 +329,17 @@ class Worker:
         self._counters.set("queue_oldest_seconds", queue.oldest)
         return {"pid": os.getpid(), "sessions": sessions, "queue": {**asdict(queue), "waiting": waiting},
                 "counters": self._counters.dump()}
+
+    async def _mail_postmaster(self, link: Link, subject: str, text: str) -> str:
+        """Raises LinkError."""
+        try:
+            assert self._spool is not None
+            id = await tell_postmaster(self._spool, self._book, self._config.file.domain[0].name, subject, text,
+                                       edge=self._config.name, clock=self._clock)
+        except Failed as error:
+            raise LinkError(str(error)) from error
+        self._dispatcher.enqueue(self._spool.entries[id])
+        return id
 
     async def _queue_list(self, link: Link, **wanted: Any) -> list[dict[str, Any]]:
         return [asdict(item) for item in self._operator.waiting(**wanted)]

@@ -34,7 +34,23 @@ def render(answer: dict[str, Any]) -> Group:
         ["server", "kind", "verdict", "since", "answers", "in_flight", "waiting", "accounts", "why"],
         (server_row(server) for server in answer["servers"]),
     )
-    return Group(edges, "", servers)
+    links = answer.get("links", {})
+    if not links.get("pairs") and not links.get("error"):
+        return Group(edges, "", servers)
+    replicas = table(
+        ["source", "target", "accounts", "whole", "first_copy", "stopped", "lag", "uncovered", "for", "why"],
+        map(pair_row, links["pairs"]),
+    )
+    return Group(edges, "", servers, "", Text(links["error"], "red") if links.get("error") else replicas)
+
+
+def pair_row(pair: dict[str, Any]) -> list[object]:
+    """One pair of servers between which links run."""
+    notes = [say(f"n_{key}", count=pair[key]) for key in ("braked", "refused") if pair[key]]
+    notes += [f"{each['accounts']}: {each['reason']}" for each in pair["reasons"]]
+    stopped = Text(str(pair["stopped"]), "red") if pair["stopped"] else 0
+    return [pair["source"], pair["target"], pair["accounts"], pair["whole"], pair["first_copy"], stopped,
+            duration(pair["lag"]), pair["uncovered"], duration(pair["uncovered_for"]), "; ".join(notes)]
 
 
 def edge_row(edge: dict[str, Any]) -> list[object]:

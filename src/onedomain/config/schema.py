@@ -262,6 +262,27 @@ class FailoverTable(Table):
     lease: Duration = Field(3.0, ge=1, le=60)
 
 
+class LinksTable(Table):
+    """How replicas are kept: how often an account without news is looked at, how many at once, what is kept aside."""
+
+    sweep: Duration = Field(300.0, ge=1, le=86_400)
+    audit: Duration = Field(86_400.0, ge=60, le=30 * 86_400)  # and compared whole
+    passes: int = Field(16, ge=1, le=1000)                    # accounts at once, per server
+    brake_messages: int = Field(50, ge=1, le=1_000_000)
+    brake_share: float = Field(0.30, gt=0, le=1)
+    keep_deleted: Duration = Field(7 * 86_400.0, ge=0, le=365 * 86_400)
+    deleted_size: Size = Field(2 * 2**30, ge=0)
+    refused_size: Size = Field(4 * 2**30, ge=2**20)
+
+
+class AlertsTable(Table):
+    """Who is told of what needs a person; the log is always."""
+
+    mail: bool = True  # to the postmaster of the first domain
+    webhook: str = Field("", max_length=2000, pattern=r"^(https?://\S+)?$")
+    every: Duration = Field(600.0, ge=10, le=86_400)  # the same again
+
+
 class MetricsTable(Table):
     address: ListenAddress = "127.0.0.1"
     port: int = Field(9464, ge=0, le=65535)
@@ -291,6 +312,8 @@ class File(Table):
     retry: RetryTable = RetryTable.model_construct()
     health: HealthTable = HealthTable.model_construct()
     failover: FailoverTable = FailoverTable.model_construct()
+    links: LinksTable = LinksTable.model_construct()
+    alerts: AlertsTable = AlertsTable.model_construct()
     metrics: MetricsTable | None = None
     log: LogTable = LogTable.model_construct()
     resolver: ResolverTable = ResolverTable.model_construct()

@@ -182,6 +182,27 @@ url = "sqlite:////var/lib/onedomain/directory.db"
 # max_lag = "1m"
 # lease = "3s"
 
+#en Replicas: how often accounts without news are looked at, and compared whole; how many at once per server; when
+#en deletions that nobody commanded stop; how long and how much of what is deleted is kept in the state folder.
+#ja 複製: 動きのないアカウントを見る間隔、全体を照合する間隔、サーバーごとの同時数、指示のない大量削除を止める
+#ja 基準、削除された本文を状態フォルダに残す期間と量を指定します。
+[links]
+# sweep = "5m"
+# audit = "1d"
+# passes = 16
+# brake_messages = 50
+# brake_share = 0.3
+# keep_deleted = "7d"
+# deleted_size = "2GiB"
+# refused_size = "4GiB"
+
+#en What needs a person goes to the log, by mail to the postmaster, and as JSON to a URL.
+#ja 人の対応が要ることは、ログ、postmaster 宛てのメール、URL への JSON で知らせます。
+[alerts]
+# mail = true
+# webhook = ""
+# every = "10m"
+
 [metrics]
 # address = "127.0.0.1"
 # port = 9464

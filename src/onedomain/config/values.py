@@ -15,11 +15,13 @@ from onedomain.config.problem import Problem
 from onedomain.config.schema import (
     IMPLICIT_TLS,
     PORTS,
+    AlertsTable,
     EndpointTable,
     FailoverTable,
     File,
     HealthTable,
     LimitsTable,
+    LinksTable,
     LogTable,
     ResolverTable,
     RetryTable,
@@ -99,6 +101,14 @@ class Config:
     @property
     def failover(self) -> FailoverTable:
         return self.file.failover
+
+    @property
+    def links(self) -> LinksTable:
+        return self.file.links
+
+    @property
+    def alerts(self) -> AlertsTable:
+        return self.file.alerts
 
     @property
     def log(self) -> LogTable:

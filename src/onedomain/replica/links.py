@@ -363,6 +363,12 @@ class Links:
             linked.audit_at = began + self._rhythm.audit * (0.5 + self._parts.dice())
         self._ended(linked, taken, report, performer, clock.monotonic() - began)
 
+    async def read(self, address: str) -> None:
+        """Its state is in memory, to be looked at. Raises Failed."""
+        linked = self._links.get(address)
+        if linked is not None and not linked.running:
+            await self._state(linked)
+
     async def _state(self, linked: Linked) -> LinkState:
         if linked.state is None:
             state = await self._parts.states.load(linked.account)

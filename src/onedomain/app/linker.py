@@ -1,0 +1,362 @@
+"""The linker: one process per edge that keeps replicas; only that of the edge with the lease does anything.
+
+Knows how its parts are put together. Does not know plans, servers' languages, or workers: those are the keeper's. What
+it knows is in the database and in the workers' safety nets, so it may die at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import uvloop
+
+from onedomain.app.inherited import LINKER_SLOT, Inherited
+from onedomain.app.leadership import Leadership
+from onedomain.app.line import Line
+from onedomain.app.link_servers import LinkServers
+from onedomain.app.memory import freeze
+from onedomain.app.outlet import Outlet
+from onedomain.app.real import RealClock, RealNonce, names
+from onedomain.app.reloading import needs_restart
+from onedomain.app.standing import Standing
+from onedomain.backend.link.registry import make_link_server
+from onedomain.backend.mailserver import Tools
+from onedomain.config import Config, ConfigErrors, load
+from onedomain.control.link import Handler, Link, LinkError
+from onedomain.decision.link.brake import Brake
+from onedomain.decision.net import is_linked
+from onedomain.directory.book import Book
+from onedomain.directory.delta import Delta
+from onedomain.directory.leases import Leases
+from onedomain.directory.links import Links as SavedLinks
+from onedomain.directory.links import SavedLink
+from onedomain.health.mirror import Mirror
+from onedomain.health.view import Change
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, again
+from onedomain.model.replica import LinkState
+from onedomain.net.tls import ClientContexts
+from onedomain.replica.aside import Aside, Room
+from onedomain.replica.links import Links, Parts, Rhythm
+from onedomain.replica.pace import Bounds
+from onedomain.replica.saving import Saver, Saving
+from onedomain.store.disk import RealDisk
+from onedomain.store.sql import AWAY, Database, DatabaseError
+from onedomain.trace.counters import Counters
+from onedomain.trace.recorder import Recorder
+
+BEAT = 1.0
+TIDY = 600.0
+STOPPED_EVERY = 0.2
+"""Seconds between two lists of stopped links, if it changed; a long one is told less often."""
+
+
+class Linker:
+    def __init__(self, config: Config, inherited: Inherited) -> None:
+        self._config = config
+        self._inherited = inherited
+        self._clock, self._nonce = RealClock(), RealNonce()
+        self.trace = Recorder(config.state / "log", "linker", edge=config.name, clock=self._clock,
+                              keep=config.log.keep)
+        self._counters = Counters()
+        self._book = Book(config.domains, config.units, config.servers)
+        self._book_whole = asyncio.Event()
+        self._database = Standing(self._open_database)
+        self._leading = asyncio.Event()
+        self._told_stopped: list[str] | None = None
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        self.trace.bind(loop)
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        beating = asyncio.create_task(self._beat())
+        self._put_together()
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._aside_opened()
+        tasks = [beating, *(asyncio.create_task(self._part(name, part)) for name, part in (
+            ("line", self._line.run()), ("leadership", self._lead()), ("stopped", self._tell_stopped()),
+            ("tidy", self._tidy())))]
+        await ended.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._links.stop()
+        await self._servers.close()
+        await self._aside.close()
+        await self._database.close()
+        self.trace.close()
+
+    def _put_together(self) -> None:
+        config = self._config
+        self._mirror = Mirror(lambda name: 0, lambda: self._line.urgent())
+        self._mirror.on_change.append(self._verdict_changed)
+        self._line = Line(config.control, LINKER_SLOT, self._handlers(), self._mirror.report)
+        self._line.joined.append(self._tell_leader)
+        self._tools = Tools(ClientContexts(names(config)), self._mirror, self._nonce, config.name)
+        self._servers = LinkServers(self._tools, make_link_server)
+        self._servers.configure(self._book.servers())
+        folder = config.state / "aside"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        table = config.links
+        self._aside = Aside(
+            RealDisk(), str(folder), clock=self._clock, nonce=self._nonce, threads=ThreadPoolExecutor(1, "aside"),
+            room=Room(table.keep_deleted, table.deleted_size, table.refused_size))
+        self._links = self._new_links()
+        self._leadership = Leadership(
+            config.name, _Granting(self._database), self._leader_changed, clock=self._clock, trace=self.trace)
+
+    def _new_links(self) -> Links:
+        table = self._config.links
+        parts = Parts(
+            servers=self._servers, states=self, saver=Saver(self._save), aside=self._aside,
+            outlet=Outlet(lambda verb, **arguments: self._line.tell(verb, **arguments)),
+            usable=lambda name: self._mirror.verdict(name).usable, clock=self._clock, dice=self._nonce.random,
+            trace=self.trace, count=self._counters)
+        return Links(parts, Rhythm(sweep=table.sweep, audit=table.audit), Bounds(table.passes),
+                     Brake(table.brake_messages, table.brake_share))
+
+    def _handlers(self) -> dict[str, Handler]:
+        return {"directory": self._take_directory, "board": self._take_board, "figures": self._figures,
+                "touched": self._take_touched, "net": self._take_net, "ready": self._ready,
+                "link_pairs": self._link_pairs, "link_list": self._link_list, "link_show": self._link_show,
+                "link_retry": self._link_retry, "link_accept": self._link_accept}
+
+    def _aside_opened(self) -> None:
+        for damage in self._aside.open():
+            self.trace.note("aside damaged", reason=damage.reason, octets=damage.length)
+
+    async def _open_database(self) -> Database:
+        return await Database.open(self._config.database_url)
+
+    # -- life
+
+    async def _part(self, name: str, run: Any) -> None:
+        """A part that fails ends the process: a whole new one beats half of one."""
+        try:
+            await run
+        except Exception as error:  # noqa: BLE001  told below, and the process ends
+            self.trace.note("part failed", part=name, reason=repr(error))
+            self.trace.flush()
+            asyncio.get_running_loop().call_exception_handler({"message": f"{name} failed", "exception": error})
+            os._exit(70)
+
+    async def _beat(self) -> None:
+        while True:
+            self._inherited.beats.beat(self._inherited.linker_beat)
+            if (trouble := self._aside.trouble if hasattr(self, "_aside") else None) is not None:
+                # After a failed sync memory and disk may differ: a new process reads it again.
+                self.trace.note("aside poisoned", reason=trouble.reason or str(trouble))
+                self.trace.flush()
+                os._exit(75)
+            await asyncio.sleep(BEAT)
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY)
+            await self._aside.tidy()
+
+    def _reload(self) -> None:
+        try:
+            new = load(self._config.path)
+        except ConfigErrors as problems:
+            self.trace.note("configuration refused", reason=str(problems))
+            return
+        restart = needs_restart(self._config, new)
+        self._config = new
+        self._book.configure(new.domains, new.units, new.servers)
+        self._servers.configure(self._book.servers())
+        self._configure_all()
+        self.trace.note("configuration read", restart_needed=restart)
+
+    # -- the lease
+
+    async def _lead(self) -> None:
+        await self._book_whole.wait()
+        await self._leadership.run()
+
+    async def _leader_changed(self, token: int, holder: str) -> None:
+        if token:
+            await self._begin()
+        else:
+            await self._end()
+        self._tell_leader()
+
+    def _tell_leader(self) -> None:
+        """Also to a keeper that is new: it then has its workers tell us everything."""
+        self._line.tell("leader", edge=self._leadership.holder)
+
+    async def _begin(self) -> None:
+        if self._leading.is_set():
+            await self._end()
+        self._links = self._new_links()
+        self._leading.set()
+        self._configure_all()
+        try:
+            await self._database.ask(self._read_all)
+        except (DatabaseError, *AWAY) as error:
+            self.trace.note("link states not read", reason=f"{type(error).__name__}: {error}".split("\n")[0])
+        self._links.start()
+
+    async def _read_all(self, database: Database) -> None:
+        async for saved in SavedLinks(database, self._clock).all():
+            account = self._book.account(saved.account)
+            if account is not None and _is_for(saved, account):
+                self._links.known(saved.account, saved.state)
+
+    async def _end(self) -> None:
+        self._leading.clear()
+        await self._links.stop()
+        self._told_stopped = None
+
+    def _configure_all(self) -> None:
+        for account in self._book.accounts():
+            self._links.configure(account, linked=is_linked(self._book, account))
+
+    # -- states
+
+    async def load(self, account: Account) -> LinkState | None:
+        """A replica.links.States. Raises Failed."""
+        try:
+            found = await self._database.ask(
+                lambda database: SavedLinks(database, self._clock).load(account.address))
+        except (DatabaseError, *AWAY) as error:
+            raise Failed(again(451, "4.3.0", "the database is away", str(error).split("\n")[0])) from error
+        return next((saved.state for saved in found if _is_for(saved, account)), None)
+
+    async def _save(self, savings: Sequence[Saving]) -> frozenset[str]:
+        token = self._leadership.token
+        rows = [SavedLink(each.account, each.source, each.target, each.epoch, each.state) for each in savings]
+        if not token:
+            return frozenset()
+        try:
+            return await self._database.ask(
+                lambda database: SavedLinks(database, self._clock).save(rows, token))
+        except (DatabaseError, *AWAY) as error:
+            raise Failed(again(451, "4.3.0", "the database is away", str(error).split("\n")[0])) from error
+
+    # -- what the keeper says
+
+    async def _take_directory(self, link: Link, delta: str) -> None:
+        change = Delta.decode(delta.encode())
+        before = self._book_whole.is_set()
+        gone = set(change.gone_accounts)
+        self._book.apply(change)
+        if not change.more:
+            self._book_whole.set()
+        if not self._leading.is_set() or change.more:
+            return
+        if change.whole or not before:
+            self._configure_all()
+            freeze()
+            return
+        for address in {account.address for account in change.accounts} | gone:
+            account = self._book.account(address)
+            if account is None:
+                self._links.remove(address)
+            else:
+                self._links.configure(account, linked=is_linked(self._book, account))
+
+    async def _take_board(self, link: Link, snapshot: dict[str, Any]) -> None:
+        self._mirror.apply(snapshot)
+
+    def _verdict_changed(self, change: Change) -> None:
+        if not change.face and change.after.usable and not change.before.usable:
+            self._links.kick(change.server)
+
+    async def _take_touched(self, link: Link, edge: str, slot: int, events: list[Sequence[Any]]) -> None:
+        if self._leading.is_set():
+            self._links.touched((edge, slot), events)
+
+    async def _take_net(self, link: Link, edge: str, slot: int, held: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+        if self._leading.is_set():
+            self._links.net((edge, slot), held)
+
+    async def _tell_stopped(self) -> None:
+        """Workers let nobody wait for links that do not run."""
+        while True:
+            await asyncio.sleep(STOPPED_EVERY + len(self._told_stopped or ()) / 20_000)
+            if self._leading.is_set() and (stopped := self._links.stopped()) != self._told_stopped:
+                self._told_stopped = stopped
+                self._line.tell("links", stopped=stopped)
+
+    # -- what the keeper asks
+
+    async def _figures(self, link: Link) -> dict[str, Any]:
+        for pair in self._links.pairs() if self._leading.is_set() else ():
+            labels = {"source": pair["source"], "target": pair["target"]}
+            self._counters.set("link_lag_seconds", pair["lag"] or 0.0, **labels)
+            self._counters.set("link_uncovered", pair["uncovered"], **labels)
+            self._counters.set("link_uncovered_seconds", pair["uncovered_for"] or 0.0, **labels)
+            for state in ("whole", "first_copy", "behind", "stopped", "braked"):
+                self._counters.set("links", pair[state], state=state, **labels)
+            self._counters.set("links_stopped", pair["stopped"], **labels)
+        for name in ("deleted", "refused"):
+            self._counters.set("aside_octets", self._aside.size(name), kind=name)
+        return {"pid": os.getpid(), "leads": self._leading.is_set(), "counters": self._counters.dump()}
+
+    def _running(self) -> Links:
+        if not self._leading.is_set():
+            raise LinkError("the links do not run here at the moment")
+        return self._links
+
+    async def _ready(self, link: Link, account: str) -> None:
+        """Answered when the account's promotion has been carried out."""
+        raise LinkError("promotions are not carried out here yet")
+
+    async def _link_pairs(self, link: Link) -> list[dict[str, Any]]:
+        return self._running().pairs()
+
+    async def _link_list(self, link: Link, troubled: bool = False, limit: int = 100) -> list[dict[str, Any]]:
+        return self._running().rows(troubled=troubled, limit=limit)
+
+    async def _link_show(self, link: Link, account: str) -> dict[str, Any] | None:
+        links = self._running()
+        row = self._book.account(account)
+        if row is not None:
+            await links.read(account)
+        return links.show(account)
+
+    async def _link_retry(self, link: Link, account: str) -> bool:
+        return self._running().retry(account)
+
+    async def _link_accept(self, link: Link, account: str) -> bool:
+        links = self._running()
+        await links.read(account)
+        self.trace.note("link accepted", account=account)
+        return links.accept(account)
+
+
+class _Granting:
+    """directory/leases.py over a database that may be away."""
+
+    def __init__(self, database: Standing) -> None:
+        self._database = database
+
+    async def take(self, name: str, holder: str, seconds: float) -> int:
+        return await self._database.ask(lambda database: Leases(database).take(name, holder, seconds))
+
+    async def renew(self, name: str, token: int, seconds: float) -> bool:
+        return await self._database.ask(lambda database: Leases(database).renew(name, token, seconds))
+
+    async def holder(self, name: str) -> str:
+        return await self._database.ask(lambda database: Leases(database).holder(name))
+
+
+def _is_for(saved: SavedLink, account: Account) -> bool:
+    home = account.home
+    return (saved.source, saved.epoch) == (home.primary, home.epoch) and saved.target in home.replicas[:1]
+
+
+def main(config: Config, inherited: Inherited) -> int:
+    """In the fork."""
+    inherited.keep(None)
+    uvloop.run(Linker(config, inherited).run())
+    return 0
