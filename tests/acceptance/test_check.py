@@ -65,7 +65,8 @@ def table(home: Dovecot, folder: Path, name: str = "d1", **other: Any) -> dict[s
 
 @pytest.fixture
 def good(home: Dovecot, lab_folder: Path, certificate: Certificate) -> Edge:
-    edge = Edge(lab_folder / "e1", servers=[table(home, lab_folder)], certificate=certificate,
+    doveadm = {"host": home.host, "port": home.doveadm_http_port, "api_key": home.api_key}
+    edge = Edge(lab_folder / "e1", servers=[table(home, lab_folder, doveadm=doveadm)], certificate=certificate,
                 protocols=list(PLACES), listener=PLACES)
     edge.state.mkdir()
     add_accounts(edge, [(JOE, "d1")])
@@ -78,6 +79,7 @@ def test_a_good_set_up(good: Edge) -> None:
     messages = [message for _, message in said.findings("ok")]
     assert any(message.startswith("delivery answers in") for message in messages)
     assert any(message.startswith("IMAP answers in") for message in messages)
+    assert any(message.startswith("doveadm's HTTP interface answers in") for message in messages)
     assert f"log-in for {JOE} works" in messages and "1 accounts, 0 aliases" in messages
     japanese = onedomain("check", "--config", good.config, language="ja")
     assert japanese.status == 0 and f"{JOE} としてログインできました" in japanese.out
@@ -101,9 +103,11 @@ def test_everything_that_is_wrong_is_found_at_once(
         table(home, lab_folder),
         table(home, lab_folder, "down", kind="cyrus", imap=closed, delivery=closed, login={"way": "password"},
               probe={"accounts": []}),
-        table(home, lab_folder, "stranger", login=login),
+        table(home, lab_folder, "stranger", login=login,
+              doveadm={"host": home.host, "port": home.doveadm_http_port, "api_key": "not this"}),
         table(anybody, lab_folder, "clear", imap=demanded),
     ]
+    good.tables["unit"][0]["replicas"] = ["clear"]
     expired = authority.issue("old.example.com", lifetime=datetime.timedelta(days=-3))
     good.tables["tls"]["certificate"] = [{"certificate": expired.cert, "key": expired.key}]
     good.write()
@@ -119,15 +123,15 @@ def test_everything_that_is_wrong_is_found_at_once(
     errors, warnings = said.findings("error"), said.findings("warning")
     for where, words in [
         ("server[2].delivery", "delivery does not work"), ("server[2].imap", "IMAP does not work"),
-        ("server[3].login", "log-in for"), ("server[4].imap", "STARTTLS"),
+        ("server[3].login", "log-in for"), ("server[3].doveadm", "doveadm_api_key"), ("server[4].imap", "STARTTLS"),
         ("tls.certificate[1].certificate", "ends on"), ("listener[1].port", "the port cannot be opened"),
         ("server", "lost@example.com among them, live on gone"),
     ]:
         assert [one for one in errors if one[0] == where and words in one[1]], (where, words, errors)
-    assert len(errors) == 7, errors
+    assert len(errors) == 8, errors
     for where, words in [
         ("server[2]", "no probe account"), ("server[2]", "may arrive twice"), ("server[2].kind", "Message-ID"),
-        ("server[4].delivery", "surely does not exist"),
+        ("server[4].delivery", "surely does not exist"), ("server[4]", "cannot be given UIDs"),
     ]:
         assert [one for one in warnings if one[0] == where and words in one[1]], (where, words, warnings)
     lines = good.config.read_text().splitlines()

@@ -21,6 +21,7 @@ from onedomain.app.inherited import open_listener
 from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.smarthost import smarthosts
 from onedomain.backend.base import DELIVERY, IMAP, ClientInfo
+from onedomain.backend.link.doveadm import Doveadm
 from onedomain.backend.mailserver import MailServer, Tools
 from onedomain.config import Config, Problem
 from onedomain.config.places import line_of, lines
@@ -29,7 +30,7 @@ from onedomain.directory.repository import Repository
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed
 from onedomain.model.health import Seen, Sighting
-from onedomain.model.server import LoginWay, Server
+from onedomain.model.server import Endpoint, LoginWay, Server
 from onedomain.net.tls import ClientContexts
 from onedomain.store.sql import AWAY, Database, DatabaseError
 
@@ -161,7 +162,22 @@ class Check:
                 found += await self._log_in(place, backend)
             if delivery.seen is Seen.OK and await self._takes_anybody(backend):
                 found.append(self._say(Weight.WARNING, (*place, "delivery"), "accepts_all", address=self._nobody()))
+        if backend.server.doveadm is not None:
+            found.append(await self._doveadm((*place, "doveadm"), backend.server, backend.server.doveadm))
         return found + list(self._advice(place, backend.server))
+
+    async def _doveadm(self, place: Place, server: Server, endpoint: Endpoint) -> Finding:
+        doveadm = Doveadm(endpoint, server.doveadm_key, ClientContexts(names(self._config)))
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            await doveadm.probe()
+        except Failed as error:
+            return self._say(Weight.ERROR, place, "dial_bad", what=say("doveadm"),
+                             why=error.failure.reason or error.failure.text)
+        finally:
+            await doveadm.close()
+        return self._say(Weight.OK, place, "dial_ok", what=say("doveadm"), ms=round((clock() - began) * 1000))
 
     def _dialled(self, place: Place, what: str, sighting: Sighting) -> Finding:
         if sighting.seen is Seen.OK:
@@ -198,6 +214,9 @@ class Check:
             yield self._say(Weight.WARNING, place, "no_find")
         if not server.probe_accounts:
             yield self._say(Weight.WARNING, place, "no_probe")
+        replicas = {name for unit in self._config.file.unit for name in unit.replicas}
+        if server.kind == "dovecot" and server.doveadm is None and server.name in replicas:
+            yield self._say(Weight.WARNING, place, "no_doveadm")
         if server.kind == "cyrus":
             yield self._say(Weight.WARNING, (*place, "kind"), "cyrus")
 

@@ -46,6 +46,15 @@ TEXTS: Table = {
         "in imapd.conf: duplicatesuppression: no, munge8bit: no",
         "imapd.conf に duplicatesuppression: no と munge8bit: no を設定してください",
     ),
+    "no_doveadm": (
+        "as a replica it cannot be given UIDs: gaps are filled with messages that are deleted again, and after a "
+        "failover some folders are new to mail programs",
+        "レプリカとして UID を指定できません。欠番は仮のメールで埋められ、切り替え後に一部のフォルダが新規扱いになります",
+    ),
+    "no_doveadm?": (
+        "let links use its HTTP interface: doveadm = {{ host = …, port = …, api_key_file = … }}",
+        "HTTP インターフェースを使えるようにしてください: doveadm = {{ host = …, port = …, api_key_file = … }}",
+    ),
     "accepts_all": (
         "takes mail for {address}, which surely does not exist: what fails there comes back as a bounce",
         "存在しない {address} 宛てを受け付けます。届かないメールは後からエラーとして戻ります",
@@ -81,7 +90,8 @@ TEXTS: Table = {
     ),
     "port_taken": ("the port cannot be opened: {why}", "ポートを開けません: {why}"),
     "port_taken?": ("end the other program, or choose another port", "他のプログラムを止めるか、別のポートにしてください"),
-    "smtp": ("delivery", "配送"), "imap": ("IMAP", "IMAP"), "smarthost": ("the smarthost", "スマートホスト"),
+    "smtp": ("delivery", "配送"), "imap": ("IMAP", "IMAP"), "doveadm": ("doveadm's HTTP interface", "doveadm の HTTP インターフェース"),
+    "smarthost": ("the smarthost", "スマートホスト"),
 }
 
 say = speaker(TEXTS)

@@ -113,6 +113,7 @@ async def test_the_real_one(start_dovecot: Callable[..., Any]) -> None:
     lab = start_dovecot(plugins=ACL)
     lab.prepare("u@example.com")
     doveadm = Doveadm(local(lab.doveadm_http_port), lab.api_key, ClientContexts())
+    await doveadm.probe()
     calls = [doveadm.update_mailbox("u@example.com", "INBOX", uidnext=100 + n, uidvalidity=77) for n in range(6)]
     await asyncio.gather(*calls)
     box = mailbox.look(lab, "u@example.com").boxes["INBOX",]
@@ -122,5 +123,7 @@ async def test_the_real_one(start_dovecot: Callable[..., Any]) -> None:
     wrong = Doveadm(local(lab.doveadm_http_port), "wrong", ClientContexts())
     with pytest.raises(Trouble) as raised:
         await wrong.update_mailbox("u@example.com", "INBOX", uidnext=3)
+    with pytest.raises(Trouble):
+        await wrong.probe()
     assert "doveadm_api_key" in raised.value.failure.reason
     await doveadm.close()

@@ -50,15 +50,27 @@ class Doveadm:
             name = mutf7.decode(mailbox)  # here it is UTF-8
         await self.call("mailboxUpdate", {"user": user, "mailbox": name, **given})
 
+    async def probe(self) -> None:
+        """Whether the interface is there, takes the key and knows what links need."""
+        doing = f"doveadm at {self._endpoint}"
+        async with self._places:
+            with troubles(doing):
+                response = await self._ask(self._question("GET", b""), doing)
+        self._check_status(doing, response)
+        if b'"mailboxUpdate"' not in response.body:
+            raise self._refused(f"{doing}: it does not know mailboxUpdate")
+
     async def call(self, command: str, parameters: dict[str, str]) -> None:
         doing = f"doveadm {command} at {self._endpoint}"
         body = json.dumps([[command, parameters, "t"]]).encode("ascii")
-        headers = {"Authorization": self._authorization, "Content-Type": "application/json"}
         async with self._places:
             with troubles(doing):
-                question = http.request("POST", PATH, str(self._endpoint), headers, body)
-                response = await self._ask(question, doing)
-            self._check(doing, response)
+                response = await self._ask(self._question("POST", body), doing)
+        self._check(doing, response)
+
+    def _question(self, method: str, body: bytes) -> bytes:
+        headers = {"Authorization": self._authorization, "Content-Type": "application/json"}
+        return http.request(method, PATH, str(self._endpoint), headers, body)
 
     async def _ask(self, question: bytes, doing: str) -> http.HttpResponse:
         """On an idle connection, if one is left that the server has not closed. Calls may be repeated without harm."""
@@ -94,10 +106,13 @@ class Doveadm:
                 self._idle.append(stream)
         return response
 
-    def _check(self, doing: str, response: http.HttpResponse) -> None:
+    def _check_status(self, doing: str, response: http.HttpResponse) -> None:
         if response.status != 200:
             advice = " (is the key doveadm_api_key?)" if response.status in (401, 403) else ""
             raise self._refused(f"{doing}: HTTP status {response.status}{advice}")
+
+    def _check(self, doing: str, response: http.HttpResponse) -> None:
+        self._check_status(doing, response)
         try:
             [[kind, answer, _]] = json.loads(response.body)
         except (ValueError, TypeError):
