@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import imaplib
+import smtplib
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,9 @@ class Node(Server):
 
     def _is_ready(self) -> bool:
         return answers(self.host, self.imap_port) and answers(self.host, self.lmtp_port)
+
+    def lmtp(self, timeout: float = 30) -> smtplib.LMTP:
+        return smtplib.LMTP(self.host, self.lmtp_port, local_hostname="lab.example.com", timeout=timeout)
 
     def imap(self, user: str) -> imaplib.IMAP4:
         """A session of imaplib, logged in as the proxy user."""

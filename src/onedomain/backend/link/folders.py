@@ -13,9 +13,11 @@ from onedomain.backend.imap_session import Answer
 from onedomain.backend.link.connection import Connection, as_bytes, text, wire
 from onedomain.backend.trouble import troubles
 from onedomain.model.replica import Folder, Listing, Mark
+from onedomain.protocol.imap.client import quoted
 from onedomain.protocol.imap.response import ResponseError, Untagged
 
 INBOX = "INBOX"
+STATUS_AT_ONCE = 100
 _CLOSED = frozenset(("\\noselect", "\\nonexistent"))
 _USES = {use.lower(): use for use in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")}
 
@@ -49,8 +51,9 @@ class Folders:
         if INBOX not in seen.attributes:
             # Dovecot's acl plugin hides it from a master user unless `acl_user = %u` is set.
             raise connection.failed("LIST shows no INBOX: may our log-in see this account's folders?")
-        for name in [name for name in seen.attributes if name not in seen.marks]:
-            await self._ask(name, seen)
+        missing = [name for name in seen.attributes if name not in seen.marks]
+        for start in range(0, len(missing), STATUS_AT_ONCE):
+            await self._ask(missing[start : start + STATUS_AT_ONCE], seen)
         folders = tuple(self._folder(name, seen) for name in seen.attributes if name in seen.marks)
         namespace = connection.namespace
         return Listing(folders, namespace.separator, namespace.prefix)
@@ -187,18 +190,32 @@ class Folders:
         known = isinstance(modseq, int) and self._connection.changes
         seen.marks[name] = Mark(uidvalidity, uidnext, modseq if known else 0, messages)
 
-    async def _ask(self, name: str, seen: _Seen) -> None:
-        """STATUS of one folder that LIST showed without; left out if it is gone by now."""
+    async def _ask(self, names: list[str], seen: _Seen) -> None:
+        """STATUS of folders that LIST showed without; those that are gone by now are left out."""
         connection = self._connection
-        answer = await connection.ask("STATUS", wire(name), self._items())
-        if answer.ok:
-            self._note(answer, seen)
-            if name not in seen.marks:
-                raise connection.failed(f"STATUS does not tell enough of {name}")
-            if self._identity.alone and name not in seen.identities:
-                self._note(await connection.ask("STATUS", wire(name), [self._identity.name]), seen)
-        elif await self.there(name):
-            raise connection.refused(f"STATUS {name}", answer)
+        for name, answer in await self._status(names, self._items()):
+            if answer.ok:
+                self._note(answer, seen)
+                if name not in seen.marks:
+                    raise connection.failed(f"STATUS does not tell enough of {name}")
+            elif await self.there(name):
+                raise connection.refused(f"STATUS {name}", answer)
+        if self._identity.alone:
+            without = [name for name in names if name in seen.marks and name not in seen.identities]
+            for _, answer in await self._status(without, [self._identity.name]):
+                self._note(answer, seen)
+
+    async def _status(self, names: list[str], items: list[str]) -> list[tuple[str, Answer]]:
+        """Sent together, where no literal has to be waited for: a round trip per folder would make each pass slow."""
+        connection = self._connection
+        together = [name for name in names if quoted(wire(name)) is not None]
+        make = connection.session.make
+        answers = await connection.run_together([make("STATUS", wire(name), items) for name in together])
+        found = list(zip(together, answers, strict=True))
+        for name in names:
+            if name not in together:
+                found.append((name, await connection.ask("STATUS", wire(name), items)))
+        return found
 
     def _folder(self, name: str, seen: _Seen) -> Folder:
         attributes = seen.attributes[name]
