@@ -35,8 +35,8 @@ proxyservers: proxy
 servername: {servername}
 virtdomains: userid
 defaultdomain: lab.invalid
-unixhierarchysep: yes
-altnamespace: yes
+unixhierarchysep: {slashes}
+altnamespace: {slashes}
 allowplaintext: yes
 failedloginpause: 0
 sasl_mech_list: PLAIN LOGIN
@@ -78,6 +78,7 @@ class Cyrus(Server):
     """One instance. Without `users` everybody exists, is let in with any password, and gets folders at first sight.
 
     With `users` (name to password) only those exist, created over the admin's log-in when the instance first starts.
+    With `dots` folders are called INBOX.Sent, as Cyrus has it by default, else Sent and Sent/2026.
     The admin is "cyrus"; "proxy" may log in with anybody's name as the SASL authorisation identity (RFC 4616).
     """
 
@@ -95,11 +96,13 @@ class Cyrus(Server):
         tls: Certificate | None = None,
         duplicatesuppression: bool = False,
         munge8bit: bool = False,
+        dots: bool = False,
         extra: str = "",
     ) -> None:
         programs = _unpacked(folder)
         super().__init__(folder, host, namespace)
         self.users = dict(users) if users is not None else None
+        self.separator = "." if dots else "/"
         self.tls = tls
         self.imap_port, self.lmtp_port = free_port(host), free_port(host)
         self.imaps_port = free_port(host) if tls else 0
@@ -117,6 +120,7 @@ class Cyrus(Server):
                 passwords=self._passwords(),
                 duplicatesuppression=_yes(duplicatesuppression),
                 munge8bit=_yes(munge8bit),
+                slashes=_yes(not dots),
                 autocreate=10_000_000 if users is None else 0,
                 autocreate_post=_yes(users is None),
                 tls=f"tls_server_cert: {tls.cert}\ntls_server_key: {tls.key}" if tls else "",
@@ -162,9 +166,9 @@ class Cyrus(Server):
         """Create mailboxes of the accounts named, as the admin."""
         session = self.imap(self.admin, self.admin_password)
         for user in users:
-            status, answer = session.create(f'"user/{user}"')
+            status, answer = session.create(f'"user{self.separator}{user}"')
             if status != "OK":
-                raise RuntimeError(f"CREATE user/{user}: {answer}")
+                raise RuntimeError(f"CREATE {user}: {answer}")
         session.logout()
 
     def _launch(self) -> Tree:

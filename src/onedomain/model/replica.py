@@ -58,11 +58,15 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An account's own folders; `prefix` is of its personal namespace (RFC 2342), such as "INBOX."."""
+    """An account's own folders; `prefix` is of its personal namespace (RFC 2342), such as "INBOX.".
+
+    `forbidden`: characters that names can't have there.
+    """
 
     folders: tuple[Folder, ...]
     separator: str = "/"
     prefix: str = ""
+    forbidden: str = ""
 
     def find(self, name: str) -> Folder | None:
         return next((folder for folder in self.folders if folder.name == name), None)

@@ -335,6 +335,7 @@ async def test_everything_is_the_same_on_both(linked: Linked) -> None:
     await client("UID STORE 11 +FLAGS (\\Deleted)")
     await client("EXPUNGE")
     await client("RENAME Lists Elsewhere")
+    await client("UNSUBSCRIBE Junk")
     await client("DELETE Junk")
     await client("UNSUBSCRIBE Junk")
     await append(client, "Sent", b"Subject: sent\r\n\r\n")

@@ -27,6 +27,7 @@ from onedomain.replica.performer import Performer
 from tests.backend.contract import Chance, Eyes, account, local
 from tests.backend.link import mailbox
 from tests.backend.link.mailbox import Mailbox, append, client, done, expunge, quote, store
+from tests.backend.link.test_given import cyrus_server
 from tests.backend.link.test_real import PREFIXED, dovecot_server
 from tests.backend.node_lab import Node
 from tests.backend.test_real import ACL
@@ -121,7 +122,9 @@ def tools() -> Tools:
 
 
 @pytest.fixture
-def places(start_dovecot: Callable[..., Any], lab_folder: Path) -> Iterator[Callable[[str], Place]]:
+def places(
+    start_dovecot: Callable[..., Any], start_cyrus: Callable[..., Any], lab_folder: Path
+) -> Iterator[Callable[[str], Place]]:
     nodes: list[Node] = []
 
     def start(kind: str) -> Place:
@@ -136,6 +139,12 @@ def places(start_dovecot: Callable[..., Any], lab_folder: Path) -> Iterator[Call
                 master_user=lab.proxy, master_password=lab.proxy_password,
                 replication_user=lab.replication_user, replication_password=lab.replication_password,
             ))  # fmt: skip
+        if kind == "cyrus":
+            lab = start_cyrus(users={NAME: "secret"})
+            return Place(lab, cyrus_server(lab))
+        if kind == "dots":
+            lab = start_cyrus(users={NAME: "secret"}, dots=True)
+            return Place(lab, cyrus_server(lab), ".", "INBOX.")
         if kind == "dovecot":
             lab = start_dovecot(plugins=ACL)
             return Place(lab, dovecot_server(lab))
@@ -234,8 +243,12 @@ def check_same(pair: Pair, *, uids: bool, turned: bool = False) -> Mailbox:
 
 PAIRS = [
     ("dovecot", "dovecot"), ("dovecot", "generic"), ("generic", "dovecot"), ("dovecot", "node"), ("node", "dovecot"),
+    ("dovecot", "cyrus"), ("cyrus", "dovecot"), ("node", "node"),
 ]  # fmt: skip
-MORE = [("maildir", "maildir"), ("plain", "dovecot"), ("dovecot", "plain"), ("node", "generic"), ("generic", "node")]
+MORE = [
+    ("maildir", "maildir"), ("plain", "dovecot"), ("dovecot", "plain"), ("node", "generic"), ("generic", "node"),
+    ("cyrus", "cyrus"), ("node", "cyrus"), ("cyrus", "node"), ("dots", "dovecot"), ("node", "dots"),
+]  # fmt: skip
 LONG = os.environ.get("ONEDOMAIN_LONG") == "1"
 params = [pytest.param(each, id="-".join(each)) for each in (PAIRS + MORE if LONG else PAIRS)]
 

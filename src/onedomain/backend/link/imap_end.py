@@ -16,7 +16,7 @@ from onedomain.backend.link.folders import INBOX, Folders, IdentityItem
 from onedomain.backend.link.reading import Reading
 from onedomain.backend.link.sessions import SessionLimits, Sessions
 from onedomain.backend.link.writing import Writing
-from onedomain.backend.login import login_of
+from onedomain.backend.login import Login, login_of
 from onedomain.backend.mailserver import Tools
 from onedomain.backend.trouble import Trouble
 from onedomain.decision.link.actions import Copied, Refused, Rows
@@ -137,13 +137,15 @@ class ImapLinks:
         self._sessions.give(connection, keep=whole)
 
     async def _open(self, account: Account) -> Connection:
-        login = login_of(self.server, account, None)
         try:
-            connection = await Connection.open(self._door, login, account)
+            connection = await Connection.open(self._door, self._login(account), account)
         except Trouble as trouble:
             self._saw(trouble.seen, trouble.seconds, trouble.failure.reason)
             raise
         return connection
+
+    def _login(self, account: Account) -> Login:
+        return login_of(self.server, account, None)
 
     def _saw(self, seen: Seen, seconds: float, reason: str) -> None:
         self._tools.watch.saw(Sighting(self.server.name, "imap", seen, seconds, reason))

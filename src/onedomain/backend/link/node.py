@@ -342,7 +342,7 @@ class NodeEnd:
         raise Failed(give_up(550, "5.3.3", "not needed", f"{self._server.doing}: UIDs are given, none is burned"))
 
     async def expunge_deleted(self, folder: str) -> None:
-        raise Failed(give_up(550, "5.3.3", "not needed", f"{self._server.doing}: UIDs are named"))
+        await self.expunge(folder, [row.uid for row in (await self.read(folder)).rows if "\\Deleted" in row.flags])
 
     async def close(self, *, broken: bool = False) -> None:
         """Connections are lent for one question at a time; one that broke is closed already."""

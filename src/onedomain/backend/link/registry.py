@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onedomain.backend.link.base import LinkServer
+from onedomain.backend.link.cyrus import CyrusLinks
 from onedomain.backend.link.dovecot import DovecotLinks
 from onedomain.backend.link.imap_end import ImapLinks
 from onedomain.backend.link.node import NodeServer
@@ -15,6 +16,7 @@ from onedomain.backend.mailserver import Tools
 from onedomain.model.server import Server
 
 KINDS: dict[str, Callable[[Server, Tools], LinkServer]] = {
+    "cyrus": CyrusLinks,
     "dovecot": DovecotLinks,
     "imap": ImapLinks,
     "node": NodeServer,

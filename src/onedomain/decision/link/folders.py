@@ -85,11 +85,12 @@ def found_again(links: Iterable[FolderLink], target: Listing) -> tuple[FolderLin
 
 
 def target_name(source_name: str, source: Listing, target: Listing, taken: Iterable[str]) -> str:
-    """The same path in the target's spelling; a character that is its separator becomes "_", twins get a number."""
+    """The same path in the target's spelling; a character that it can't have becomes "_", twins get a number."""
     if source_name == INBOX:
         return INBOX
     path = source_name.removeprefix(source.prefix).split(source.separator)
-    name = target.prefix + target.separator.join(part.replace(target.separator, "_") for part in path)
+    wrong = str.maketrans(dict.fromkeys(target.separator + target.forbidden, "_"))
+    name = target.prefix + target.separator.join(part.translate(wrong) for part in path)
     used = set(taken)
     number, unique = 2, name
     while unique in used:

@@ -1,0 +1,325 @@
+"""Cyrus for links, from 3.6 where its administrator's log-in is known (`replication`), else as any server.
+
+Knows which question goes to the user's own session (everything that is read, flags, expunges, names) and which to the
+administrator's, in Cyrus's replication language (syncapply.py): UIDs, UIDVALIDITY and MODSEQs as they are elsewhere.
+Few administrators' sessions serve all accounts.
+
+Cyrus leaves Nagle's algorithm on, which stalls answers unless every packet is acknowledged at once. It refuses to
+rename or delete a folder with a special use.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar, TypeVar
+
+from onedomain.backend.imap_session import Answer
+from onedomain.backend.link.base import Letter
+from onedomain.backend.link.connection import Connection, wire
+from onedomain.backend.link.folders import INBOX
+from onedomain.backend.link.imap_end import ImapEnd, ImapLinks
+from onedomain.backend.link.sessions import SessionLimits
+from onedomain.backend.link.syncapply import Changed, Mailbox, Record, SyncConnection, refusal_is
+from onedomain.backend.login import Login, login_of
+from onedomain.backend.mailserver import Tools
+from onedomain.backend.names import mailbox_name
+from onedomain.backend.pool import Pool, PoolLimits
+from onedomain.backend.trouble import troubles
+from onedomain.decision.link.actions import Copied, Refused
+from onedomain.decision.link.identity import identity_of
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, again
+from onedomain.model.replica import Listing, Mark, Numbering
+from onedomain.model.server import Server
+from onedomain.protocol.imap.flags import SYSTEM
+
+T = TypeVar("T")
+
+ADMINISTRATORS = 3
+AT_ONCE = 200
+BYTES_AT_ONCE = 4 * 2**20
+FORBIDDEN = '!"%/;<>?\\^'
+"""In names, besides the separator (mboxname.c); a "^" would come out as a dot."""
+
+ATTEMPTS = 5
+"""Mail may be coming in where letters without UIDs are put."""
+
+_ZEROS = ("RECENTUID", "RECENTTIME", "LAST_APPENDDATE", "POP3_LAST_LOGIN", "POP3_SHOW_AFTER")
+_UNIQUEID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{7,63}")
+"""It names folders on disk."""
+
+_KEYWORD = re.compile(r"[^\x00-\x20\x7f-\U0010ffff(){%*\"\\\]]{1,255}")
+
+
+class CyrusEnd(ImapEnd):
+    numbering: ClassVar[Numbering] = Numbering.GIVEN
+
+    def __init__(
+        self, connection: Connection, give_back: Callable[[Connection, bool], None], links: CyrusLinks, user: str
+    ) -> None:
+        super().__init__(connection, give_back)
+        self._links = links
+        self._user = user
+        self._ids: dict[str, str] = {}
+
+    async def list_folders(self) -> Listing:
+        listing = replace(await super().list_folders(), forbidden=FORBIDDEN)
+        self._ids = {folder.name: folder.identity for folder in listing.folders}
+        return listing
+
+    # -- folders
+
+    async def create_folder(self, name: str, uidvalidity: int, special_use: str = "", identity: str = "") -> Mark:
+        listing = await self.list_folders()
+        there = listing.find(name)
+        fresh = there is None or (there.mark.uidnext == 1 and not there.mark.messages)
+        if fresh and uidvalidity and (there is None or there.mark.uidvalidity != uidvalidity):
+            await self._make(name, uidvalidity, identity)
+            if name == INBOX:
+                for each in (folder.name for folder in listing.folders if folder.subscribed):
+                    await self._folders.subscribe(each, True)
+        elif there is None:
+            await self._folders.create(name)
+        if special_use and (there is None or there.special_use != special_use):
+            await self._set_use(name, special_use)
+        await self.list_folders()
+        return await self._folders.mark(name)
+
+    async def _make(self, name: str, uidvalidity: int, identity: str) -> None:
+        """A folder that is there and never had a message is replaced, if its UIDVALIDITY is another one. With INBOX the
+        user's subscriptions and Sieve scripts go: it stays as it is where there are scripts.
+        """
+        async def make(sync: SyncConnection) -> Answer | None:
+            inbox = await sync.mailbox(self._ids[INBOX])
+            old = await sync.mailbox(self._ids[name]) if name in self._ids else None
+            if name == INBOX and await sync.has_scripts(self._user):
+                return None
+            new = old or Mailbox({
+                "MBOXNAME": self._internal(inbox, name),
+                **{key: inbox.fields[key] for key in ("PARTITION", "ACL", "OPTIONS") if key in inbox.fields},
+                **dict.fromkeys(_ZEROS, 0),
+            })  # fmt: skip
+            new = new.but(UIDVALIDITY=uidvalidity, LAST_UID=0, HIGHESTMODSEQ=max(1, new.modseq))
+            answer: Answer | None = None
+            for chosen in (identity, self._links.token()):
+                if _UNIQUEID.fullmatch(chosen) and chosen not in self._ids.values():
+                    answer = await sync.apply(new.but(UNIQUEID=chosen))
+                    if answer.ok or not refusal_is(answer, "IMAP_MAILBOX_MOVED"):
+                        break
+            assert answer is not None
+            return answer
+
+        await self._accepted(make)
+
+    def _internal(self, inbox: Mailbox, name: str) -> bytes:
+        """`a.b/c` with unixhierarchysep is `a^b.c` inside."""
+        namespace = self._connection.namespace
+        parts = wire(name.removeprefix(namespace.prefix)).split(namespace.separator.encode())
+        if namespace.separator != ".":
+            parts = [part.replace(b".", b"^") for part in parts]
+        return b".".join((inbox.name, *parts))
+
+    async def rename_folder(self, name: str, to: str) -> None:
+        use = await self._taken_use(name)
+        try:
+            await super().rename_folder(name, to)
+        except Failed:
+            await self._set_use(name, use)
+            raise
+        await self._set_use(to, use)
+
+    async def delete_folder(self, name: str) -> None:
+        await self._taken_use(name)
+        await super().delete_folder(name)
+
+    async def _taken_use(self, name: str) -> str:
+        folder = (await self.list_folders()).find(name)
+        if folder is None or not folder.special_use:
+            return ""
+        await self._connection.ask("SETMETADATA", wire(name), ["/private/specialuse", None])
+        return folder.special_use
+
+    async def _set_use(self, name: str, use: str) -> None:
+        """Best effort: a use may be taken by another folder, or kept for folders at the top."""
+        if use:
+            await self._connection.ask("SETMETADATA", wire(name), ["/private/specialuse", use.encode()])
+
+    async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
+        async def lift(sync: SyncConnection) -> Answer:
+            now = await sync.mailbox(await self._id(folder))
+            last = max(uidnext, now.uidnext) - 1
+            return await sync.apply(now.but(LAST_UID=last, HIGHESTMODSEQ=max(modseq, now.modseq + 1)), since=now.modseq)
+
+        await self._connection.let_go()
+        await self._accepted(lift)
+
+    # -- messages
+
+    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        """Also where the next UIDs will do: if somebody else takes one meanwhile, the mailbox has changed."""
+        outcomes: list[Copied | Refused] = []
+        for some in _chunks(letters):
+            refused = [_why_not(letter) for letter in some]
+            good = [letter for letter, why in zip(some, refused, strict=True) if not why]
+            uids: list[int] = []
+            if good:
+                await self._connection.let_go()
+                await self._accepted(lambda sync, good=good, uids=uids: self._give(sync, folder, good, uids))  # type: ignore[misc]
+            left = iter(uids)
+            for letter, why in zip(some, refused, strict=True):
+                identity = identity_of(letter.raw)
+                outcomes.append(Refused(why, identity) if why else Copied(next(left), identity))
+        return tuple(outcomes)
+
+    async def _give(self, sync: SyncConnection, folder: str, letters: Sequence[Letter], uids: list[int]) -> Answer:
+        """`uids` become those that they get."""
+        now = await sync.mailbox(await self._id(folder))
+        uids.clear()
+        following = now.uidnext
+        for letter in letters:
+            uids.append(letter.uid or following)
+            if uids[-1] < following:
+                raise self._connection.failed(f"no UID {letter.uid} in {folder}, next is {following}")
+            following = uids[-1] + 1
+        guids = await sync.upload(now.partition, [letter.raw for letter in letters])
+        least = now.modseq + 1
+        records = [
+            Record(uid, max(each.modseq, least), _kept(each.flags), max(each.date, 0), len(each.raw), guid)
+            for each, uid, guid in zip(letters, uids, guids, strict=True)
+        ]
+        then = now.but(LAST_UID=uids[-1], HIGHESTMODSEQ=max(record.modseq for record in records))
+        answer = await sync.apply(then, records, since=now.modseq)
+        if refusal_is(answer, "IMAP_PROTOCOL_ERROR"):  # too many keywords
+            plain = [record._replace(flags=[flag for flag in record.flags if flag in SYSTEM]) for record in records]
+            answer = await sync.apply(then, plain, since=now.modseq)
+        return answer
+
+    async def set_flags(
+        self, folder: str, uids: Sequence[int], flags: frozenset[str], modseq: int = 0
+    ) -> frozenset[str]:
+        await self._lift(folder, modseq)
+        return await super().set_flags(folder, uids, flags, modseq)
+
+    async def expunge(self, folder: str, uids: Sequence[int], modseq: int = 0) -> None:
+        await self._lift(folder, modseq)
+        await super().expunge(folder, uids, modseq)
+
+    async def _lift(self, folder: str, modseq: int) -> None:
+        """So that what is changed next gets a MODSEQ above it."""
+        async def lift(sync: SyncConnection) -> Answer | None:
+            now = await sync.mailbox(await self._id(folder))
+            return await sync.apply(now.but(HIGHESTMODSEQ=modseq), since=now.modseq) if now.modseq < modseq else None
+
+        if modseq:
+            await self._accepted(lift)
+
+    # -- the administrator
+
+    async def _accepted(self, work: Callable[[SyncConnection], Awaitable[Answer | None]]) -> None:
+        """Again where the mailbox has changed under it. Raises Failed where it is refused."""
+        for left in range(ATTEMPTS - 1, -1, -1):
+            async with self._links.administrators.lend() as sync:
+                with troubles(sync.session.doing):
+                    try:
+                        answer = await work(sync)
+                    except Changed:
+                        if not left:
+                            raise
+                        continue
+            if answer is None or answer.ok:
+                return
+            raise sync.refused(answer)
+
+    async def _id(self, folder: str) -> str:
+        if folder not in self._ids:
+            await self.list_folders()
+        if not self._ids.get(folder):
+            raise self._connection.failed(f"no {folder}, or it has no MAILBOXID")
+        return self._ids[folder]
+
+
+class CyrusLinks(ImapLinks):
+    def __init__(self, server: Server, tools: Tools, limits: SessionLimits | None = None) -> None:
+        super().__init__(server, tools, limits, quick_ack=True)
+        self.administrators = Pool(
+            f"administrators of {server.name}", self._open_sync, PoolLimits(size=ADMINISTRATORS, uses=1_000_000)
+        )
+        self._given: bool | None = None
+        if server.replication_user:
+            self.powers = replace(self.powers, numbering=Numbering.GIVEN)
+
+    async def end(self, account: Account) -> ImapEnd:
+        if self._given is None:
+            self._given = await self._offered()
+            self.powers = replace(self.powers, numbering=Numbering.GIVEN if self._given else Numbering.BURNED)
+        return await super().end(account)
+
+    def make_end(self, connection: Connection) -> ImapEnd:
+        if not self._given:
+            return ImapEnd(connection, self._give)
+        return CyrusEnd(connection, self._give, self, mailbox_name(self.server, connection.account))
+
+    async def _offered(self) -> bool:
+        if not self.server.replication_user:
+            return False
+        async with self.administrators.lend() as sync:
+            return await sync.offered()
+
+    async def provide(self, account: Account) -> None:
+        if not self.server.replication_user:
+            return
+        async with self.administrators.lend() as sync:
+            session = sync.session
+            separator = "/"
+            for each in (await session.ask("LIST", b"", b"")).named("LIST"):
+                if len(each.values) > 1 and isinstance(each.values[1], bytes):
+                    separator = each.values[1].decode("latin-1")
+            local, at, domain = mailbox_name(self.server, account).partition("@")
+            local = local.replace(".", "^") if separator == "." else local
+            name = f"user{separator}{local}{at}{domain}".encode()
+            answer = await session.ask("CREATE", name)
+            there = answer.ok or any(each.name == "LIST" for each in (await session.ask("LIST", b"", name)).untagged)
+        if not there:
+            reason = f"{self.server.name}: CREATE {name.decode()}: {answer.words}"
+            raise Failed(again(450, "4.2.1", "the mailbox can't be made", reason))
+
+    async def close(self) -> None:
+        await super().close()
+        await self.administrators.close()
+
+    def token(self) -> str:
+        return self._tools.nonce.token(12).hex()
+
+    def _login(self, account: Account) -> Login:
+        if not self.server.replication_user:
+            return login_of(self.server, account, None)
+        name = mailbox_name(self.server, account)
+        return Login(self.server.replication_user, self.server.replication_password, authorize=name, own=True)
+
+    async def _open_sync(self) -> SyncConnection:
+        return await SyncConnection.open(self._door, self.server.replication_user, self.server.replication_password)
+
+
+def _why_not(letter: Letter) -> str:
+    if not letter.raw:
+        return "an empty message"
+    return "NULs, which clients of Cyrus may not understand" if b"\0" in letter.raw else ""
+
+
+def _kept(flags: frozenset[str]) -> list[str]:
+    return [flag for flag in sorted(flags) if flag in SYSTEM or _KEYWORD.fullmatch(flag)]
+
+
+def _chunks(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
+    some: list[Letter] = []
+    size = 0
+    for letter in letters:
+        if some and (size + len(letter.raw) > BYTES_AT_ONCE or len(some) == AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(letter)
+        size += len(letter.raw)
+    if some:
+        yield some
