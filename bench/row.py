@@ -48,14 +48,23 @@ class Row:
     rounds: int = 5
 
 
-def run_load(contender: Contender, work: Work, *, per: float | None = None, units: int = 0) -> tuple[Figure, Done]:
-    """The usual figure: CPU seconds of the contender per 1,000 units, rate and latency as the load saw them."""
+def run_load(
+    contender: Contender,
+    work: Work,
+    *,
+    per: float | None = None,
+    units: int = 0,
+    settle: Callable[[], object] = lambda: time.sleep(MIN_SETTLE),
+) -> tuple[Figure, Done]:
+    """The usual figure: CPU seconds of the contender per 1,000 units, rate and latency as the load saw them. What it
+    spends until `settle` returns is counted, too.
+    """
     units = units or work.sessions * work.times
     load = Load(work)
     try:
         before = contender.cpu()
         done = load.go()
-        time.sleep(MIN_SETTLE)
+        settle()
         spent = contender.cpu() - before
     finally:
         load.end()
