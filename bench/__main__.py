@@ -17,7 +17,6 @@ from bench import (
     machine,
     row_idle,
     row_imap,
-    row_links,
     row_recovery,
     row_relay,
     row_reload,
@@ -31,7 +30,7 @@ from bench.figure import Result
 from bench.row import Row
 from bench.stage import US, Stage
 
-PARTS = (row_imap, row_idle, row_smtp, row_relay, row_submission, row_reload, row_recovery, row_three, row_links)
+PARTS = (row_imap, row_idle, row_smtp, row_relay, row_submission, row_reload, row_recovery, row_three)
 ROWS = [row for part in PARTS for row in part.ROWS]
 QUICK = 0.1
 

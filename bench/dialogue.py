@@ -26,18 +26,6 @@ IMAP_BULK = (
     Step(b"c LOGOUT\r\n", b"c OK"),
 )
 IMAP_IDLE = (Step(b"", b"* OK"), Step(LOGIN, b"a OK", ends=True))
-SMALL = b"From: a@example.net\r\nSubject: draft\r\n\r\n" + b"some words of a draft that is not ready yet\r\n" * 20
-CHANGES = (
-    Step(b"", b"* OK"),
-    Step(LOGIN, b"a OK"),
-    Step(b"b SELECT INBOX\r\n", b"b OK"),
-    Step(b"c APPEND Drafts (\\Draft) {%d}\r\n" % len(SMALL), b"+ "),
-    Step(SMALL + b"\r\n", b"c OK", begins=True, ends=True),
-    Step(b"d STORE 1 +FLAGS (\\Seen)\r\n", b"d OK"),
-    Step(b"e LOGOUT\r\n", b"e OK"),
-)
-"""Timed is the APPEND: with a link its OK waits until the replica has the message."""
-
 POP3_SESSION = (
     Step(b"", b"+OK"),
     Step(b"USER %u\r\n", b"+OK"),

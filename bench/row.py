@@ -48,23 +48,14 @@ class Row:
     rounds: int = 5
 
 
-def run_load(
-    contender: Contender,
-    work: Work,
-    *,
-    per: float | None = None,
-    units: int = 0,
-    settle: Callable[[], object] = lambda: time.sleep(MIN_SETTLE),
-) -> tuple[Figure, Done]:
-    """The usual figure: CPU seconds of the contender per 1,000 units, rate and latency as the load saw them. What it
-    spends until `settle` returns is counted, too.
-    """
+def run_load(contender: Contender, work: Work, *, per: float | None = None, units: int = 0) -> tuple[Figure, Done]:
+    """The usual figure: CPU seconds of the contender per 1,000 units, rate and latency as the load saw them."""
     units = units or work.sessions * work.times
     load = Load(work)
     try:
         before = contender.cpu()
         done = load.go()
-        settle()
+        time.sleep(MIN_SETTLE)
         spent = contender.cpu() - before
     finally:
         load.end()

@@ -113,8 +113,7 @@ def _table(lab: Lab, name: str) -> dict[str, Any]:
     if isinstance(lab, Dovecot):
         return table | {"way": "master", "user": lab.master_user, "password": lab.master_password,
                         "doveadm": lab.doveadm_http_port, "key": lab.api_key}  # fmt: skip
-    return table | {"way": "authzid", "user": lab.proxy, "password": lab.proxy_password,
-                    "replication_user": lab.admin, "replication_password": lab.admin_password}  # fmt: skip
+    return table | {"way": "authzid", "user": lab.proxy, "password": lab.proxy_password}
 
 
 def _run(command: list[str]) -> float:

@@ -69,7 +69,8 @@ def _table(name: str, kind: str, lab: Any, login: Mapping[str, Any], **more: Any
 def dovecot(folder: Path, name: str = "d1", **options: Any) -> Home:
     lab = Dovecot(_folder(folder / name), plugins=ACL, **options)
     login = {"way": "master", "user": lab.master_user, "password": lab.master_password}
-    return Home(name, lab, _table(name, "dovecot", lab, login))
+    doveadm = {"host": lab.host, "port": lab.doveadm_http_port, "api_key": lab.api_key}
+    return Home(name, lab, _table(name, "dovecot", lab, login, doveadm=doveadm))
 
 
 def generic(folder: Path, name: str = "g1", **options: Any) -> Home:

@@ -18,7 +18,7 @@ from onedomain.model.ports import Trace
 ANSWER_SECONDS = 10.0
 READY_SECONDS = 30.0
 REDIAL = (0.2, 5.0)
-VERBS = ("link_pairs", "link_list", "link_show", "link_retry", "link_accept")
+VERBS = ("link_pairs", "link_list", "link_show", "link_retry", "link_accept", "link_compare", "failover", "promote")
 
 
 class Workers(Protocol):

@@ -45,6 +45,7 @@ from onedomain.store.sql import Database
 from onedomain.trace.counters import Counters, Dump, total
 from onedomain.trace.recorder import Recorder
 
+OBSERVE_SECONDS = 1.5
 TICK = 0.5
 """Seconds between two boards sent to the workers; a change goes at once."""
 
@@ -76,7 +77,7 @@ class Keeper:
         me = identity(config.state, config.name, self._clock.time())
         self._peers = self._desk.peers = Peers(
             me, config.file.edge.peer_listen, config.file.edge.peer_address, self._open_database,
-            {**self._desk.peer(), **self._hub.peers()}, self._hub.peer_left,
+            {**self._desk.peer(), **self._hub.peers(), "observe": self._observe}, self._hub.peer_left,
             clock=self._clock, trace=self.trace)
         self._fencing = Fencing(config.name, StandingLeases(self._open_database), self._crew.fences, inherited.workers,
                                 config.failover.lease, clock=self._clock, trace=self.trace)
@@ -159,7 +160,7 @@ class Keeper:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handlers = {**self._desk.operator(), **self._hub.own(), **self._hub.operator(), "hello": self._hello,
-                    "report": self._crew.report}
+                    "report": self._crew.report, "observe_all": self._observe_all, "applied": self._applied}
         link = Link(reader, writer, handlers)
         serving = asyncio.current_task()
         assert serving is not None
@@ -178,6 +179,31 @@ class Keeper:
 
     async def _dial_peer(self, name: str, handlers: Mapping[str, Handler]) -> tuple[Link, asyncio.Task[None]]:
         return await self._peers.dial(name, handlers)
+
+    # -- for the failover
+
+    async def _observe(self, link: Link, server: str) -> str:
+        """What this edge says of a server."""
+        return self._board.verdict(server).value
+
+    async def _observe_all(self, link: Link, server: str) -> dict[str, Any]:
+        """`live`: the edges whose leases have not run out, this one, and whoever answers; `seen`: what they say."""
+        grant = self._fencing.grant
+        live = {lease.edge for lease in grant.others if lease.left > 0} if grant is not None else set()
+        seen = {self._config.name: self._board.verdict(server).value}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OBSERVE_SECONDS):
+                answers = await self._peers.ask("observe", server=server)
+                seen |= {edge: answer for edge, answer in answers.items() if isinstance(answer, str)}
+        return {"live": sorted(live | seen.keys()), "seen": seen}
+
+    async def _applied(self, link: Link, seq: int) -> bool:
+        """Whether everything of this edge goes by that change of the directory."""
+        if self._book.seq < seq:
+            return False
+        # A lease from the beginning of time says nothing: it is only asked what they go by.
+        answers = await asyncio.gather(*(tell(0.0) for tell in self._crew.fences().values()), return_exceptions=True)
+        return all(isinstance(answer, int) and answer >= seq for answer in answers)
 
     async def _mail_postmaster(self, subject: str, text: str) -> None:
         """Into the spool of any worker. Raises LinkError."""

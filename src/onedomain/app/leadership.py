@@ -14,9 +14,9 @@ from onedomain.directory.links import LINKER
 from onedomain.model.ports import Clock, Trace
 from onedomain.store.sql import AWAY, DatabaseError
 
-SECONDS = 10.0
-RENEW_EVERY = 2.0
-MARGIN = 2.0
+SECONDS = 5.0
+RENEW_EVERY = 1.0
+MARGIN = 1.5
 """Before its end the holder stops: what it has asked a server for may still be carried out."""
 
 

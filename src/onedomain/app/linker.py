@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 import uvloop
@@ -21,14 +23,17 @@ from onedomain.app.line import Line
 from onedomain.app.link_servers import LinkServers
 from onedomain.app.memory import freeze
 from onedomain.app.outlet import Outlet
+from onedomain.app.promotions import Eyes, PromotionStore, Road, copy_of, progress
 from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
 from onedomain.app.standing import Standing
+from onedomain.backend.link.base import LinkEnd
 from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
 from onedomain.config import Config, ConfigErrors, load
 from onedomain.control.link import Handler, Link, LinkError
 from onedomain.decision.link.brake import Brake
+from onedomain.decision.link.succession import Waits
 from onedomain.decision.net import is_linked
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
@@ -37,13 +42,18 @@ from onedomain.directory.links import Links as SavedLinks
 from onedomain.directory.links import SavedLink
 from onedomain.health.mirror import Mirror
 from onedomain.health.view import Change
-from onedomain.model.account import Account
+from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, again
 from onedomain.model.replica import LinkState
 from onedomain.net.tls import ClientContexts
 from onedomain.replica.aside import Aside, Room
+from onedomain.replica.comparison import Verdict as Same
+from onedomain.replica.comparison import compare
+from onedomain.replica.failover import Failover, Rules, World
 from onedomain.replica.links import Links, Parts, Rhythm
+from onedomain.replica.mover import Mover
 from onedomain.replica.pace import Bounds
+from onedomain.replica.promoting import Means
 from onedomain.replica.saving import Saver, Saving
 from onedomain.store.disk import RealDisk
 from onedomain.store.sql import AWAY, Database, DatabaseError
@@ -52,6 +62,8 @@ from onedomain.trace.recorder import Recorder
 
 BEAT = 1.0
 TIDY = 600.0
+PRIMARIES_EVERY = 1.0
+MAX_COMPARED = 50_000
 STOPPED_EVERY = 0.2
 """Seconds between two lists of stopped links, if it changed; a long one is told less often."""
 
@@ -69,6 +81,9 @@ class Linker:
         self._database = Standing(self._open_database)
         self._leading = asyncio.Event()
         self._told_stopped: list[str] | None = None
+        self._leads: list[asyncio.Task[None]] = []
+        self._primaries_at = float("-inf")
+        self._primaries_known: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -88,7 +103,7 @@ class Linker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._links.stop()
+        await self._end()
         await self._servers.close()
         await self._aside.close()
         await self._database.close()
@@ -110,6 +125,7 @@ class Linker:
             RealDisk(), str(folder), clock=self._clock, nonce=self._nonce, threads=ThreadPoolExecutor(1, "aside"),
             room=Room(table.keep_deleted, table.deleted_size, table.refused_size))
         self._links = self._new_links()
+        self._failover = self._new_failover()
         self._leadership = Leadership(
             config.name, _Granting(self._database), self._leader_changed, clock=self._clock, trace=self.trace)
 
@@ -127,7 +143,8 @@ class Linker:
         return {"directory": self._take_directory, "board": self._take_board, "figures": self._figures,
                 "touched": self._take_touched, "net": self._take_net, "ready": self._ready,
                 "link_pairs": self._link_pairs, "link_list": self._link_list, "link_show": self._link_show,
-                "link_retry": self._link_retry, "link_accept": self._link_accept}
+                "link_retry": self._link_retry, "link_accept": self._link_accept,
+                "link_compare": self._link_compare, "failover": self._failover_status, "promote": self._promote}
 
     def _aside_opened(self) -> None:
         for damage in self._aside.open():
@@ -197,8 +214,13 @@ class Linker:
         if self._leading.is_set():
             await self._end()
         self._links = self._new_links()
+        self._failover = self._new_failover()
         self._leading.set()
         self._configure_all()
+        mover = Mover(Road(self._database, self._clock, lambda: self._failover, self._book.account), self._home,
+                      lambda account: progress(self._links, account), self._usable, self.trace)
+        self._leads = [asyncio.create_task(self._part(name, part)) for name, part in (
+            ("failover", self._failover.run()), ("moves", mover.run()))]
         try:
             await self._database.ask(self._read_all)
         except (DatabaseError, *AWAY) as error:
@@ -213,12 +235,61 @@ class Linker:
 
     async def _end(self) -> None:
         self._leading.clear()
+        for task in self._leads:
+            task.cancel()
+        await asyncio.gather(*self._leads, return_exceptions=True)
+        self._leads = []
         await self._links.stop()
         self._told_stopped = None
 
     def _configure_all(self) -> None:
         for account in self._book.accounts():
-            self._links.configure(account, linked=is_linked(self._book, account))
+            self._configure(account)
+
+    def _configure(self, account: Account) -> None:
+        paused = not self._failover.may_link(account)
+        self._links.configure(account, linked=is_linked(self._book, account), paused=paused)
+
+    def _relink(self, address: str) -> None:
+        if not address:
+            self._configure_all()
+        elif (account := self._book.account(address)) is not None:
+            self._configure(account)
+
+    # -- failover and moves
+
+    def _new_failover(self) -> Failover:
+        table = self._config.failover
+        eyes = Eyes(self._line, self._config.name)
+        outlet = Outlet(lambda verb, **arguments: self._line.tell(verb, **arguments))
+        means = Means(
+            view=self._book, servers=self._servers, usable=lambda name: self._mirror.verdict(name).usable,
+            quiet=lambda account: self._links.quiet(account), aside=self._aside, alert=outlet.alert,
+            clock=self._clock, trace=self.trace)
+        world = World(
+            accounts=lambda server: [account for account in self._book.accounts()
+                                     if account.home.primary == server and account.home.replicas],
+            primaries=self._primaries, copy=lambda account: copy_of(self._links, account),
+            observe=eyes.observe, applied=eyes.applied, relink=self._relink)
+        rules = Rules(table.automatic, Waits(table.refusing, table.silent, table.lease), table.max_lag)
+        store = PromotionStore(self._database, self._clock, lambda: self._leadership.token)
+        return Failover(means, store, world, rules)
+
+    def _primaries(self) -> frozenset[str]:
+        """Of accounts with replicas; a second old at most, as all accounts have to be looked at for it."""
+        now = self._clock.monotonic()
+        if now - self._primaries_at > PRIMARIES_EVERY:
+            self._primaries_at = now
+            self._primaries_known = frozenset(
+                account.home.primary for account in self._book.accounts() if account.home.replicas)
+        return self._primaries_known
+
+    def _home(self, address: str) -> Home | None:
+        account = self._book.account(address)
+        return account.home if account is not None else None
+
+    def _usable(self) -> frozenset[str]:
+        return frozenset(server.name for server in self._book.servers() if self._mirror.verdict(server.name).usable)
 
     # -- states
 
@@ -262,7 +333,7 @@ class Linker:
             if account is None:
                 self._links.remove(address)
             else:
-                self._links.configure(account, linked=is_linked(self._book, account))
+                self._configure(account)
 
     async def _take_board(self, link: Link, snapshot: dict[str, Any]) -> None:
         self._mirror.apply(snapshot)
@@ -283,7 +354,10 @@ class Linker:
         """Workers let nobody wait for links that do not run."""
         while True:
             await asyncio.sleep(STOPPED_EVERY + len(self._told_stopped or ()) / 20_000)
-            if self._leading.is_set() and (stopped := self._links.stopped()) != self._told_stopped:
+            if not self._leading.is_set():
+                continue
+            stopped = sorted({*self._links.stopped(), *self._failover.unlinked()})
+            if stopped != self._told_stopped:
                 self._told_stopped = stopped
                 self._line.tell("links", stopped=stopped)
 
@@ -309,7 +383,56 @@ class Linker:
 
     async def _ready(self, link: Link, account: str) -> None:
         """Answered when the account's promotion has been carried out."""
-        raise LinkError("promotions are not carried out here yet")
+        self._running()
+        await self._failover.ready(account)
+
+    async def _failover_status(self, link: Link) -> dict[str, Any]:
+        self._running()
+        return await self._failover.status()
+
+    async def _promote(
+        self, link: Link, server: str = "", accounts: Sequence[str] = (), to: str = "", force: bool = False,
+        dry: bool = False,
+    ) -> list[dict[str, Any]]:
+        """By hand. Raises LinkError."""
+        self._running()
+        rows = [row for row in self._book.accounts() if row.home.replicas] if server else []
+        wanted = [row for row in rows if row.home.primary == server]
+        wanted += [row for address in accounts if (row := self._book.account(address)) is not None]
+        try:
+            answers = await self._failover.promote(wanted, to, cause="by hand", force=force, dry=dry)
+        except Failed as error:
+            raise LinkError(error.failure.reason or error.failure.text) from None
+        return [asdict(answer) for answer in answers]
+
+    async def _link_compare(self, link: Link, account: str, octets: bool = False, all: bool = False) -> dict[str, Any]:
+        """Message by message; of those that are the same only the number, unless `all`. Raises LinkError."""
+        links = self._running()
+        row = self._book.account(account)
+        await links.read(account)
+        linked = links.linked(account)
+        if row is None or linked is None or linked.state is None:
+            raise LinkError(f"{account} has no link that runs now")
+        counts: Counter[str] = Counter()
+        lines: list[list[Any]] = []
+        ends: list[LinkEnd] = []
+        broken = True
+        try:
+            for name in sorted((linked.source, linked.target)):
+                ends.append(await self._servers(name).end(row))
+            source, target = ends if linked.source < linked.target else reversed(ends)
+            async for line in compare(source, target, linked.state, octets=octets):
+                counts[line.verdict.value] += 1
+                if (all or line.verdict is not Same.SAME) and len(lines) < MAX_COMPARED:
+                    lines.append([line.folder, line.uid, line.target_uid, line.verdict.value, line.detail])
+            broken = False
+        except Failed as error:
+            raise LinkError(error.failure.reason or error.failure.text) from None
+        finally:
+            for end in ends:
+                await end.close(broken=broken)
+        return {"account": account, "source": linked.source, "target": linked.target, "counts": dict(counts),
+                "lines": lines, "cut": len(lines) == MAX_COMPARED}
 
     async def _link_pairs(self, link: Link) -> list[dict[str, Any]]:
         return self._running().pairs()

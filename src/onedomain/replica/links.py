@@ -108,14 +108,17 @@ class Links:
 
     # -- who is linked
 
-    def configure(self, account: Account, *, linked: bool) -> None:
-        """An account as the directory has it now. A pass for a home that is no more is cut off."""
+    def configure(self, account: Account, *, linked: bool, paused: bool = False) -> None:
+        """An account as the directory has it now. A pass for a home that is no more is cut off. `paused`: no pass may
+        run for now, though what happens is noted.
+        """
+        paused = paused or account.home.pending
         address = account.address
         known = self._links.get(address)
         if not linked or not account.home.replicas:
             self.remove(address)
             return
-        if known is not None and not account.home.pending:
+        if known is not None and not paused:
             same = known.account.home == account.home and known.account.mailbox_name == account.mailbox_name
             known.account = account
             if same:
@@ -123,7 +126,7 @@ class Links:
         if known is not None:
             self._stash(known)
             self._end(known)
-        if account.home.pending:
+        if paused:
             return
         new = self._links[address] = Linked(account)
         if (told := self._strangers.pop(address, None)) is not None:
@@ -491,6 +494,10 @@ class Links:
         if linked is None:
             return None
         return figures.shown(linked, self.trouble(linked), self._parts.clock.monotonic())
+
+    def linked(self, address: str) -> Linked | None:
+        """To be looked at only."""
+        return self._links.get(address)
 
     def trouble(self, linked: Linked) -> str:
         """Why its passes can't be expected to succeed now, or ""."""

@@ -67,7 +67,7 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
         present = Counter(it.digest for it in ids.values()) | Counter(it.digest for it in arrived.get(folder.name, ()))
         fresh[folder.name] = present
         deliveries.update({it.delivery for it in ids.values() if it.delivery})
-    deliveries.update(known)
+    deliveries.update(set(known) - deliveries.keys())  # those that are there count as often as they are there
     added = aside = 0
     for name, rows_left in tails.items():
         if not rows_left:

@@ -63,13 +63,14 @@ def successor(
         return Wait(f"{verdict.value} for {now - since:.1f} s of {patience:.1f} s")
     reasons = []
     for candidate in candidates:
-        if not (reason := _unfit(candidate, max_lag)):
+        if not (reason := unfit(candidate, max_lag)):
             return Promote(candidate.server)
         reasons.append(f"{candidate.server}: {reason}")
     return Wait("; ".join(reasons) or "there is no replica")
 
 
-def _unfit(candidate: Candidate, max_lag: float) -> str:
+def unfit(candidate: Candidate, max_lag: float) -> str:
+    """Why it must not become the primary by itself, or ""."""
     if not candidate.verdict.usable:
         return f"is {candidate.verdict.value}"
     if candidate.turned_back:

@@ -1,0 +1,364 @@
+"""A server dies: its accounts get their replicas as primaries; it comes back: it becomes a replica.
+
+Watches the primaries of linked accounts while this edge runs the links. What is committed is in the database, so this
+may be cut off anywhere and go on elsewhere:
+
+    seen down by most live edges, patience over -> homes and epochs committed, pending (one transaction)
+    -> every edge goes by it, or its lease has run out -> each account's plan at its new primary (promoting)
+    -> the old primary is up again -> its tail is brought, the link runs the other way (returning)
+
+Knows verdicts, candidates, leases by their ports. Decides by decision/link/succession. Does not know processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from onedomain.decision.link.succession import Candidate, Promote, Waits, gone, may_promote, successor, unfit
+from onedomain.directory.leases import EdgeLease
+from onedomain.directory.promotions import Choose, Promoted
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed
+from onedomain.model.health import Verdict
+from onedomain.model.server import ServerClass
+from onedomain.replica import promoting, returning
+from onedomain.replica.promoting import Means, Promoting
+from onedomain.replica.returning import Returning
+
+LOOK_EVERY = 0.1
+ACKNOWLEDGED_EVERY = 0.02
+GRACE = 1.0
+"""Seconds after a start before a server is given up: workers tell first what their safety nets hold."""
+RECENT = 86_400.0
+SHOWN = 20
+UNKNOWN_SERVER = "is not configured"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`automatic` False: only by hand. `max_lag` in seconds."""
+
+    automatic: bool = False
+    waits: Waits = field(default_factory=Waits)
+    max_lag: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """How an account's replica stands. `since`: monotonic time of the oldest event that it lacks, None if it lacks
+    nothing. `held`: how many deliveries that it lacks each edge's safety nets hold.
+    """
+
+    whole: bool
+    since: float | None = None
+    held: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the edges say of a server. `seen`: by those that answered."""
+
+    live: frozenset[str]
+    seen: Mapping[str, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a promotion by hand comes to for one account; `reason`: why not, or ""."""
+
+    account: str
+    to: str
+    reason: str
+
+
+class Store(promoting.Store, returning.Store, Protocol):
+    """directory/promotions.py under this linker's lease. Each raises Failed where the database is away or the lease is
+    lost.
+    """
+
+    async def promote_server(self, dead: str, choose: Choose, cause: str) -> tuple[list[Promoted], int]: ...
+    async def promote_accounts(
+        self, addresses: Collection[str], choose: Choose, cause: str
+    ) -> tuple[list[Promoted], int]: ...
+    async def pending(self) -> list[Promoted]: ...
+    async def unreturned(self) -> list[Promoted]: ...
+    async def recent(self, since: float) -> list[Promoted]: ...
+    async def edges(self) -> Sequence[EdgeLease]: ...
+    async def last(self) -> int:
+        """The number of the directory's last change."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """`accounts` whose primary is a server; `copy` of an account; `observe` a server; `applied(seq)`: whether all of
+    this edge goes by that change; `relink`: its link may run now; "": everybody's, as
+    far as `may_link` says so.
+    """
+
+    accounts: Callable[[str], Sequence[Account]]
+    primaries: Callable[[], Collection[str]]
+    copy: Callable[[str], Copy | None]
+    observe: Callable[[str], Awaitable[Sight]]
+    applied: Callable[[int], Awaitable[bool]]
+    relink: Callable[[str], None]
+
+
+class Failover:
+    def __init__(
+        self, means: Means, store: Store, world: World, rules: Rules, at_once: int = promoting.AT_ONCE
+    ) -> None:
+        self._means = means
+        self._store = store
+        self._world = world
+        self._rules = rules
+        self._promoting = Promoting(means, store, lambda promoted: self._returning.add([promoted]), at_once)
+        self._returning = Returning(means, store, self._relink)
+        self._down: dict[str, float] = {}
+        self._waits: dict[str, str] = {}
+        self._committed: dict[str, Promoted] = {}  # and not yet acknowledged by all edges
+        self._loaded = asyncio.Event()
+        self._committing = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._seq = 0
+
+    async def run(self) -> None:
+        """Until cancelled, which may happen anywhere."""
+        begun = self._means.clock.monotonic()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._promoting.run())
+            group.create_task(self._returning.run())
+            group.create_task(self._acknowledge())
+            await self._load()
+            await asyncio.sleep(max(0.0, GRACE - (self._means.clock.monotonic() - begun)))
+            while True:
+                await self._look()
+                await asyncio.sleep(LOOK_EVERY)
+
+    async def _load(self) -> None:
+        """What was committed before this linker came to be, and is not done."""
+        while True:
+            try:
+                pending, unreturned = await self._store.pending(), await self._store.unreturned()
+                seq = await self._store.last()
+                break
+            except Failed as error:
+                self._means.trace.note("promotions unknown", reason=error.failure.reason or error.failure.text)
+                await asyncio.sleep(1.0)
+        self._returning.add(unreturned)
+        self._wait_for_edges(pending, seq)
+        self._loaded.set()
+        self._world.relink("")
+
+    # -- what others ask
+
+    async def ready(self, account: str) -> None:
+        """Returns when the promotion of an account that the directory calls pending is settled."""
+        await self._loaded.wait()
+        while account in self._committed:
+            await asyncio.sleep(ACKNOWLEDGED_EVERY)
+        await self._promoting.ready(account)
+
+    def may_link(self, account: Account) -> bool:
+        """Whether a link may run for it as its home is now. Not before what is open is known."""
+        address = account.address
+        if not self._loaded.is_set() or account.home.pending:
+            return False
+        return address not in self._committed and address not in self._promoting and address not in self._returning
+
+    def unlinked(self) -> list[str]:
+        """Accounts for whose changes nobody should wait."""
+        return [*self._committed, *self._returning.accounts]
+
+    def _relink(self, account: str) -> None:
+        self._world.relink(account)
+
+    async def promote(
+        self, accounts: Sequence[Account], to: str, *, cause: str, force: bool = False, dry: bool = False
+    ) -> list[Asked]:
+        """By hand. `to` "": each one's first replica that is fit. `force`: although something is known to be missing.
+        Raises Failed where the database is away.
+        """
+        await self._loaded.wait()
+        if not accounts:
+            return []
+        live = (await self._world.observe(accounts[0].home.primary)).live
+        answers = [self._asked(account, to, live, force) for account in accounts]
+        chosen = {each.account: each.to for each in answers if not each.reason}
+        if dry or not chosen:
+            return answers
+
+        def choose(account: Account) -> str:
+            return "" if account.home.pending else chosen.get(account.address, "")
+
+        async with self._committing:
+            promoted, seq = await self._store.promote_accounts(list(chosen), choose, cause)
+        self._announce(promoted, seq, cause)
+        done = {each.account for each in promoted}
+        return [each if each.reason or each.account in done else replace(each, reason="its home has changed just now")
+                for each in answers]
+
+    def _asked(self, account: Account, to: str, live: Collection[str], force: bool) -> Asked:
+        if account.home.pending:
+            return Asked(account.address, to, "its last promotion is not carried out yet")
+        names = [to] if to else list(account.home.replicas)
+        if not names or names[0] not in account.home.replicas:
+            return Asked(account.address, to, f"{to} is no replica of it" if to else "it has no replica")
+        # A primary that answers is asked once more, so what the link lacks now is no loss.
+        alive = self._means.usable(account.home.primary)
+        reasons = []
+        for candidate in self.candidates(account, live, self._means.clock.monotonic()):
+            if candidate.server in names:
+                if alive:
+                    candidate = replace(candidate, lag=0.0, uncovered=0)
+                reason = unfit(candidate, self._rules.max_lag)
+                if not reason or force:
+                    return Asked(account.address, candidate.server, "")
+                reasons.append(f"{candidate.server}: {reason}")
+        return Asked(account.address, names[0], "; ".join(reasons))
+
+    async def status(self) -> dict[str, Any]:
+        """For people: what is under way, what waits and why, the last promotions by pair. Raises Failed."""
+        recent = await self._store.recent(self._means.clock.time() - RECENT)
+        groups: dict[tuple[str, str, str], list[Promoted]] = {}
+        for each in sorted(recent, key=lambda one: -one.at):
+            groups.setdefault((each.old, each.new, each.cause), []).append(each)
+        shown = [
+            {"from": old, "to": new, "cause": cause, "accounts": len(some), "at": some[0].at,
+             "settled": sum(each.settled > 0 for each in some), "returned": sum(each.returned > 0 for each in some),
+             "seconds": max((each.settled - each.at for each in some if each.settled), default=None)}
+            for (old, new, cause), some in list(groups.items())[:SHOWN]
+        ]  # fmt: skip
+        return {
+            "automatic": self._rules.automatic,
+            "waits": [{"server": server, "reason": reason} for server, reason in sorted(self._waits.items())],
+            "pending": len(self._committed) + sum(self._promoting.waiting.values()),
+            "unreturned": dict(self._returning.waiting),
+            "trouble": dict([*self._promoting.trouble.items(), *self._returning.trouble.items()][:SHOWN]),
+            "recent": shown,
+        }  # fmt: skip
+
+    # -- by itself
+
+    async def _look(self) -> None:
+        now = self._means.clock.monotonic()
+        primaries = set(self._world.primaries())
+        for server in primaries:
+            if self._means.usable(server):
+                self._down.pop(server, None)
+                if self._waits.pop(server, ""):
+                    self._means.trace.note("failover not needed", server=server)
+            else:
+                self._down.setdefault(server, now)
+        for server in self._down.keys() & primaries:
+            if self._rules.automatic:
+                try:
+                    await self._consider(server, now)
+                except Failed as error:
+                    self._say(server, error.failure.reason or error.failure.text)
+
+    async def _consider(self, server: str, now: float) -> None:
+        row = self._means.view.server(server)
+        since = self._down[server]
+        if row is None or now - since < min(self._rules.waits.refusing, self._rules.waits.silent):
+            return
+        sight = await self._world.observe(server)
+        if not gone(sight.live, sight.seen):
+            agree = sum(not verdict.usable for verdict in sight.seen.values())
+            self._say(server, f"{agree} of {len(sight.live)} live edges see it down")
+            return
+        verdicts = [verdict for verdict in sight.seen.values() if not verdict.usable]
+        verdict = Verdict.SILENT if Verdict.SILENT in verdicts else Verdict.REFUSING
+        reasons: Counter[str] = Counter()
+        chosen: dict[str, str] = {}
+        now = self._means.clock.monotonic()
+        for account in self._world.accounts(server):
+            if account.home.pending:
+                reasons["its last promotion is not carried out yet"] += 1
+                continue
+            answer = successor(verdict, since, now, self.candidates(account, sight.live, since), self._rules.waits,
+                               max_lag=self._rules.max_lag, exclusive=row.class_ is ServerClass.EXCLUSIVE)
+            if isinstance(answer, Promote):
+                chosen[account.address] = answer.server
+            else:
+                reasons[answer.reason] += 1
+        if chosen:
+            await self._commit(server, chosen, f"{server} is {verdict.value}")
+        if reasons:
+            reason, count = reasons.most_common(1)[0]
+            self._say(server, f"{sum(reasons.values())} account(s) stay: {reason}" + (
+                f" ({count} of them)" if len(reasons) > 1 else ""))
+
+    def candidates(self, account: Account, live: Collection[str], since: float) -> list[Candidate]:
+        """Its replicas in order; only the first has a link. `since`: when the primary was seen down: what a replica
+        lacked then it will lack for ever.
+        """
+        found = []
+        for number, name in enumerate(account.home.replicas):
+            copy = self._world.copy(account.address) if number == 0 else None
+            verdict = Verdict.UP if self._means.usable(name) else Verdict.SILENT
+            if copy is None:
+                found.append(Candidate(name, verdict, whole=False, lag=0.0))
+                continue
+            lag = max(0.0, since - copy.since) if copy.since is not None else 0.0
+            uncovered = sum(count for edge, count in copy.held.items() if edge not in live)
+            found.append(Candidate(name, verdict, copy.whole, lag, uncovered))
+        return found
+
+    def _say(self, server: str, reason: str) -> None:
+        if self._waits.get(server) != reason:
+            self._waits[server] = reason
+            self._means.trace.note("failover waits", server=server, reason=reason)
+
+    # -- from the decision to the plans
+
+    async def _commit(self, server: str, chosen: Mapping[str, str], cause: str) -> list[Promoted]:
+        def choose(account: Account) -> str:
+            return "" if account.home.pending else chosen.get(account.address, "")
+
+        async with self._committing:
+            promoted, seq = await self._store.promote_server(server, choose, cause)
+        self._announce(promoted, seq, cause)
+        return promoted
+
+    def _announce(self, promoted: Sequence[Promoted], seq: int, cause: str) -> None:
+        for (old, new), count in Counter((each.old, each.new) for each in promoted).items():
+            self._means.trace.note("failover", server=new, before=old, accounts=count, reason=cause)
+            self._means.alert("", "", f"{count} account(s) of {old} go on at {new}: {cause}")
+        self._wait_for_edges(promoted, seq)
+
+    def _wait_for_edges(self, promoted: Sequence[Promoted], seq: int) -> None:
+        """Their plans begin when every edge goes by change `seq`."""
+        self._committed.update({each.account: each for each in promoted})
+        self._seq = max(self._seq, seq)
+        self._changed.set()
+
+    async def _acknowledge(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._committed:
+                some, seq = dict(self._committed), self._seq
+                try:
+                    ready = await self._gone_by(seq)
+                except Failed as error:
+                    self._means.trace.note("leases unknown", reason=error.failure.reason or error.failure.text)
+                    ready = False
+                if ready and seq == self._seq:
+                    # Those that came meanwhile wait for their own change.
+                    self._promoting.add(some.values())
+                    self._committed = {at: each for at, each in self._committed.items() if at not in some}
+                else:
+                    await asyncio.sleep(ACKNOWLEDGED_EVERY)
+
+    async def _gone_by(self, seq: int) -> bool:
+        leases = await self._store.edges()
+        granted = {lease.edge: lease.left - self._rules.waits.lease for lease in leases}
+        acknowledged = {lease.edge for lease in leases if lease.seq >= seq}
+        if not may_promote(granted, acknowledged, 0.0, self._rules.waits.lease):
+            return False
+        return await self._world.applied(seq)

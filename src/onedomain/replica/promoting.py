@@ -1,0 +1,299 @@
+"""Carries promotions out, account by account: whose turn it is, the plan at the new primary, and that it is done.
+
+A promotion is a row in the database until it is settled, so whoever runs the links next finds it; the plan may be
+repeated. Accounts that somebody waits for come first, the rest a bounded number at a time. Does not know why a server
+was given up (failover), nor what a plan does (decision/link/promote).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from onedomain.backend.link.base import Letter, LinkEnd, LinkServer
+from onedomain.decision.link.promote import promote
+from onedomain.decision.link.sweep import Order, sweep
+from onedomain.directory.promotions import Promoted, Settled
+from onedomain.model.account import Account, DirectoryView
+from onedomain.model.failure import Failed, again
+from onedomain.model.ports import Clock, Trace
+from onedomain.model.replica import LinkState, Promotion, Side
+from onedomain.replica.aside import Origin
+from onedomain.replica.performer import Performer
+
+AT_ONCE = 16
+PER_TRANSACTION = 200
+LAST_PASSES = 3
+"""Passes over an old primary that still answers, before its replica is promoted all the same."""
+AGAIN = (0.2, 10.0)
+"""Seconds until the next try, doubled up to the longest."""
+KEEPS_MODSEQ = frozenset({"node"})
+"""Kinds that show a client the same MODSEQs as another server of their kind did."""
+
+
+class Store(Protocol):
+    """directory/promotions.py over a database that may be away: each raises Failed then."""
+
+    async def save_state(self, account: str, epoch: int, state: LinkState) -> None: ...
+    async def settle(self, settled: Sequence[Settled]) -> frozenset[str]: ...
+
+
+class Keep(Protocol):
+    """replica/aside.py, as it is seen here."""
+
+    async def keep(self, origin: Origin, letters: Sequence[Letter], why: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What promotions and returns are carried out with. `quiet` returns when no pass of an account is under way."""
+
+    view: DirectoryView
+    servers: Callable[[str], LinkServer]
+    usable: Callable[[str], bool]
+    quiet: Callable[[str], Any]
+    aside: Keep
+    alert: Callable[[str, str, str], None]
+    clock: Clock
+    trace: Trace
+
+
+class Ours:
+    """A performer.Keeping for one plan about one account."""
+
+    def __init__(self, means: Means, account: str, servers: tuple[str, str], save: Callable[[LinkState], Any]) -> None:
+        self._means = means
+        self._account = account
+        self._servers = servers
+        self._save = save
+
+    async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
+        server = self._servers[side is Side.TARGET]
+        await self._means.aside.keep(Origin(self._account, server, folder, side), letters, why)
+
+    async def confirm(self, deliveries: Collection[str]) -> None:
+        """Safety nets look for themselves after a change of home."""
+
+    async def save(self, state: LinkState) -> None:
+        await self._save(state)
+
+    async def alert(self, folder: str, text: str) -> None:
+        self._means.trace.note("link alert", account=self._account, folder=folder, reason=text)
+        self._means.alert(self._account, folder, text)
+
+
+class Nobody:
+    """The end of a link whose server is gone. No plan of a promotion asks it anything."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Failed(again(451, "4.4.1", "the old primary is gone", name))
+
+
+@dataclass(slots=True)
+class _Waiting:
+    promoted: Promoted
+    done: asyncio.Future[None]
+    tries: int = 0
+    urgent: bool = False
+    under_way: bool = False
+
+
+class Promoting:
+    """`settled` is told of each promotion that is done, before anybody else can know."""
+
+    def __init__(self, means: Means, store: Store, settled: Callable[[Promoted], None], at_once: int = AT_ONCE) -> None:
+        self._means = means
+        self._store = store
+        self._tell = settled
+        self._at_once = at_once
+        self._waiting: dict[str, _Waiting] = {}
+        self._urgent: deque[str] = deque()
+        self._rest: deque[str] = deque()
+        self._wake = asyncio.Event()
+        self._settling: list[tuple[Settled, asyncio.Future[bool]]] = []
+        self._settler = asyncio.Event()
+        self.trouble: dict[str, str] = {}
+
+    def __contains__(self, account: object) -> bool:
+        return account in self._waiting
+
+    @property
+    def waiting(self) -> Counter[str]:
+        """How many are not settled, by new primary."""
+        return Counter(each.promoted.new for each in self._waiting.values())
+
+    def add(self, promoted: Iterable[Promoted]) -> None:
+        """To be carried out from now on: no edge lets anybody write to their old primaries any more."""
+        for each in promoted:
+            known = self._waiting.get(each.account)
+            if known is not None and known.promoted.epoch >= each.epoch:
+                continue
+            done = known.done if known is not None else asyncio.get_running_loop().create_future()
+            self._waiting[each.account] = _Waiting(each, done)
+            self._rest.append(each.account)
+        self._wake.set()
+
+    async def ready(self, account: str) -> None:
+        """Returns when the account's promotion is settled; it is done before those that nobody waits for."""
+        waiting = self._waiting.get(account)
+        if waiting is None:
+            return
+        if not waiting.urgent:
+            waiting.urgent = True
+            self._urgent.append(account)
+            self._wake.set()
+        await asyncio.shield(waiting.done)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._settle())
+            for _ in range(self._at_once):
+                group.create_task(self._work())
+
+    # -- whose turn
+
+    async def _next(self) -> _Waiting:
+        while True:
+            for queue in (self._urgent, self._rest):
+                while queue:
+                    waiting = self._waiting.get(queue.popleft())
+                    if waiting is not None and not waiting.under_way:
+                        return waiting
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _work(self) -> None:
+        while True:
+            waiting = await self._next()
+            waiting.under_way = True
+            try:
+                await self._carry(waiting)
+            except Failed as error:
+                self._again(waiting, error.failure.reason or error.failure.text)
+            except KeyError as error:
+                self._again(waiting, f"unknown: {error}")
+            finally:
+                waiting.under_way = False
+
+    def _again(self, waiting: _Waiting, reason: str) -> None:
+        promoted = waiting.promoted
+        if not waiting.tries:
+            self._means.trace.note("promotion waits", account=promoted.account, server=promoted.new, reason=reason)
+        self.trouble[promoted.account] = reason
+        pause = min(AGAIN[1], AGAIN[0] * 2.0 ** min(waiting.tries, 30))
+        waiting.tries += 1
+        asyncio.get_running_loop().call_later(pause, self._back, promoted.account, waiting.urgent)
+
+    def _back(self, account: str, urgent: bool) -> None:
+        (self._urgent if urgent else self._rest).append(account)
+        self._wake.set()
+
+    # -- one account
+
+    async def _carry(self, waiting: _Waiting) -> None:
+        promoted = waiting.promoted
+        account = self._means.view.account(promoted.account)
+        if account is None or account.home.epoch > promoted.epoch:
+            self._over(waiting)  # it has left, or has yet another home
+            return
+        await self._means.quiet(promoted.account)
+        result, state = await self._plan(promoted, account)
+        if await self._settled(Settled(promoted.account, promoted.epoch, result, self._changed(promoted, result))):
+            self._tell(replace(promoted, state=state, result=result, settled=self._means.clock.time()))
+            self._means.trace.note("promoted", account=promoted.account, server=promoted.new, before=promoted.old,
+                                   epoch=promoted.epoch, refused=result.refused,
+                                   seconds=round(self._means.clock.time() - promoted.at, 3))
+        if self._waiting.get(promoted.account) is waiting:
+            self._over(waiting)
+
+    def _over(self, waiting: _Waiting) -> None:
+        self.trouble.pop(waiting.promoted.account, None)
+        self._waiting.pop(waiting.promoted.account, None)
+        if not waiting.done.done():
+            waiting.done.set_result(None)
+
+    async def _plan(self, promoted: Promoted, account: Account) -> tuple[Promotion, LinkState | None]:
+        """What it came to, and the link as it was left."""
+        if promoted.state is None:
+            # Nothing was ever carried: somebody wanted it all the same, or nobody would have come here.
+            return Promotion(promoted.epoch, refused="nothing has been copied yet"), None
+        kept = [replace(promoted.state, epoch=promoted.epoch - 1)]
+
+        async def save(state: LinkState) -> None:
+            await self._store.save_state(promoted.account, promoted.epoch, state)
+            kept[0] = state
+
+        keeping = Ours(self._means, promoted.account, (promoted.old, promoted.new), save)
+        target = await self._means.servers(promoted.new).end(account)
+        broken = True
+        try:
+            still = self._means.usable(promoted.old) and await self._last_pass(promoted, account, target, keeping, kept)
+            # Nobody wrote to the source after a last pass that was whole: no UID beyond the marks was ever shown.
+            allowed = {link.source_name: 0 for link in kept[0].folders} if still else None
+            performer = Performer(Nobody(), target, keeping)
+            result = await performer.run(promote(kept[0], target.powers, allowed))
+            broken = False
+            return result, kept[0]
+        finally:
+            await target.close(broken=broken)
+
+    async def _last_pass(
+        self, promoted: Promoted, account: Account, target: LinkEnd, keeping: Ours, kept: list[LinkState]
+    ) -> bool:
+        """The old primary still answers: what it has is carried. True: all of it. Its failure is no reason to wait."""
+        source: LinkEnd | None = None
+        performer: Performer | None = None
+        broken = True
+        try:
+            source = await self._means.servers(promoted.old).end(account)
+            for _ in range(LAST_PASSES):
+                performer = Performer(source, target, keeping)
+                order = Order(self._means.clock.time())
+                report = await performer.run(sweep(kept[0], source.powers, target.powers, order))
+                if report.whole or report.stopped:
+                    broken = False
+                    return report.whole
+            broken = False
+        except Failed:
+            if performer is not None and performer.asked is Side.TARGET:
+                raise
+        finally:
+            if source is not None:
+                await source.close(broken=broken)
+        return False
+
+    def _changed(self, promoted: Promoted, result: Promotion) -> bool:
+        """Whether clients would be told other MODSEQs or UIDVALIDITYs than before."""
+        old, new = self._means.view.server(promoted.old), self._means.view.server(promoted.new)
+        same = old is not None and new is not None and old.kind == new.kind and new.kind in KEEPS_MODSEQ
+        return not same or bool(result.refused) or any(shown.renumbered for shown in result.folders)
+
+    # -- done, many in one transaction
+
+    async def _settled(self, settled: Settled) -> bool:
+        """Raises Failed where it can't be written now."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._settling.append((settled, done))
+        self._settler.set()
+        return await done
+
+    async def _settle(self) -> None:
+        while True:
+            await self._settler.wait()
+            self._settler.clear()
+            while self._settling:
+                some, self._settling = self._settling[:PER_TRANSACTION], self._settling[PER_TRANSACTION:]
+                try:
+                    written = await self._store.settle([settled for settled, _ in some])
+                except Failed as error:
+                    for _, done in some:
+                        if not done.done():
+                            done.set_exception(Failed(error.failure))
+                    continue
+                for settled, done in some:
+                    if not done.done():
+                        done.set_result(settled.account in written)

@@ -1,0 +1,176 @@
+"""Old primaries come back: what only they have is brought to the new ones, and then they are replicas.
+
+Until that is done no link runs for the account: a pass the other way would take the tail for a stranger's. Knows which
+promotions are open in that sense, and paces them. Does not know what is brought (decision/link/bring_back).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Protocol
+
+from onedomain.backend.link.base import LinkEnd
+from onedomain.decision.link.actions import Identities, ListFolders, Plan, Read, ReadIdentities, Rows
+from onedomain.decision.link.bring_back import Brought, bring_back
+from onedomain.directory.links import SavedLink
+from onedomain.directory.promotions import Promoted
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, again
+from onedomain.model.replica import LinkState, Listing, Side
+from onedomain.replica.performer import Performer
+from onedomain.replica.promoting import AGAIN, Means, Ours
+
+AT_ONCE = 8
+LOOK_EVERY = 0.5
+CALM = 2.0
+"""Seconds that an old primary has to be up before it is asked for anything."""
+
+
+MOVED = again(451, "4.3.2", "the account's home changed meanwhile", "home changed")
+
+
+class Store(Protocol):
+    """directory/promotions.py; raises Failed where the database is away."""
+
+    async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool: ...
+
+
+class Returning:
+    """`relink(account)` is called when the link of an account may run."""
+
+    def __init__(self, means: Means, store: Store, relink: Callable[[str], None], at_once: int = AT_ONCE) -> None:
+        self._means = means
+        self._store = store
+        self._relink = relink
+        self._limit = asyncio.Semaphore(at_once)
+        self._open: dict[str, Promoted] = {}
+        self._tries: Counter[str] = Counter()
+        self._not_before: dict[str, float] = {}
+        self._up_since: dict[str, float] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.trouble: dict[str, str] = {}
+
+    def __contains__(self, account: object) -> bool:
+        return account in self._open
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        return tuple(self._open)
+
+    @property
+    def waiting(self) -> Counter[str]:
+        """How many have not been brought back, by old primary."""
+        return Counter(each.old for each in self._open.values())
+
+    def add(self, promoted: Iterable[Promoted]) -> None:
+        """Settled ones. An account's newest counts: what an older one left is on a server that is no replica now."""
+        for each in promoted:
+            known = self._open.get(each.account)
+            if known is None or known.epoch < each.epoch:
+                self._open[each.account] = each
+
+    def forget(self, account: str) -> None:
+        self._open.pop(account, None)
+        self.trouble.pop(account, None)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                self._look()
+                await asyncio.sleep(LOOK_EVERY)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+
+    def _look(self) -> None:
+        now = self._means.clock.monotonic()
+        for server in {each.old for each in self._open.values()}:
+            if self._means.usable(server):
+                self._up_since.setdefault(server, now)
+            else:
+                self._up_since.pop(server, None)
+        for account, each in list(self._open.items()):
+            row = self._means.view.account(account)
+            if row is None or (row.home.epoch > each.epoch and row.home.primary != each.new):
+                self.forget(account)  # it has left, or lives elsewhere by now
+                continue
+            calm = now - self._up_since.get(each.old, now) >= CALM
+            ready = calm and not row.home.pending and self._means.usable(each.new)
+            if ready and account not in self._tasks and now >= self._not_before.get(account, 0.0):
+                task = self._tasks[account] = asyncio.create_task(self._one(each, row))
+                task.add_done_callback(partial(self._ended, account))
+
+    def _ended(self, account: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(account, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._not_before[account] = self._means.clock.monotonic() + AGAIN[1]
+            self.trouble[account] = repr(error)
+            self._means.trace.note("return broke", account=account, reason=repr(error))
+
+    async def _one(self, each: Promoted, row: Account) -> None:
+        async with self._limit:
+            try:
+                brought = await self._bring(each, row)
+            except (Failed, KeyError) as error:
+                reason = error.failure.reason or error.failure.text if isinstance(error, Failed) else f"unknown {error}"
+                tries = self._tries[each.account]
+                if not tries:
+                    self._means.trace.note("return waits", account=each.account, server=each.old, reason=reason)
+                self._tries[each.account] += 1
+                pause = min(AGAIN[1], AGAIN[0] * 2.0 ** min(tries, 30))
+                self._not_before[each.account] = self._means.clock.monotonic() + pause
+                self.trouble[each.account] = reason
+                return
+        self.forget(each.account)
+        self._means.trace.note("returned", account=each.account, server=each.old, primary=each.new,
+                               added=brought.added if brought else 0, aside=brought.aside if brought else 0)
+        self._relink(each.account)
+
+    async def _bring(self, each: Promoted, row: Account) -> Brought | None:
+        """None: the old primary is no replica of the account any more, so nothing of it is asked for."""
+        if each.old not in row.home.replicas:
+            await self._store.returned(each.account, each.epoch, None)
+            return None
+        # Without a link nothing is known to be equal: everything that is there is the tail.
+        state = each.state or LinkState(each.epoch - 1)
+        assert each.result is not None
+        ends: dict[str, LinkEnd] = {}
+        broken = True
+        try:
+            for name in sorted((each.old, each.new)):  # in one order everywhere, or two may wait for ever
+                ends[name] = await self._means.servers(name).end(row)
+            source, target = ends[each.old], ends[each.new]
+            keeping = Ours(self._means, each.account, (each.old, each.new), _nothing)
+            performer = Performer(source, target, keeping)
+            known = await target.find(await performer.run(tail(state)))
+            brought = await performer.run(bring_back(state, each.result, known))
+            broken = False
+        finally:
+            for end in ends.values():
+                await end.close(broken=broken)
+        link = SavedLink(each.account, each.new, each.old, row.home.epoch, brought.state)
+        if not await self._store.returned(each.account, each.epoch, link):
+            raise Failed(MOVED)
+        return brought
+
+
+def tail(state: LinkState) -> Plan[frozenset[str]]:
+    """The delivery ids of what the old primary has above the marks."""
+    links = {link.source_name: link for link in state.folders if not link.gone}
+    here: Listing = yield ListFolders(Side.SOURCE)
+    found: set[str] = set()
+    for folder in here.folders:
+        link = links.get(folder.name)
+        read: Rows = yield Read(Side.SOURCE, folder.name, first=max(link.source.uidnext, 1) if link else 1)
+        if uids := tuple(row.uid for row in read.rows):
+            known: Identities = yield ReadIdentities(Side.SOURCE, folder.name, uids)
+            found.update(it.delivery for it in known.values() if it.delivery)
+    return frozenset(found)
+
+
+async def _nothing(state: LinkState) -> None:
+    """No plan of a return saves anything before its end."""
