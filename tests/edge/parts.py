@@ -67,8 +67,12 @@ class Notes:
     def note(self, event: str, **fields: Any) -> None:
         self.events.append((event, fields))
 
-    def changed(self, account: str, what: str, folder: str = "") -> None:
+    def changed(self, account: str, what: str, folder: str = "", deliveries: tuple[str, ...] = ()) -> int:
         self.changes.append((account, what, folder))
+        return 0
+
+    async def covered(self, account: str, ticket: int, seconds: float) -> bool:
+        return True
 
     def named(self, event: str) -> list[dict[str, Any]]:
         return [fields for name, fields in self.events if name == event]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from onedomain.model.failure import Failed, refuse
-from onedomain.net.poller import IN
+from onedomain.net.poller import IN, Poller
 from onedomain.net.pump import End, Relay, RelayResult, relay
 from onedomain.net.stream import Stream
 from onedomain.net.tls import ClientContexts, ServerContexts
@@ -309,6 +309,132 @@ class TestFilters:
             await task
         assert await read_all(three.server) == b""
         assert await read_all(three.client) == b""
+
+
+class TestOnDemand:
+    """Filters that come and go, bytes that pass unseen, and a server that has to wait."""
+
+    async def test_a_filter_set_and_taken_away(self, three: Three) -> None:
+        three.start()
+        seen: list[bytes] = []
+        assert three.relay is not None
+        for look, word in ((None, b"one"), (seen.append, b"two"), (None, b"three")):
+            three.relay.look_down(look)
+            await three.server.write(word)
+            assert await three.client.read() == word
+        assert seen == [b"two"]
+
+    async def test_what_the_filter_need_not_see(self, three: Three) -> None:
+        seen = bytearray()
+
+        def look(data: bytes) -> bytes:
+            assert three.relay is not None
+            if b"{" in data:
+                three.relay.skip_down(300_000)
+            seen.extend(data)
+            return data.lower()
+
+        three.start(downstream=look)
+        body = b"X" * 300_000
+        reading = asyncio.create_task(read_exactly(three.client, len(body) + 8))
+        await three.server.write(b"A{")
+        await asyncio.sleep(0.02)
+        for start in range(0, len(body), 1000):
+            await three.server.write(body[start:start + 1000])
+        await three.server.write(b"YABCDE")
+        assert await reading == b"a{" + body + b"yabcde"
+        assert seen == b"A{YABCDE"
+
+    async def test_held_means_not_read(self, make: Make) -> None:
+        three = await make("plain-plain", receive=65536, send=65536)
+        task = three.start()
+        assert three.relay is not None
+        three.relay.hold_down(True)
+        writing = asyncio.create_task(three.server.write(b"x" * 3_000_000))
+        await three.client.write(b"a NOOP\r\n")  # the other direction goes on
+        assert await three.server.read() == b"a NOOP\r\n"
+        assert three.relay._down.count == 0
+        three.relay.send_down(b"kept ")
+        three.relay.hold_down(False)
+        assert await read_exactly(three.client, 3_000_005) == b"kept " + b"x" * 3_000_000
+        await writing
+        assert not task.done()
+
+    async def test_held_until_after_the_end(self, three: Three) -> None:
+        task = three.start()
+        assert three.relay is not None
+        three.relay.hold_down(True)
+        await three.server.write(b"bye")
+        await three.server.aclose()
+        await asyncio.sleep(0.02)
+        assert not task.done()
+        three.relay.hold_down(False)
+        assert await read_all(three.client) == b"bye"
+        assert (await task).ended is End.SERVER
+
+    async def test_a_gate_that_closes(self, three: Three) -> None:
+        gates = [True]
+
+        def gate() -> bool:
+            if not gates[0]:
+                assert three.relay is not None
+                three.relay.cut(b"* BYE\r\n", "closed")
+            return gates[0]
+
+        task = three.start(gate=gate)
+        await three.client.write(b"one")
+        assert await three.server.read() == b"one"
+        gates[0] = False
+        await three.client.write(b"two")
+        assert await read_all(three.client) == b"* BYE\r\n"
+        assert await read_all(three.server) == b""
+        assert (await task).reason == "closed"
+
+
+class TestSplice:
+    """Bulk that nobody looks at goes through the kernel."""
+
+    async def test_all_arrives_in_order_and_is_counted(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        spliced: list[int] = []
+        before = Poller.splice
+
+        def splice(self: Poller, source: int, sink: int, limit: int) -> tuple[int, bytes]:
+            found = before(self, source, sink, limit)
+            spliced.append(found[0])
+            return found
+
+        monkeypatch.setattr(Poller, "splice", splice)
+        three = await make("plain-plain", receive=65536, send=65536)
+        task = three.start()
+        data = b"".join(number.to_bytes(4, "big") for number in range(2_000_000))
+        writing = asyncio.create_task(three.server.write(data))
+        found = bytearray()
+        for room in range(1, 9):
+            while not three.inner_client.pending and not writing.done():
+                await asyncio.sleep(0)  # until what is in the pipe has found no room
+            found += await read_exactly(three.client, room * 100_000)
+        found += await read_exactly(three.client, len(data) - len(found))
+        assert found == data
+        await writing
+        await three.server.write(b"small")
+        assert await three.client.read() == b"small"
+        assert sum(spliced) > 100_000
+        await three.server.aclose()
+        assert await read_all(three.client) == b""
+        result = await task
+        assert (result.ended, result.downstream) == (End.SERVER, len(data) + 5)
+
+    async def test_a_filter_ends_it(self, make: Make) -> None:
+        three = await make()
+        three.start()
+        data = b"x" * 10_000_000
+        reading = asyncio.create_task(read_exactly(three.client, len(data)))
+        await three.server.write(data)
+        assert await reading == data
+        assert three.relay is not None
+        three.relay.look_down(bytes.upper)
+        await three.server.write(b"abc")
+        assert await three.client.read() == b"ABC"
 
 
 async def test_without_a_handle(make: Make) -> None:

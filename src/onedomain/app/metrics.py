@@ -52,6 +52,7 @@ HELP = {
     "queue_oldest_seconds": "Age of the oldest message in the queue",
     "sessions": "Open sessions by protocol",
     "logins_total": "Log-ins by service and result: ok, refused (wrong password), failed (the home, for now)",
+    "appends_held_total": "OKs of APPEND that waited for a replica, by result: covered, released (it took too long)",
     "server_usable": "1 where a server's verdict lets work go to it",
     "server_seconds": "EWMA of a server's response time",
 }

@@ -178,7 +178,8 @@ class Worker:
         self._conversations = Conversations(
             SmtpParts(self._book, mirror.facing("delivery"), spool, self._dispatcher, clock, trace, self._counters,
                       tls, SubmissionLogIn(log_ins, self._backends), events, self._points),
-            MailboxParts(log_ins, homes, self._relays, trace, events, nonce, tls),
+            MailboxParts(log_ins, homes, self._relays, trace, events, nonce, tls, fence, self._counters,
+                         config.limits.hold_append),
             trace, inherited.connections, tls)
 
     def _backend(self, name: str) -> Backend:

@@ -229,6 +229,7 @@ class LimitsTable(Table):
     idle_mailbox: Duration = Field(1860.0, ge=1800, le=86_400)  # RFC 9051 section 5.4: at least 30 minutes
     login_failures: int = Field(10, ge=1, le=1000)
     account_sessions: int = Field(100, ge=0, le=100_000)  # mailbox sessions of one account at once; 0: no limit
+    hold_append: Duration = Field(2.0, ge=0, le=25)  # the OK of an APPEND waits for the replica; clients wait 30 s
     spool_size: Size = Field(10 * 2**30, ge=2**20)
     spool_free: Size = Field(100 * 2**20)  # kept free on the spool's disk
 

@@ -1,8 +1,7 @@
 """An IMAP client's session: greeting, log-in, and a relay to the account's home.
 
 Knows the order of things. Does not know IMAP's grammar (protocol/imap), who may log in (login.py), how the home is
-spoken to (backend) or how bytes are pumped (net). Server to client passes unparsed; client to server is looked at for
-what it changes, and never altered, but for COMPRESS, which would end the looking.
+spoken to (backend) or what happens between client and home after that (relayed.py).
 """
 
 from __future__ import annotations
@@ -16,19 +15,23 @@ from typing import NamedTuple
 from onedomain.backend.base import ClientInfo, Session
 from onedomain.edge.home import Homes
 from onedomain.edge.login import Admission, LogIns
+from onedomain.edge.relayed import HELD_SECONDS, Fence, NoFence, relayed
 from onedomain.edge.relays import Relays, Seat, TooMany
 from onedomain.model.failure import Failed, Failure, Kind
-from onedomain.model.ports import Changes, Nonce, Trace
-from onedomain.net.pump import Relay
+from onedomain.model.ports import Changes, Count, Nonce, Trace
 from onedomain.net.stream import Stream
 from onedomain.protocol.imap.capability import through_relay
 from onedomain.protocol.imap.front import Close, Front, FrontOptions, LogIn, StartTls
-from onedomain.protocol.imap.scanner import Scanner, refused_compress
+from onedomain.protocol.imap.veil import HIDDEN
+from onedomain.queue.quiet import NoCount
 
 
 @dataclass(frozen=True, slots=True)
 class MailboxParts:
-    """What IMAP and POP3 sessions of a worker share. `tls` is for STARTTLS; None: it isn't offered."""
+    """What IMAP and POP3 sessions of a worker share. `tls` is for STARTTLS; None: it isn't offered.
+
+    `held_seconds`: how long the OK of an APPEND may wait for the replica.
+    """
 
     log_ins: LogIns
     homes: Homes
@@ -37,6 +40,9 @@ class MailboxParts:
     changes: Changes
     nonce: Nonce
     tls: ssl.SSLContext | None = None
+    fence: Fence = field(default_factory=NoFence)
+    count: Count = field(default_factory=NoCount)
+    held_seconds: float = HELD_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,51 +160,20 @@ class _ImapSession:
             front.refuse(_code(error.failure), error.failure.text)
             self._refused += error.failure.kind is Kind.REFUSE
         else:
-            front.accept(through_relay(session.capabilities), session.text or "Logged in.")
+            hidden = HIDDEN if seat.account.home.no_modseq else ()
+            front.accept(through_relay(session.capabilities, hidden), session.text or "Logged in.")
             program = front.client_id.get("name", "")
             return _Entered(seat, session, front.take_output(), front.take_rest(), program)
         return None
 
     async def _relay(self, entered: _Entered) -> None:
-        parts, client, scanner = self._parts, self._stream, Scanner()
+        parts, client = self._parts, self._stream
         seat, session, answer, rest, program = entered
         account = seat.account
-
-        def upstream(data: bytes) -> bytes | None:
-            altered = None
-            for touch in scanner.scan(data):
-                if touch.command == "UNAUTHENTICATE":
-                    # RFC 8437: another log-in on this connection would be at the home, past our waits.
-                    relay.cut(b"* BYE Please connect again.\r\n", "UNAUTHENTICATE")
-                    return b""
-                if touch.command == "COMPRESS":
-                    altered = refused_compress(data)
-                    if altered is None:
-                        relay.cut(b"* BYE Please connect again.\r\n", "more behind COMPRESS")
-                        return b""
-                    continue
-                parts.changes.changed(account.address, touch.command, touch.folder)
-            return altered
-
-        def downstream(data: bytes) -> bytes | None:
-            if scanner.waiting:
-                for touch in scanner.server_said(data):
-                    if touch.command in ("UNAUTHENTICATE", "COMPRESS"):
-                        # Sent behind a literal that nobody waited for: the home has it, and its answer goes nowhere.
-                        relay.cut(b"* BYE Please connect again.\r\n", touch.command)
-                        return b""
-                    parts.changes.changed(account.address, touch.command, touch.folder)
-            return None
-
-        relay = Relay(client, session.stream, upstream=upstream, downstream=downstream, idle=self._rules.idle)
-
-        def cut(reason: str) -> None:
-            relay.cut(f"* BYE [UNAVAILABLE] {reason}\r\n".encode("ascii", "replace"), reason)
-
-        seat.cut = cut
+        joined = relayed(seat, client, session, parts, self._rules.idle)
         client.unread(rest)
         client.write_nowait(answer)
-        result = await relay.run()
+        result = await joined.run()
         parts.trace.note(
             "logout",
             account=account.address,

@@ -7,8 +7,8 @@ POP3's grammar (protocol/pop3), the home's commands (mailbox.py) or who may log 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from onedomain.backend.base import Session
@@ -241,16 +241,31 @@ class _Pop3Session:
         read = [e.uid for e in event.retrieved if e.uid not in deleted and e.uid not in opened.seen]
         try:
             if deleted:
-                self._parts.changes.changed(opened.account.address, "EXPUNGE", FOLDER)
-                if not await opened.mailbox.remove(deleted):
-                    self._parts.trace.note("pop3 marked only", account=opened.account.address, messages=len(deleted))
+                with self._changing("EXPUNGE"):
+                    if not await opened.mailbox.remove(deleted):
+                        self._parts.trace.note(
+                            "pop3 marked only", account=opened.account.address, messages=len(deleted)
+                        )
             if read:
-                self._parts.changes.changed(opened.account.address, "STORE", FOLDER)
-                await opened.mailbox.flag(read, "\\Seen")
+                with self._changing("STORE"):
+                    await opened.mailbox.flag(read, "\\Seen")
         except Failed as error:
             self._note_trouble(error.failure)
             return "Not all messages could be removed." if deleted else ""
         return ""
+
+    @contextmanager
+    def _changing(self, what: str) -> Iterator[None]:
+        """Raises Failed before anything is written where this edge is not sure of the home. The change is told when it
+        has been made, or perhaps made: a pass of the link that began before could see nothing of it.
+        """
+        account = self._logged_in.account
+        if not self._parts.fence.may_forward(account):
+            raise Failed(unavailable(f"this edge does not know where {account.address} lives now"))
+        try:
+            yield
+        finally:
+            self._parts.changes.changed(account.address, what, FOLDER)
 
     @property
     def _logged_in(self) -> _Opened:

@@ -43,6 +43,9 @@ def may_stay(account: Account, now: Account | None) -> bool:
         and now.enabled
         and now.home.epoch == account.home.epoch
         and now.home.primary == account.home.primary
+        # How its relay works hangs on these: without a replica nobody looks at a lease.
+        and bool(now.home.replicas) is bool(account.home.replicas)
+        and now.home.no_modseq is account.home.no_modseq
         and now.mailbox_name == account.mailbox_name
     )
 

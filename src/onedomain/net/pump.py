@@ -1,7 +1,9 @@
 """A relay: two streams joined, bytes passed both ways by callbacks, no task of its own.
 
 Knows streams, when to stop reading and when all is over. Does not know what the bytes mean: a filter may look at them,
-or change them. Nothing is kept for an idle session but the two sockets.
+or change them, for as long as it is set. Nothing is kept for an idle session but the two sockets.
+
+Plain bulk that no filter wants to see goes from socket to socket inside the kernel (splice(2)).
 """
 
 from __future__ import annotations
@@ -19,6 +21,12 @@ from onedomain.net.wire import BLOCKED, RECORD, Bytes
 Filter = Callable[[bytes], bytes | None]
 """Sees bytes before they are passed. None passes them as they are; bytes go instead of them, b"" keeps them back.
 Raising Failed ends the relay; so does any other exception, which run() then raises."""
+
+Gate = Callable[[], bool]
+"""Whether bytes of the client may still go to the server; asked before every send. Where it says no it has cut."""
+
+BULK = 16_384
+"""A read this large is likely to be followed by many."""
 
 LAST_CALL_SECONDS = 30.0
 """How long the server may go on after the client has ended: its commands are still being carried out."""
@@ -49,7 +57,7 @@ class Relay:
     `idle` is in seconds without a byte either way.
     """
 
-    __slots__ = ("_done", "_down", "_idle", "_last", "_last_call", "_poller", "_up", "client", "server")
+    __slots__ = ("_done", "_down", "_idle", "_last", "_last_call", "_poller", "_up", "client", "finished", "server")
 
     def __init__(
         self,
@@ -58,15 +66,17 @@ class Relay:
         *,
         upstream: Filter | None = None,
         downstream: Filter | None = None,
+        gate: Gate | None = None,
         idle: float,
     ) -> None:
         self.client = client
         self.server = server
+        self.finished = False
         self._poller = Poller.running()
-        self._up = _Flow(self, client, server, upstream, self._poller.buffer)
-        self._down = _Flow(self, server, client, downstream, self._poller.buffer)
+        self._up = _Flow(self, client, server, upstream, gate)
+        self._down = _Flow(self, server, client, downstream, None)
         self._idle = idle
-        self._last = self._poller.loop.time()
+        self._last = self._poller.now
         self._last_call: float | None = None
         self._done: asyncio.Future[tuple[End, str]] = self._poller.loop.create_future()
 
@@ -76,17 +86,20 @@ class Relay:
         Raises what a filter raised.
         """
         try:
-            self.client.take_over(self._client_event)
-            self.server.take_over(self._server_event)
+            self.client.take_over(self._up.event)
+            self.server.take_over(self._down.event)
             self._poller.watch(self)
-            for flow in (self._up, self._down):
-                flow.begin()
+            self._up.begin(self._down)
+            self._down.begin(self._up)
             ended, reason = await self._done
         finally:
+            self.finished = True
             self._poller.unwatch(self)
             self.server.close()
             # A cancelled task still says goodbye to the client: aclose is bounded.
             await self.client.aclose()
+            self._up.forget()
+            self._down.forget()
         return RelayResult(self._up.count, self._down.count, ended, reason)
 
     def cut(self, last_words: bytes = b"", reason: str = "") -> None:
@@ -94,12 +107,29 @@ class Relay:
 
         `last_words`, such as b"* BYE ...", go to the client behind what it has already been sent.
         """
-        if self._done.done():
+        if self.finished:
             return
         if last_words:
             with suppress(ConnectionError):
                 self.client.push(last_words)
         self._finish(End.CUT, reason)
+
+    def look_down(self, look: Filter | None) -> None:
+        """Show what comes from the server to `look` from now on; None: to nobody, which is what costs least."""
+        self._down.look = look
+
+    def skip_down(self, count: int) -> None:
+        """Said from within the downstream filter: it need not see the `count` bytes behind what it is looking at."""
+        self._down.unseen = count
+
+    def hold_down(self, held: bool) -> None:
+        """While held nothing more is read from the server: what a filter keeps back stays all that waits."""
+        self._down.hold(held)
+
+    def send_down(self, data: bytes) -> None:
+        """What a filter had kept back, to the client."""
+        if not self.finished:
+            self._down.send(data)
 
     def sweep(self, now: float) -> None:
         if self._last_call is not None and now >= self._last_call:
@@ -122,49 +152,46 @@ class Relay:
         self._last_call = self._poller.loop.time() + LAST_CALL_SECONDS
 
     def failed(self, error: BaseException) -> None:
-        if not self._done.done():
-            self._done.set_exception(error)
+        if not self.finished:
+            self.finished = True
+            if not self._done.done():  # cancelled
+                self._done.set_exception(error)
 
     def _finish(self, ended: End, reason: str = "") -> None:
-        if not self._done.done():
-            self._done.set_result((ended, reason))
-
-    # -- events ------------------------------------------------------------------------------------------------------
-
-    def _client_event(self, mask: int) -> None:
-        self._event(mask, self._up, self._down)
-
-    def _server_event(self, mask: int) -> None:
-        self._event(mask, self._down, self._up)
-
-    def _event(self, mask: int, away: _Flow, towards: _Flow) -> None:
-        """Something happened to the stream that is the source of `away` and the sink of `towards`."""
-        if self._done.done():
-            return
-        if towards.sink.pending:
-            towards.flush()
-        if mask & (away.source.wire.reads_on | BROKEN):
-            away.pump()
+        if not self.finished:
+            self.finished = True
+            if not self._done.done():
+                self._done.set_result((ended, reason))
 
 
 class _Flow:
-    """One direction."""
+    """One direction. `look` is its filter, `unseen` how many bytes go past it; `held`: nothing is read for now."""
 
-    __slots__ = ("_buffer", "_filter", "_relay", "_sink_gone", "count", "over", "reason", "sink", "source")
+    __slots__ = (
+        "_back", "_buffer", "_bulk", "_gate", "_poller", "_relay", "_sink_gone", "count", "held", "look", "over",
+        "reason", "sink", "source", "unseen",
+    )  # fmt: skip
 
-    def __init__(self, relay: Relay, source: Stream, sink: Stream, look: Filter | None, buffer: memoryview) -> None:
+    def __init__(self, relay: Relay, source: Stream, sink: Stream, look: Filter | None, gate: Gate | None) -> None:
         self._relay = relay
-        self._buffer = buffer  # one for the whole process
-        self._filter = look
+        self._poller = Poller.running()
+        self._buffer = self._poller.buffer  # one for the whole process
+        self._back: _Flow | None = None
+        self._gate = gate
         self._sink_gone = False
+        self._bulk = False
+        self.look = look
+        self.unseen = 0
+        self.held = False
         self.source = source
         self.sink = sink
         self.count = 0
         self.over = False
         self.reason = ""
 
-    def begin(self) -> None:
-        """Pass on what the log-in phase read too much of, then whatever comes."""
+    def begin(self, back: _Flow) -> None:
+        """Pass on what the log-in phase read too much of, then whatever comes. `back` is the other direction."""
+        self._back = back
         early = self.source.take_unread()
         if early:
             self.count += len(early)
@@ -174,10 +201,27 @@ class _Flow:
         else:
             self._ask()
 
+    def forget(self) -> None:
+        """It is over: what would keep a circle of garbage together."""
+        self._back = self.look = self._gate = None
+
+    def event(self, mask: int) -> None:
+        """Something happened to the stream that is our source and the sink of the other direction."""
+        if self._relay.finished:
+            return
+        source = self.source
+        if source.pending and self._back is not None:
+            self._back.flush()
+        if mask & (source.wire.reads_on | BROKEN):
+            self.pump()
+
     def pump(self) -> None:
         """Read once, what fits the buffer, and pass it on. More waits for the next event: others have their turn."""
         source = self.source
-        if self.over or self.sink.pending:
+        if self.over or self.held or self.sink.pending:
+            return
+        if self._bulk and self._may_splice():
+            self._splice()
             return
         buffer = self._buffer
         filled = count = 0
@@ -198,14 +242,17 @@ class _Flow:
         if filled:
             self.count += filled
             self._relay.moved()
+            self._bulk = filled >= BULK
             self._pass(buffer[:filled])
         if end:
             self._end()
-        elif self.sink.pending or count == BLOCKED:
+        elif count == BLOCKED or self.sink.pending or self.held:
             self._ask()
 
     def flush(self) -> None:
         """The sink may have room again."""
+        if self._gate is not None and not self._gate():
+            return
         try:
             if self.sink.flush():
                 self._ask()
@@ -215,26 +262,78 @@ class _Flow:
             self._lose_sink(error)
         self._relay.moved()
 
-    def _pass(self, data: Bytes) -> None:
-        if self._filter is not None:
-            try:
-                changed = self._filter(bytes(data))
-            except Exception as error:  # noqa: BLE001  raised again by run()
-                self._relay.failed(error)
-                self.over = True
-                return
-            if changed is not None:
-                data = changed
-        if self._sink_gone or not data:
+    def hold(self, held: bool) -> None:
+        if held != self.held:
+            self.held = held
+            if not self._relay.finished:
+                self._ask()
+                if self.over and not held and not self.sink.pending:
+                    self._relay.ended(self, self.reason)
+
+    def send(self, data: Bytes) -> None:
+        if self._sink_gone or not data or (self._gate is not None and not self._gate()):
             return
         try:
             self.sink.push(data)
         except ConnectionError as error:
             self._lose_sink(error)
 
+    def _pass(self, data: Bytes) -> None:
+        if self.look is not None:
+            if self.unseen >= len(data):
+                self.unseen -= len(data)
+            else:
+                changed = self._seen(data)
+                if changed is not None:
+                    data = changed
+        self.send(data)
+
+    def _seen(self, data: Bytes) -> bytes | None:
+        """What the filter makes of it."""
+        unseen, self.unseen = self.unseen, 0
+        try:
+            assert self.look is not None
+            changed = self.look(bytes(data[unseen:] if unseen else data))
+        except Exception as error:  # noqa: BLE001  raised again by run()
+            self._relay.failed(error)
+            self.over = True
+            return b""
+        return changed if changed is None or not unseen else bytes(data[:unseen]) + changed
+
+    def _may_splice(self) -> bool:
+        return (
+            (self.look is None or self.unseen >= BULK)
+            and self._gate is None
+            and not self._sink_gone
+            and self.source.tls is None
+            and self.sink.tls is None
+        )
+
+    def _splice(self) -> None:
+        """Once through the kernel, without a copy. What the sink does not take comes out of the pipe again."""
+        limit = RECEIVE_SIZE if self.look is None else min(self.unseen, RECEIVE_SIZE)
+        try:
+            count, left = self._poller.splice(self.source.fd, self.sink.fd, limit)
+        except OSError:
+            # Which side it was, and what it means, an ordinary read and write tell.
+            count, left = 0, b""
+        if not count:
+            self._bulk = False
+            self.pump()
+            return
+        self.count += count
+        self._relay.moved()
+        if self.look is not None:
+            self.unseen -= count
+        self._bulk = count >= BULK
+        self.source.received()
+        if left:
+            self.send(left)
+            self._ask()
+
     def _ask(self) -> None:
         """Read on if there is room for it."""
-        self.source.ask(reading=not self.over and not self.sink.pending)
+        self.source.ask(reading=not self.over and not self.held and not self.sink.pending)
 
     def _lose_sink(self, error: ConnectionError) -> None:
         """What comes from the source has nowhere to go, but is read on: with a server gone, its last words are still
@@ -251,7 +350,7 @@ class _Flow:
         """The source has nothing more."""
         self.over = True
         self._ask()
-        if not self.sink.pending:
+        if not self.sink.pending and not self.held:
             self._relay.ended(self, self.reason)
 
 

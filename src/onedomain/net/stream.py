@@ -245,6 +245,11 @@ class Stream:
             self._acknowledge()
         return count
 
+    def received(self) -> None:
+        """Something was read past us (splice)."""
+        if self._quick_ack:
+            self._acknowledge()
+
     def take_unread(self) -> bytes:
         data, self._unread = self._unread, b""
         return data

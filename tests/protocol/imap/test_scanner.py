@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
@@ -66,11 +67,15 @@ def run(pieces: list[bytes]) -> list[Touch]:
     return touches
 
 
+def seen(touches: Iterable[Touch]) -> list[tuple[str, str]]:
+    return [(touch.command, touch.folder) for touch in touches]
+
+
 @pytest.mark.parametrize("data, expected", TABLE)
 def test_whole_and_byte_by_byte(data: bytes, expected: list[tuple[str, str]]) -> None:
-    assert run([data]) == expected
-    assert run([data[i:i + 1] for i in range(len(data))]) == expected
-    assert run(data.splitlines(keepends=True)) == expected
+    assert seen(run([data])) == expected
+    assert seen(run([data[i:i + 1] for i in range(len(data))])) == expected
+    assert seen(run(data.splitlines(keepends=True))) == expected
 
 
 @settings(deadline=None, max_examples=80)
@@ -78,7 +83,7 @@ def test_whole_and_byte_by_byte(data: bytes, expected: list[tuple[str, str]]) ->
 def test_random_splits(rows: list[tuple[bytes, list[tuple[str, str]]]], cuts: list[int]) -> None:
     whole = b"".join(b"u UNSELECT\r\n" + row[0] for row in rows)
     edges = [0, *sorted(cuts), len(whole)]
-    assert run([whole[a:b] for a, b in pairwise(edges)]) == [touch for row in rows for touch in row[1]]
+    assert seen(run([whole[a:b] for a, b in pairwise(edges)])) == [touch for row in rows for touch in row[1]]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_random_splits(rows: list[tuple[bytes, list[tuple[str, str]]]], cuts: li
 )
 def test_a_refused_literal_is_no_literal(answer: list[bytes], refused: bool) -> None:
     scanner = Scanner()
-    assert list(scanner.scan(b"a APPEND Sent {14}\r\n")) == []
+    assert seen(scanner.scan(b"a APPEND Sent {14}\r\n")) == []
     assert scanner.waiting
     touches: list[Touch] = []
     for piece in answer:
@@ -103,29 +108,29 @@ def test_a_refused_literal_is_no_literal(answer: list[bytes], refused: bool) -> 
     assert not scanner.waiting
     touches += scanner.scan(b"b CREATE yes\r\n")
     touches += scanner.scan(b"\r\n")
-    assert touches == ([("CREATE", "yes")] if refused else [("APPEND", "Sent")])
+    assert seen(touches) == ([("CREATE", "yes")] if refused else [("APPEND", "Sent")])
 
 
 def test_who_does_not_wait_is_held_until_the_server_decides() -> None:
     scanner = Scanner()
-    assert list(scanner.scan(b"a APPEND Sent {14}\r\nb CREATE yes\r\n\r\n")) == []
-    assert list(scanner.server_said(b"a NO\r\n")) == [("CREATE", "yes")]
-    assert list(scanner.scan(b"a APPEND Sent {200000}\r\n")) == []
-    assert list(scanner.scan(b"x" * 70_000)) == []
+    assert seen(scanner.scan(b"a APPEND Sent {14}\r\nb CREATE yes\r\n\r\n")) == []
+    assert seen(scanner.server_said(b"a NO\r\n")) == [("CREATE", "yes")]
+    assert seen(scanner.scan(b"a APPEND Sent {200000}\r\n")) == []
+    assert seen(scanner.scan(b"x" * 70_000)) == []
     assert not scanner.waiting
-    assert list(scanner.scan(b"x" * 130_000 + b"\r\n")) == [("APPEND", "Sent")]
+    assert seen(scanner.scan(b"x" * 130_000 + b"\r\n")) == [("APPEND", "Sent")]
 
 
 def test_while_not_waiting_the_server_is_not_heard() -> None:
     scanner = Scanner()
-    assert list(scanner.server_said(b"+ \r\na NO\r\n")) == []
-    assert list(scanner.scan(b"b CREATE yes\r\n")) == [("CREATE", "yes")]
+    assert seen(scanner.server_said(b"+ \r\na NO\r\n")) == []
+    assert seen(scanner.scan(b"b CREATE yes\r\n")) == [("CREATE", "yes")]
 
 
 def test_compress_is_named_and_does_not_blind() -> None:
     scanner = Scanner()
-    assert list(scanner.scan(b"a COMPRESS DEFLATE\r\n")) == [("COMPRESS", "")]
-    assert list(scanner.scan(b"b UNAUTHENTICATE\r\n")) == [("UNAUTHENTICATE", "")]
+    assert seen(scanner.scan(b"a COMPRESS DEFLATE\r\n")) == [("COMPRESS", "")]
+    assert seen(scanner.scan(b"b UNAUTHENTICATE\r\n")) == [("UNAUTHENTICATE", "")]
 
 
 @pytest.mark.parametrize(
@@ -147,8 +152,8 @@ def test_a_compress_that_every_server_refuses(data: bytes, refused: bytes | None
 def test_an_endless_line_is_unknown_and_takes_no_memory() -> None:
     scanner = Scanner()
     touches = [touch for _ in range(40) for touch in scanner.scan(b"x" * 65_536)]
-    assert touches == [UNKNOWN]
-    assert list(scanner.scan(b"\r\nb CREATE yes\r\n")) == [("CREATE", "yes")]
+    assert seen(touches) == [(UNKNOWN.command, UNKNOWN.folder)]
+    assert seen(scanner.scan(b"\r\nb CREATE yes\r\n")) == [("CREATE", "yes")]
 
 
 def test_a_big_append_takes_no_memory() -> None:
@@ -158,7 +163,7 @@ def test_a_big_append_takes_no_memory() -> None:
         scanner.scan(b"y" * 65_536)
         assert sum(map(len, scanner._command)) < 100
         assert not scanner._literal
-    assert list(scanner.scan(b"\r\n")) == [("APPEND", "Sent")]
+    assert seen(scanner.scan(b"\r\n")) == [("APPEND", "Sent")]
 
 
 def test_a_command_of_very_many_literals_takes_no_memory() -> None:
@@ -167,7 +172,7 @@ def test_a_command_of_very_many_literals_takes_no_memory() -> None:
     for _ in range(2000):
         scanner.scan(b" {100+}\r\n" + b"y" * 100)
         assert sum(map(len, scanner._command)) < 20_000
-    assert list(scanner.scan(b")\r\n")) == [("SETMETADATA", "x")]
+    assert seen(scanner.scan(b")\r\n")) == [("SETMETADATA", "x")]
 
 
 @settings(deadline=None, max_examples=200)
@@ -185,3 +190,8 @@ def test_an_ordinary_command_is_cheap() -> None:
         scan(b"a0001 NOOP\r\n")
     # Some 1 µs; the limit only catches what is of another order, on a busy machine too.
     assert (time.process_time() - started) / 5000 < 50e-6
+
+
+def test_the_tag_of_the_command_goes_with_each_touch() -> None:
+    touches = run([SELECT + b"a1 MOVE 1 Trash\r\nb2 APPEND Sent {2+}\r\nhi\r\nc3 FOO\r\nDONE x\r\n"])
+    assert [touch.tag for touch in touches] == [b"a1", b"a1", b"b2", b"c3", b"DONE"]

@@ -5,7 +5,7 @@ Knows names. Does not know what any of them does on the wire.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _BEFORE = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
 
@@ -26,12 +26,15 @@ def before_login(*, starttls: bool, log_in: bool) -> tuple[str, ...]:
     return tuple(names)
 
 
-def through_relay(names: Iterable[str]) -> tuple[str, ...]:
-    """The home's capabilities after its log-in, in any case and order -> those that the client may use through us."""
+def through_relay(names: Iterable[str], hidden: Collection[str] = ()) -> tuple[str, ...]:
+    """The home's capabilities after its log-in, in any case and order -> those that the client may use through us.
+
+    `hidden`, in capitals, are further ones that it may not.
+    """
     kept = [
         name
         for name in names
-        if name.upper() not in _NOT_THROUGH and not name.upper().startswith(_NOT_THROUGH_PREFIXES)
+        if not ((upper := name.upper()) in _NOT_THROUGH or upper in hidden or upper.startswith(_NOT_THROUGH_PREFIXES))
     ]
     # Where clients look for it, and as they spell it.
     return ("IMAP4rev1", *(name for name in kept if name.upper() != "IMAP4REV1"))

@@ -10,20 +10,25 @@ An ordinary command costs about a microsecond, as most of the traffic of a relay
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from onedomain.protocol.imap.lines import Chunk, Fragmentizer, Limits, Line, Overrun
 
 
 class Touch(NamedTuple):
-    """`command` in capitals without UID; `folder` as the client spelt it, without quotes ("" where it has none)."""
+    """`command` in capitals without UID; `folder` as the client spelt it, without quotes ("" where it has none).
+
+    `tag` is what the answer will begin with, b"" where none can be told.
+    """
 
     command: str
     folder: str
+    tag: bytes = b""
 
 
 UNKNOWN = Touch("UNKNOWN", "")
+REFUSED = "REFUSED"
 
 _SELECTED = -1
 # Which arguments name a folder that the command changes; _SELECTED is the open one.
@@ -66,19 +71,20 @@ class Scanner:
     """`scan` is given every byte of the client; `server_said` the server's while `waiting`."""
 
     __slots__ = (
-        "_command", "_heard", "_idle", "_kept", "_lines", "_literal",
-        "_read_only", "folder",
+        "_command", "_heard", "_kept", "_lines", "_literal",
+        "_read_only", "folder", "idle", "refuses",
     )
 
     def __init__(self) -> None:
         self.folder = ""
+        self.refuses: Callable[[bytes], bool] | None = None  # commands that are Touch(REFUSED, "")
         self._read_only = False
         self._lines = Fragmentizer(_LIMITS)
         self._command: list[bytes] = []   # a command with literals so far, these as quoted strings
         self._kept = 0
         self._literal: list[bytes] | None = None  # None: not kept
         self._heard = b""
-        self._idle = True                 # between commands, nothing unread
+        self.idle = True                  # between commands, nothing unread
 
     @property
     def waiting(self) -> bool:
@@ -86,7 +92,7 @@ class Scanner:
         return self._lines.undecided is not None
 
     def scan(self, data: bytes) -> Sequence[Touch]:
-        if self._idle and data.find(b"\n") == len(data) - 1 and b"}" not in data[-3:]:
+        if self.idle and data.find(b"\n") == len(data) - 1 and b"}" not in data[-3:]:
             return self._finished(data)
         return self._scan_pieces(data)
 
@@ -122,7 +128,7 @@ class Scanner:
             # It didn't wait for the "+". Holding back more costs memory; a server takes it as the literal.
             lines.accept()
             touches += self._scan_pieces(b"")
-        self._idle = not lines.unread and lines.between_commands and not self._command
+        self.idle = not lines.unread and lines.between_commands and not self._command
         return touches
 
     def _line(self, line: Line) -> Sequence[Touch]:
@@ -160,7 +166,9 @@ class Scanner:
         words = line.split(None, 3)
         if len(words) < 2:
             # An empty line, and the DONE that ends IDLE (RFC 2177), are no commands.
-            return () if not words or words[0].upper() == b"DONE" else (UNKNOWN,)
+            return () if not words or words[0].upper() == b"DONE" else (Touch("UNKNOWN", "", words[0]),)
+        if self.refuses is not None and self.refuses(line):
+            return (Touch(REFUSED, "", words[0]),)
         name = words[1].upper()
         uid = name == b"UID" and len(words) > 2
         if uid:
@@ -168,18 +176,18 @@ class Scanner:
         if name == b"FETCH":
             if self._read_only or not _SETS_SEEN.search(line):
                 return ()
-            return (Touch("FETCH", self.folder),)
+            return (Touch("FETCH", self.folder, words[0]),)
         if name in _HARMLESS:
             return ()
-        return self._act(name, line, 2 if uid else 1)
+        return self._act(words[0], name, line, 2 if uid else 1)
 
-    def _act(self, name: bytes, line: bytes, words: int) -> Sequence[Touch]:
+    def _act(self, tag: bytes, name: bytes, line: bytes, words: int) -> Sequence[Touch]:
         folders = _CHANGES.get(name)
         if folders is not None:
             command = name.decode("ascii")
             arguments = [] if folders == (_SELECTED,) else _arguments(line, words)
             touched = (self.folder if which == _SELECTED else _nth(arguments, which) for which in folders)
-            return [Touch(command, folder) for folder in dict.fromkeys(touched)]
+            return [Touch(command, folder, tag) for folder in dict.fromkeys(touched)]
         if name in (b"SELECT", b"EXAMINE"):
             self.folder = _nth(_arguments(line, words), 0)
             self._read_only = name == b"EXAMINE"
@@ -187,10 +195,10 @@ class Scanner:
         if name in (b"CLOSE", b"UNSELECT"):
             folder, self.folder = self.folder, ""
             # CLOSE expunges, UNSELECT (RFC 3691) doesn't.
-            return (Touch("CLOSE", folder),) if name == b"CLOSE" and not self._read_only else ()
+            return (Touch("CLOSE", folder, tag),) if name == b"CLOSE" and not self._read_only else ()
         if name in (b"COMPRESS", b"UNAUTHENTICATE"):
-            return (Touch(name.decode("ascii"), ""),)
-        return (UNKNOWN,)
+            return (Touch(name.decode("ascii"), "", tag),)
+        return (Touch("UNKNOWN", "", tag),)
 
 
 def refused_compress(data: bytes) -> bytes | None:

@@ -1,0 +1,266 @@
+"""One logged-in IMAP session on its way between client and home: looked at, held, let go, ended.
+
+Knows what is done about what the scanner finds. Does not know IMAP's grammar (protocol/imap), how bytes are pumped
+(net), what a lease is (fence) nor what becomes of a change that was told.
+
+Client to server is looked at for what it changes, and never altered, but for COMPRESS, which would end the looking.
+Server to client passes unseen where the account has no replica. Where it has one, answers are followed: a change is
+told when its answer comes, not before it is made, and the OK of an APPEND waits until the replica has the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import groupby
+from typing import TYPE_CHECKING, Protocol
+
+from onedomain.backend.base import Session
+from onedomain.edge.relays import Seat
+from onedomain.model.account import Account
+from onedomain.net.pump import Relay, RelayResult
+from onedomain.net.stream import Stream
+from onedomain.protocol.imap.answers import Answers, Awaited
+from onedomain.protocol.imap.scanner import REFUSED, Scanner, Touch, refused_compress
+from onedomain.protocol.imap.veil import Veil, asks, refused
+
+if TYPE_CHECKING:
+    from onedomain.edge.imap import MailboxParts
+
+HELD = frozenset(("APPEND", "REPLACE"))
+"""What brings new bytes that only the client has. Anything else can be done again, or is there still."""
+
+NEVER = frozenset(("UNAUTHENTICATE", "COMPRESS", REFUSED))
+
+HELD_SECONDS = 2.0
+AGAIN = b"* BYE Please connect again.\r\n"
+
+
+class Fence(Protocol):
+    def may_forward(self, account: Account) -> bool:
+        """Whether what a session says that began for `account` as it was then may go on to its home now."""
+        ...
+
+
+class NoFence:
+    """Where nothing is promoted by itself."""
+
+    def may_forward(self, account: Account) -> bool:
+        return True
+
+
+class Relayed:
+    """An account without replicas: the relay, and what the client changes."""
+
+    __slots__ = ("_parts", "_relay", "_scanner", "_seat", "_waiting")
+
+    def __init__(self, seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> None:
+        self._seat = seat
+        self._parts = parts
+        self._scanner = Scanner()
+        self._waiting = False
+        self._relay = self._joined(client, session.stream, idle)
+        seat.cut = self._cut
+
+    async def run(self) -> RelayResult:
+        try:
+            return await self._relay.run()
+        finally:
+            self._seat.cut = None
+
+    def _joined(self, client: Stream, server: Stream, idle: float) -> Relay:
+        return Relay(client, server, upstream=self._upstream, idle=idle)
+
+    def _cut(self, reason: str) -> None:
+        self._relay.cut(f"* BYE [UNAVAILABLE] {reason}\r\n".encode("ascii", "replace"), reason)
+
+    def _upstream(self, data: bytes) -> bytes | None:
+        scanner = self._scanner
+        touches = scanner.scan(data)
+        if scanner.waiting is not self._waiting:
+            self._waiting = scanner.waiting
+            self._listen(self._waiting)
+        return self._touched(touches, data) if touches else None
+
+    def _listen(self, wanted: bool) -> None:
+        """The home's word decides about a literal: until then it is heard."""
+        self._relay.look_down(self._downstream if wanted else None)
+
+    def _touched(self, touches: Iterable[Touch], data: bytes) -> bytes | None:
+        altered = None
+        told = []
+        for touch in touches:
+            if touch.command == "UNAUTHENTICATE":
+                # RFC 8437: another log-in on this connection would be at the home, past our waits.
+                self._relay.cut(AGAIN, "UNAUTHENTICATE")
+                return b""
+            if touch.command == "COMPRESS":
+                altered = refused_compress(data)
+                if altered is None:
+                    self._relay.cut(AGAIN, "more behind COMPRESS")
+                    return b""
+                continue
+            told.append(touch)
+        self._tell(told)
+        return altered
+
+    def _tell(self, touches: Iterable[Touch]) -> int:
+        """The highest ticket."""
+        changed, address = self._parts.changes.changed, self._seat.account.address
+        return max((changed(address, touch.command, touch.folder) for touch in touches), default=0)
+
+    def _downstream(self, data: bytes) -> bytes | None:
+        return None if self._decided(data) else b""
+
+    def _decided(self, data: bytes) -> bool:
+        """What the home says while the client waits for its "+"; False: the session was ended."""
+        if not self._waiting:
+            return True
+        touches = self._scanner.server_said(data)
+        for touch in touches:
+            if touch.command in NEVER:
+                # Sent behind a literal that nobody waited for: the home has it, and its answer goes nowhere.
+                self._relay.cut(AGAIN, touch.command)
+                return False
+        self._tell(touches)
+        if not self._scanner.waiting:
+            self._waiting = False
+            self._listen(False)
+        return True
+
+
+class ReplicatedRelayed(Relayed):
+    """An account with replicas. The client may write only while this edge is sure of the home (scheme 8 of
+    docs/replication.md); its OKs of new messages wait for the replica, up to a limit (scheme 4)."""
+
+    __slots__ = ("_answers", "_holding")
+    _skips = True  # literals need not be heard
+
+    def __init__(self, seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> None:
+        self._answers: Answers[list[Touch]] = Answers()
+        self._holding: asyncio.Task[None] | None = None
+        super().__init__(seat, client, session, parts, idle)
+
+    async def run(self) -> RelayResult:
+        try:
+            return await super().run()
+        finally:
+            if self._holding is not None:
+                self._holding.cancel()
+            # Done or not: nobody was told. The linker looks.
+            self._answered(self._answers.take_open())
+
+    def _joined(self, client: Stream, server: Stream, idle: float) -> Relay:
+        return Relay(client, server, upstream=self._upstream, downstream=self._downstream, gate=self._gate, idle=idle)
+
+    def _gate(self) -> bool:
+        if self._parts.fence.may_forward(self._seat.account):
+            return True
+        self._cut("Your mailbox may have moved to another server, please log in again.")
+        return False
+
+    def _listen(self, wanted: bool) -> None:
+        """It is heard all the time."""
+
+    def _tell(self, touches: Iterable[Touch]) -> int:
+        """When they have been answered: a pass of the link that began before could see nothing of them yet."""
+        for tag, group in groupby(touches, lambda touch: touch.tag):
+            command = list(group)
+            if not self._answers.expect(tag, command, hold=any(touch.command in HELD for touch in command)):
+                super()._tell(command)
+        return 0
+
+    def _downstream(self, data: bytes) -> bytes | None:
+        if self._waiting and not self._decided(data):
+            return b""
+        answers = self._answers
+        passed = answers.hear(data)
+        self._answered(answers.take_done())
+        if answers.held is not None:
+            passed = (data if passed is None else passed) + self._hold()
+        elif self._skips and (skipped := answers.skip()):
+            self._relay.skip_down(skipped)
+        return passed
+
+    def _answered(self, done: Iterable[Awaited[list[Touch]]]) -> None:
+        for awaited in done:
+            super()._tell(awaited.what)
+
+    def _hold(self) -> bytes:
+        """Where an OK is held: what of it need not be."""
+        released = b""
+        while (held := self._answers.held) is not None:
+            ticket = super()._tell(held.what)
+            if ticket:
+                self._relay.hold_down(True)
+                self._holding = asyncio.get_running_loop().create_task(self._wait(ticket, held.what[0]))
+                break
+            released += self._answers.release()
+            self._answered(self._answers.take_done())
+        return released
+
+    async def _wait(self, ticket: int, touch: Touch) -> None:
+        parts = self._parts
+        try:
+            covered = await parts.changes.covered(self._seat.account.address, ticket, parts.held_seconds)
+        except Exception as error:  # noqa: BLE001  the client's answer must not hang on whoever watches the link
+            covered = False
+            parts.trace.note("append not covered", account=self._seat.account.address, reason=repr(error))
+        parts.count.add("appends_held_total", result="covered" if covered else "released")
+        if not covered:
+            parts.trace.note(
+                "append not covered", account=self._seat.account.address, folder=touch.folder,
+                reason="the replica did not confirm it in time", seconds=parts.held_seconds,
+            )  # fmt: skip
+        self._holding = None
+        released = self._answers.release()
+        self._answered(self._answers.take_done())
+        released += self._hold()
+        self._relay.send_down(self._shown(released))
+        if self._holding is None:
+            self._relay.hold_down(False)
+
+    def _shown(self, data: bytes) -> bytes:
+        return data
+
+
+class VeiledRelayed(ReplicatedRelayed):
+    """After a promotion to a server whose MODSEQs are others: what goes by them is hidden and refused."""
+
+    __slots__ = ("_veil",)
+    _skips = False  # every byte has to come by
+
+    def __init__(self, seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> None:
+        self._veil = Veil()
+        super().__init__(seat, client, session, parts, idle)
+        self._scanner.refuses = asks
+
+    def _upstream(self, data: bytes) -> bytes | None:
+        # Nearly every chunk is whole commands. What comes in pieces, or with literals, the scanner sees at its end.
+        whole = self._scanner.idle and data.endswith(b"\n") and b"}\r\n" not in data and b"}\n" not in data
+        sent = refused(data) if whole else data
+        altered = super()._upstream(sent)
+        return sent if altered is None and sent != data else altered
+
+    def _touched(self, touches: Iterable[Touch], data: bytes) -> bytes | None:
+        if any(touch.command == REFUSED for touch in touches):
+            self._relay.cut(AGAIN, "asked for what is hidden")
+            return b""
+        return super()._touched(touches, data)
+
+    def _downstream(self, data: bytes) -> bytes | None:
+        passed = super()._downstream(data)
+        return self._shown(data if passed is None else passed)
+
+    def _shown(self, data: bytes) -> bytes:
+        return self._veil.hide(data)
+
+
+def relayed(seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> Relayed:
+    """The relay that the account needs."""
+    kind = Relayed
+    if seat.account.home.no_modseq:
+        kind = VeiledRelayed
+    elif seat.account.home.replicas:
+        kind = ReplicatedRelayed
+    return kind(seat, client, session, parts, idle)

@@ -1,0 +1,185 @@
+"""The tagged answers that somebody waits for, in a home's bytes on their way to the client: which came, and one held.
+
+Knows where lines begin and how literals are skipped, for a FETCH may carry a message that looks like an answer. Does
+not know commands, nor when a held answer may go on. Never alters a byte, and the order stays: what comes behind a held
+answer waits with it, and the caller stops reading meanwhile, so that it is no more than one read.
+
+    data = answers.hear(data); answers.take_done(); if answers.held: ... data = answers.release()
+
+It has to hear from the first byte behind the log-in on, but for `skip()`. A chunk without a literal costs half a
+microsecond, so that it can listen all the time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from onedomain.protocol.imap.lines import announced
+
+T = TypeVar("T")
+
+MAX_TAG = 256
+"""Longer tags are nobody's; the line of one would have to be kept back as far as its tag goes."""
+
+MAX_AWAITED = 1000
+"""Commands under way in one session; more are not waited for."""
+
+_ANNOUNCEMENT = 26  # bytes from the end of a line, in which its literal is announced
+_STATUS = re.compile(rb"(?i)\* (?:OK|NO|BAD|BYE|PREAUTH)(?: |\r?\n)")  # text to the end, whatever it looks like
+
+
+class Awaited(NamedTuple, Generic[T]):
+    """`what` is the caller's own. `hold`: a tagged OK is kept back."""
+
+    tag: bytes
+    what: T
+    hold: bool
+
+
+class Answers(Generic[T]):
+    __slots__ = ("_awaited", "_begun", "_continued", "_done", "_kept", "_literal", "_tail", "held")
+
+    def __init__(self) -> None:
+        self.held: Awaited[T] | None = None
+        self._awaited: list[Awaited[T]] = []
+        self._done: list[Awaited[T]] = []
+        self._kept = b""          # not passed on yet: from the beginning of a line on
+        self._begun = b""         # how the line that is not at its end began
+        self._tail = b""          # and what it has last
+        self._literal = 0         # bytes left of a literal
+        self._continued = False   # the line goes on behind a literal
+
+    def expect(self, tag: bytes, what: T, *, hold: bool = False) -> bool:
+        """False: there are too many, or no answer will have such a tag."""
+        if len(self._awaited) >= MAX_AWAITED or not 0 < len(tag) <= MAX_TAG:
+            return False
+        self._awaited.append(Awaited(tag, what, hold))
+        return True
+
+    def hear(self, data: bytes) -> bytes | None:
+        """What may be passed on; None is all of it. With `held` set nothing more is heard until `release`."""
+        kept = self._kept
+        if kept:
+            data = kept + data
+            self._kept = b""
+        if self.held is not None:
+            self._kept = data
+            return b""
+        if self._literal >= len(data):
+            self._literal -= len(data)
+            passed = len(data)
+        elif self._awaited or self._literal or b"}" in data or b"}" in self._tail:
+            passed = self._lines(data)
+            self._kept = data[passed:]
+        else:
+            self._plain(data)
+            passed = len(data)
+        return None if passed == len(data) and not kept else data[:passed]
+
+    def take_done(self) -> Sequence[Awaited[T]]:
+        """What was answered, with OK or not, and is on its way; a held answer is not."""
+        if not self._done:
+            return ()
+        done, self._done = self._done, []
+        return done
+
+    def take_open(self) -> Sequence[Awaited[T]]:
+        """At the end: what was never answered, or is still held."""
+        found = [*self._done, *([self.held] if self.held else ()), *self._awaited]
+        self._done, self._awaited, self.held = [], [], None
+        return found
+
+    def release(self) -> bytes:
+        """The held answer, and what may follow it; another one may be held then."""
+        held, self.held = self.held, None
+        data, self._kept = self._kept, b""
+        if held is None:
+            return data
+        # This one line has been looked at: it is text to its end, whatever it says.
+        end = data.find(b"\n") + 1
+        if not end:
+            self._begun, self._tail = data[:MAX_TAG], b""
+            return data
+        return data[:end] + self._heard(data[end:])
+
+    def skip(self) -> int:
+        """How many bytes need not be heard: they are in the middle of a literal. The caller keeps them from here."""
+        if self._kept or self.held is not None:
+            return 0
+        count, self._literal = self._literal, 0
+        return count
+
+    def _heard(self, data: bytes) -> bytes:
+        passed = self.hear(data) if data else data
+        return data if passed is None else passed
+
+    def _plain(self, data: bytes) -> None:
+        """No literal in it, and nothing waited for: only where its last line stands."""
+        at = data.rfind(b"\n") + 1
+        if at:
+            self._continued = False
+            self._begun = self._tail = b""
+            if at == len(data):
+                return
+        self._go_on(data[at:])
+
+    def _go_on(self, piece: bytes) -> None:
+        """A line that is not at its end."""
+        if len(self._begun) < MAX_TAG:
+            self._begun = (self._begun + piece)[:MAX_TAG]
+        self._tail = (self._tail + piece)[-_ANNOUNCEMENT:]
+
+    def _lines(self, data: bytes) -> int:
+        """How much of it may be passed on."""
+        at, size = 0, len(data)
+        while at < size:
+            if self._literal:
+                taken = min(self._literal, size - at)
+                self._literal -= taken
+                at += taken
+                continue
+            end = data.find(b"\n", at) + 1
+            if not end:
+                if self._awaited and not self._continued and not self._begun:
+                    piece = data[at:at + MAX_TAG + 8]
+                    if self._may_become(piece) or self._answered(piece):
+                        return at
+                self._go_on(data[at:])
+                return size
+            begun = self._begun or data[at:min(end, at + MAX_TAG + 8)]
+            if self._awaited and not self._continued and not self._begun and self._answered(begun):
+                return at
+            self._end_line(begun, self._tail + data[max(at, end - _ANNOUNCEMENT):end])
+            at = end
+        return size
+
+    def _end_line(self, begun: bytes, tail: bytes) -> None:
+        literal = None
+        if self._continued or (begun.startswith(b"* ") and not _STATUS.match(begun)):
+            literal = announced(tail)
+        self._begun = self._tail = b""
+        self._continued = literal is not None
+        self._literal = literal.size if literal is not None else 0
+
+    def _answered(self, line: bytes) -> bool:
+        """Whether this line has to be held."""
+        tag, _, rest = line.partition(b" ")
+        for place, awaited in enumerate(self._awaited):
+            if awaited.tag == tag:
+                del self._awaited[place]
+                if awaited.hold and rest[:2].upper() == b"OK":
+                    self.held = awaited
+                    return True
+                self._done.append(awaited)
+                return False
+        return False
+
+    def _may_become(self, piece: bytes) -> bool:
+        """Whether the beginning of a line may be that of an awaited answer; it is kept until its status is there."""
+        for awaited in self._awaited:
+            start = awaited.tag + b" "
+            if start.startswith(piece) or (piece.startswith(start) and len(piece) < len(start) + 2):
+                return True
+        return False
