@@ -48,6 +48,7 @@ class Driver:
     aside: list[bytes] = field(default_factory=list)
     confirmed: set[str] = field(default_factory=set)
     late: list[Callable[[], object]] = field(default_factory=list)
+    came_late: set[str] = field(default_factory=set)  # delivery ids
     steps: int = 0
     log: list[str] = field(default_factory=list)
     within: int = 0
@@ -84,10 +85,13 @@ class Driver:
         messages = box.messages if action.uidvalidity in (0, box.uidvalidity) else {}
         sent = [(messages[copy.source_uid].raw, copy) for copy in action.copies if copy.source_uid in messages]
         given = self.target.traits.powers.numbering is Numbering.GIVEN
-        return lambda: [
-            self.target.append(action.folder, raw, copy.flags, copy.date, copy.uid if given else 0)
-            for raw, copy in sent
-        ]
+
+        def arrive() -> None:
+            for raw, copy in sent:
+                self.target.append(action.folder, raw, copy.flags, copy.date, copy.uid if given else 0)
+                self.came_late.add(identity_of(raw).delivery)
+
+        return arrive
 
     def settle(self) -> None:
         """What was under way arrives at last."""

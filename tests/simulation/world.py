@@ -56,6 +56,7 @@ class World:
         self.number = 0
         self.commanded: set[str] = set()
         self.busy = True
+        self.promoted = False
         self.steps = 0
         self.crash_at: Callable[[int, Action], str] | None = None
         self.alerts: list[str] = []
@@ -204,7 +205,7 @@ class World:
 
     def fail_over(self) -> Promotion:
         """The source is gone at this moment. The plan may be cut off, too, and is begun again."""
-        self.busy = False
+        self.busy, self.promoted = False, True
         self.driver.settle()  # the link's connections were timed out before
         allowed = dict.fromkeys(self.source.boxes, 1000)
         for attempt in range(20):
@@ -238,7 +239,9 @@ class World:
         self.source, self.target = self.target, self.source
         self.disk.state = brought.state
         self.net = {}
+        came_late = self.driver.came_late
         self.driver = self._driver()
+        self.driver.came_late = came_late
         return brought
 
     # checks
@@ -271,7 +274,10 @@ class World:
         aside = {identity_of(raw).delivery for raw in self.aside}
         for each in self.ledger.delivered:
             if each not in self.ledger.copied:
-                assert found[each] <= 1, f"{self.label}: {each} is there {found[each]} times"
+                # Carried out after a whole pass, when the message had been moved and carried again, with no pass since:
+                # a twin that nobody can tell from a copy made by its user.
+                twins = each in self.driver.came_late and self.promoted
+                assert found[each] <= 1 + twins, f"{self.label}: {each} is there {found[each]} times"
             excused = self.ledger.removed | self.ledger.consumed | aside
             assert found[each] or each in excused, f"{self.label}: {each} is lost"
         assert all(count <= 1 for count in self.ledger.answered.values())

@@ -138,7 +138,7 @@ class Performer:
             case ExpungeDeleted(folder):
                 await target.expunge_deleted(folder)
             case SetAside(side, folder, uids, why):
-                await self._set_aside(side, folder, uids, why)
+                return await self._set_aside(side, folder, uids, why)
             case Confirm(deliveries):
                 await self._keeping.confirm(deliveries)
             case Save(state):
@@ -152,13 +152,16 @@ class Performer:
 
     async def _set_aside(
         self, side: Side, folder: str, uids: Sequence[int], why: str, uidvalidity: int = 0
-    ) -> None:
+    ) -> tuple[int, ...]:
+        done: list[int] = []
         if not uids:
-            return
+            return ()
         async with aclosing(self._grouped(self._on(side), folder, sorted(uids), uidvalidity)) as groups:
             async for group in groups:
                 await self._keeping.set_aside(side, folder, group, why)
                 self.done["aside"] += len(group)
+                done += [letter.uid for letter in group]
+        return tuple(done)
 
     async def _append(self, action: Append) -> tuple[Outcome, ...]:
         """Where UIDs are not given, a message that is gone ends it as a refused one does: the next takes its UID."""

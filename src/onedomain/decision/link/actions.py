@@ -205,7 +205,7 @@ class ExpungeDeleted:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """-> None. A copy into our own store, durable before the answer."""
+    """-> tuple[int, ...]: the UIDs of which a copy is in our own store now, durable; the others are gone."""
 
     side: Side
     folder: str

@@ -39,25 +39,27 @@ BURN_LIMIT = 1000
 @dataclass(frozen=True, slots=True)
 class Carried:
     """`identities` of what was copied. `disturbed`: a UID came that was not expected: the target has to be read again
-    before anything more is copied.
+    before anything more is copied. `missed`: something was gone; its user may have moved it: it is nowhere yet.
     """
 
     link: FolderLink
     identities: tuple[Identity, ...] = ()
     disturbed: bool = False
+    missed: bool = False
 
 
 def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried]:
     """Rows with ascending UIDs; the target's UIDNEXT must be the one that `link` knows."""
     identities: list[Identity] = []
     left = list(batch)
+    missed = False
     while left:
         stretch = _stretch(left, powers)
         start = stretch[0].uid
         if start > link.target.uidnext and powers.numbering is not Numbering.GIVEN:
             link, ready = yield from _advance(link, start, powers)
             if not ready:
-                return Carried(link, tuple(identities), disturbed=True)
+                return Carried(link, tuple(identities), disturbed=True, missed=missed)
         seats = _seats(stretch, link.target.uidnext, powers)
         copies = tuple(
             Copy(row.uid, row.flags - link.untaken, row.date, seat if seat == row.uid else 0)
@@ -70,21 +72,24 @@ def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried
             answer = yield from _named(link, answer)
         for row, seat, outcome in zip(stretch, seats, answer, strict=False):
             if isinstance(outcome, Refused):
-                yield SetAside(Side.SOURCE, link.source_name, (row.uid,), outcome.reason)
+                aside: tuple[int, ...] = yield SetAside(Side.SOURCE, link.source_name, (row.uid,), outcome.reason)
                 yield Alert(link.source_name, f"message {row.uid} is refused by the replica: {outcome.reason}")
                 link = replace(link, refused=(*link.refused, row.uid))
-                if outcome.identity.delivery:
+                missed = missed or not aside
+                if outcome.identity.delivery and aside:  # else it was moved, perhaps, and is nowhere yet
                     identities.append(outcome.identity)
             elif isinstance(outcome, Copied):
                 if outcome.uid != seat:
-                    return Carried(link, tuple(identities), disturbed=True)
+                    return Carried(link, tuple(identities), disturbed=True, missed=missed)
                 link = paired(link, row.uid, outcome.uid)
                 link = replace(link, target=replace(link.target, uidnext=outcome.uid + 1))
                 identities.append(outcome.identity)
+            else:
+                missed = True
             reached = max(link.source.uidnext, row.uid + 1)
             link = replace(link, source=replace(link.source, uidnext=reached))
         left = left[len(answer) :]
-    return Carried(link, tuple(identities))
+    return Carried(link, tuple(identities), missed=missed)
 
 
 def set_flags(link: FolderLink, wanted: Iterable[tuple[int, frozenset[str]]], modseq: int = 0) -> Plan[FolderLink]:

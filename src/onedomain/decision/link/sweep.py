@@ -127,6 +127,8 @@ class _Sweep:
         self._work: list[_Work] = []
         self._gone: list[FolderLink] = []
         self._confirmed: set[str] = set()
+        self._missed = False  # something that was read could not be copied any more
+        self._reshaped = False  # the target's folders are not as they were listed
         self._awaiting = set(order.awaiting)
 
     def run(self, here: Listing, there: Listing) -> Plan[Report]:
@@ -163,7 +165,7 @@ class _Sweep:
         disturbed = any(work.disturbed for work in self._work)
         yield from self._finish(stable)
         # What is braked is too much on the target, not too little.
-        whole = stable and not disturbed and not (braked and not self._order.audit)
+        whole = stable and not disturbed and not self._missed and not (braked and not self._order.audit)
         return Report(whole, frozenset(self._confirmed))
 
     def _prepare(self, here: Listing, there: Listing) -> Plan[None]:
@@ -196,10 +198,12 @@ class _Sweep:
             taken = {link.target_name for link in self._state.folders}
             name = target_name(folder.name, here, there, taken)
             yield CreateFolder(name, folder.mark.uidvalidity, folder.special_use, folder.identity)
+            self._reshaped = True
             link = FolderLink(folder.name, name, folder.identity, special_use=folder.special_use)
             self._state = replace(self._state, folders=(*self._state.folders, link))
             yield Save(self._state)
-        there = yield ListFolders(Side.TARGET)
+        if self._reshaped or self._state.surplus:
+            there = yield ListFolders(Side.TARGET)
         if self._state.surplus:  # created or renamed on an old primary, too late
             linked = {link.target_name for link in self._state.folders}
             for folder in there.folders:
@@ -237,6 +241,7 @@ class _Sweep:
     def _rename(self, number: int, to: str, separator: str, present: dict[str, Folder]) -> Plan[None]:
         old = self._state.folders[number].target_name
         yield RenameFolder(old, to)
+        self._reshaped = True
         below = old + separator
         links = list(self._state.folders)
         for i, link in enumerate(links):
@@ -360,6 +365,7 @@ class _Sweep:
                 return
             carried = yield from copy(work.link, missing[start : start + BATCH], self._target)
             work.link = carried.link
+            self._missed = self._missed or carried.missed
             work.arrived.extend(carried.identities)
             if carried.disturbed:
                 work.disturbed = True
