@@ -82,7 +82,8 @@ def generic(folder: Path, name: str = "g1", **options: Any) -> Home:
 def cyrus(folder: Path, name: str = "c1", **options: Any) -> Home:
     lab = Cyrus(_folder(folder / name), **options)
     login = {"way": "authzid", "user": lab.proxy, "password": lab.proxy_password}
-    return Home(name, lab, _table(name, "cyrus", lab, login))
+    replication = {"user": lab.admin, "password": lab.admin_password}
+    return Home(name, lab, _table(name, "cyrus", lab, login, replication=replication))
 
 
 def node(folder: Path, name: str = "n1", **options: Any) -> Home:

@@ -56,6 +56,7 @@ class Desk:
     async def _status(self, link: Link) -> dict[str, Any]:
         own, others, links = await asyncio.gather(self._own_status(), self._ask_peers("status"), self._links())
         own["links"] = links
+        own["failover"] = links.pop("failover", {})
         own["peers"] = [answer if isinstance(answer, dict) else {"edge": name, "error": str(answer)}
                         for name, answer in others.items()]
         return own
@@ -66,7 +67,8 @@ class Desk:
             return {"pairs": []}
         try:
             assert self.hub is not None
-            return {"pairs": await self.hub.ask("link_pairs"), "at": self.hub.leader}
+            pairs, failover = await asyncio.gather(self.hub.ask("link_pairs"), self.hub.ask("failover"))
+            return {"pairs": pairs, "failover": failover, "at": self.hub.leader}
         except LinkError as error:
             return {"pairs": [], "error": str(error)}
 

@@ -388,7 +388,10 @@ class Linker:
 
     async def _failover_status(self, link: Link) -> dict[str, Any]:
         self._running()
-        return await self._failover.status()
+        try:
+            return await self._failover.status()
+        except Failed as error:
+            raise LinkError(error.failure.reason or error.failure.text) from None
 
     async def _promote(
         self, link: Link, server: str = "", accounts: Sequence[str] = (), to: str = "", force: bool = False,

@@ -58,6 +58,31 @@ def show(config: ConfigPath, account: Account, json: AsJson = False) -> None:
     ))  # fmt: skip
 
 
+@app.command(help=say("link_compare_help"))
+def compare(
+    config: ConfigPath,
+    account: Account,
+    octets: Annotated[bool, typer.Option("--bytes", help=say("compare_bytes_help"))] = False,
+    all_: Annotated[bool, typer.Option("--all", help=say("compare_all_help"))] = False,
+    json: AsJson = False,
+) -> None:
+    found: dict[str, Any] = ask_edge(config, "link_compare", account=account, octets=octets, all=all_)
+    if json:
+        print_json(found)
+    else:
+        if found["lines"]:
+            console.print(table(
+                ["mailbox", "uid", "uid_there", "verdict", "why"],
+                ([name, uid or "", there or "", verdict, detail]
+                 for name, uid, there, verdict, detail in found["lines"]),
+            ))  # fmt: skip
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in found["counts"].items()) or "0"
+        console.print(say("compared", account=account, source=found["source"], target=found["target"], counts=counts),
+                      markup=False)  # fmt: skip
+    if set(found["counts"]) - {"same", "refused"}:
+        raise typer.Exit(1)
+
+
 @app.command(help=say("link_retry_help"))
 def retry(config: ConfigPath, account: Account, json: AsJson = False) -> None:
     _act(config, "retry", account, json)

@@ -7,12 +7,14 @@ from typing import Any
 import typer
 
 from onedomain.cli import move as moving
+from onedomain.cli import promote as promoting
 from onedomain.cli.common import AsJson, ConfigPath, ask_edge, configuration, console, print_json, table
 from onedomain.cli.move_texts import say as say_move
 from onedomain.cli.status import server_row
 from onedomain.cli.texts import say
 
 app = typer.Typer(no_args_is_help=True, help=say("server_help"))
+app.command("promote", help=say("promote_help"))(promoting.promote)
 app.command("drain", help=say_move("drain_help"))(moving.drain)
 app.command("return", help=say_move("return_help"))(moving.return_)
 

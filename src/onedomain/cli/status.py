@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import typer
@@ -41,7 +42,21 @@ def render(answer: dict[str, Any]) -> Group:
         ["source", "target", "accounts", "whole", "first_copy", "stopped", "lag", "uncovered", "for", "why"],
         map(pair_row, links["pairs"]),
     )
-    return Group(edges, "", servers, "", Text(links["error"], "red") if links.get("error") else replicas)
+    shown = Text(links["error"], "red") if links.get("error") else replicas
+    return Group(edges, "", servers, "", shown, *failovers(answer.get("failover") or {}))
+
+
+def failovers(answer: dict[str, Any]) -> list[Any]:
+    """The last ones, and why a dead server's people do not go on at their replicas."""
+    parts: list[Any] = [Text(say("f_waits", **each), "red") for each in answer.get("waits", ())]
+    if answer.get("recent"):
+        now = time.time()
+        parts += ["", table(
+            ["f_from", "f_to", "accounts", "f_settled", "f_returned", "f_seconds", "f_at", "why"],
+            ([each["from"], each["to"], each["accounts"], each["settled"], each["returned"],
+              duration(each["seconds"]), duration(now - each["at"]), each["cause"]] for each in answer["recent"]),
+        )]  # fmt: skip
+    return parts
 
 
 def pair_row(pair: dict[str, Any]) -> list[object]:

@@ -1,0 +1,100 @@
+"""People move from server to server while mail flows and they are logged in; what they know stays right.
+
+The ledger is the senders' own; mailboxes are read at the servers themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from onedomain.ledger.verify import verify
+from tests.acceptance.cluster import Cluster
+from tests.acceptance.test_failover import failover, home, uids
+from tests.acceptance.test_links import await_whole, busy, send
+from tests.lab.process import wait_until
+
+
+def judged(cluster: Cluster) -> None:
+    """Every acknowledged message is there once, at each account's home as it is now."""
+    cluster.await_quiet()
+    homes = {account: home(cluster, account)[0] for account in cluster.people}
+    report = verify(cluster.ledger, [cluster.homes[homes[account]].mailbox(account) for account in cluster.people])
+    assert report.ok, report.table()
+
+
+@pytest.mark.parametrize("kinds", [("node", "node"), ("dovecot", "cyrus")])
+async def test_there_and_back_while_mail_flows(
+    make_cluster: Callable[..., Cluster], make_home: Callable[..., Any], kinds: tuple[str, str]
+) -> None:
+    cluster = make_cluster(make_home(kinds[0], "a"), make_home(kinds[1], "b"), lives=["a"], people=2)
+    ann, bob = cluster.people
+    for text in ("one", "two", "three"):
+        send(cluster, ann, text=text)
+    cluster.await_quiet()
+    busy(cluster, ann)
+    before = uids(cluster, "a", ann)
+    assert "would move" in cluster.edge.run("account", "move", ann, "--to", "b", "--dry-run")
+
+    load = asyncio.create_task(cluster.send(duration=8, rate=20, persistent=True, sessions=4))
+    await asyncio.to_thread(cluster.edge.run, "account", "move", ann, "--to", "b", "--wait")
+    assert home(cluster, ann) == ("b", ["a"])
+    after = uids(cluster, "b", ann)
+    for name, (validity, known) in before.items():
+        if known:
+            assert after[name][0] == validity and set(known) <= set(after[name][1]), name
+    await asyncio.to_thread(cluster.edge.run, "account", "move", ann, "--to", "a", "--drop", "--wait")
+    assert home(cluster, ann) == ("a", [])
+    await load
+    judged(cluster)
+    back = uids(cluster, "a", ann)
+    for name, (validity, known) in before.items():
+        if known:
+            assert back[name][0] == validity and set(known) <= set(back[name][1]), name
+    (moved,) = json.loads(cluster.edge.run("account", "moves", ann, "--json"))
+    assert moved["stage"] == "done" and home(cluster, bob) == ("a", [])
+
+
+async def test_a_drain_and_the_return(make_cluster: Callable[..., Cluster], make_home: Callable[..., Any]) -> None:
+    cluster = make_cluster(
+        make_home("node", "a"), make_home("node", "b"), make_home("node", "c"), people=4, lives=["a"],
+        replicas={"a": "b"})
+    send(cluster, *cluster.people)
+    cluster.await_quiet()
+    await_whole(cluster)
+    load = asyncio.create_task(cluster.send(duration=6, rate=20, persistent=True, sessions=4))
+    answer = json.loads(await asyncio.to_thread(cluster.edge.run, "server", "drain", "a", "--wait", "--json"))
+    assert {each["to"] for each in answer["moves"]} == {"b"}, "where the copies are"
+    assert {home(cluster, account)[0] for account in cluster.people} == {"b"}
+    await asyncio.to_thread(cluster.edge.run, "server", "return", "a", "--wait")
+    assert {home(cluster, account)[0] for account in cluster.people} == {"a"}
+    await load
+    judged(cluster)
+    await_whole(cluster)
+    compared = json.loads(cluster.edge.run("link", "compare", cluster.people[0], "--bytes", "--json"))
+    assert set(compared["counts"]) == {"same"} and not compared["lines"]
+
+
+async def test_a_promotion_by_hand(make_cluster: Callable[..., Cluster], make_home: Callable[..., Any]) -> None:
+    cluster = make_cluster(make_home("node", "a"), make_home("node", "b"), people=2, lives=["a"], replicas={"a": "b"})
+    ann, bob = cluster.people
+    send(cluster, ann, bob)
+    cluster.await_quiet()
+    await_whole(cluster)
+    asked = json.loads(cluster.edge.run("server", "promote", "a", "--dry-run", "--json"))
+    assert {each["account"]: (each["to"], each["reason"]) for each in asked["accounts"]} == {
+        ann: ("b", ""), bob: ("b", "")}
+    assert home(cluster, ann)[0] == "a", "only said"
+    refused = cluster.edge.run("server", "promote", "--account", ann, "--to", "c", "--json", check=False)
+    assert "no replica" in refused
+    cluster.edge.run("server", "promote", "--account", ann)
+    assert home(cluster, ann) == ("b", ["a"]) and home(cluster, bob) == ("a", ["b"])
+    send(cluster, ann, bob, text="after")
+    cluster.await_quiet()
+    wait_until(lambda: not failover(cluster)["unreturned"] and not failover(cluster)["pending"], "the return", 30)
+    await_whole(cluster)
+    assert len(uids(cluster, "a", ann)["INBOX"][1]) == len(uids(cluster, "b", ann)["INBOX"][1]) == 2
