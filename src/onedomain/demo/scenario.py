@@ -1,4 +1,4 @@
-"""What is played: mail flows, a node is killed and comes back, an edge is killed and comes back, everything is counted.
+"""What is played: mail flows, a node is killed and another takes its place, an edge is killed, everything is counted.
 
 Knows the order of events. Does not know how processes are started (stage) nor how it is shown (show).
 """
@@ -26,6 +26,7 @@ from onedomain.ledger.verify import Report, verify
 
 DRAIN_SECONDS = 60.0
 REDRAW = 0.5
+FOLLOW_SECONDS = 6.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Scenario:
         self.readers.start()
         began = time.monotonic()
         acts: list[tuple[float, Callable[[], None]]] = [
-            (self._pace.node_dies, lambda: self._kill(victim)),
+            (self._pace.node_dies, lambda: self._kill_and_follow(victim)),
             (self._pace.node_returns, lambda: self._return(victim)),
             (self._pace.edge_dies, lambda: self._kill(edge)),
             (self._pace.edge_returns, lambda: self._return(edge)),
@@ -100,6 +101,19 @@ class Scenario:
     def _kill(self, actor: Actor) -> None:
         actor.kill()
         self._say("killed", name=actor.name)
+
+    def _kill_and_follow(self, node: Actor) -> None:
+        """Says when the people of the node are served by another one."""
+        self._kill(node)
+        died = time.monotonic()
+        while time.monotonic() < died + FOLLOW_SECONDS:
+            for answer in statuses(self._controls).values():
+                for each in (answer or {}).get("failover", {}).get("recent", ()):
+                    if each["from"] == node.name and each["settled"] == each["accounts"]:
+                        self._say("followed", name=node.name, to=each["to"], count=each["accounts"],
+                                  seconds=time.monotonic() - died)
+                        return
+            time.sleep(0.1)
 
     def _return(self, actor: Actor) -> None:
         actor.start()

@@ -15,6 +15,10 @@ TEXTS: Table = {
         "SMTP とサブミッションでメールが届き、両方のエッジで IMAP と POP3 により読まれています",
     ),
     "killed": ("{name} killed with SIGKILL", "{name} を SIGKILL で停止"),
+    "followed": (
+        "the {count} people of {name} go on at {to}, {seconds:.1f} s after it died",
+        "{name} の {count} 人は停止から {seconds:.1f} 秒後に {to} で利用を再開",
+    ),
     "back": ("{name} started again", "{name} を再起動"),
     "stopped": ("no more mail; waiting for the queue", "送信を終え、キューが空になるのを待っています"),
     "counting": ("counting in the mailboxes of every node", "各ノードのメールボックスを数えています"),
@@ -27,9 +31,9 @@ TEXTS: Table = {
         "送信側が応答を受け取れなかったものが他に {count} 通届いています (送信側が再送し得るもの)",
     ),
     "readers": (
-        "people looked {looks} times, were turned away {turned_away} times while a node was down, lost a connection "
-        "{broken} times; the slowest answer took {slowest:.1f} s",
-        "閲覧 {looks} 回、ノード停止中の拒否 {turned_away} 回、接続断 {broken} 回。最も遅い応答は {slowest:.1f} 秒",
+        "people looked {looks} times, were turned away {turned_away} times, lost a connection {broken} times; the "
+        "slowest answer took {slowest:.1f} s",
+        "閲覧 {looks} 回、拒否 {turned_away} 回、接続断 {broken} 回。最も遅い応答は {slowest:.1f} 秒",
     ),
     "clean": ("the ledger is clean", "台帳に食い違いはありません"),
     "not_clean": ("THE LEDGER IS NOT CLEAN", "台帳に食い違いがあります"),
