@@ -7,8 +7,8 @@ primary and the *target* the new one: writing happens on the target only, as in 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 from onedomain.decision.link.actions import (
     Append,
@@ -25,9 +25,9 @@ from onedomain.decision.link.actions import (
     Rows,
     SetAside,
 )
-from onedomain.decision.link.folders import target_name
+from onedomain.decision.link.folders import INBOX, target_name
 from onedomain.decision.link.uids import Pairs
-from onedomain.model.replica import FolderLink, Identity, LinkState, Listing, Mark, Promotion, Row, Side
+from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Promotion, Row, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
     """
     here: Listing = yield ListFolders(Side.SOURCE)
     there: Listing = yield ListFolders(Side.TARGET)
-    links = {link.source_name: link for link in state.folders if not link.gone}
+    links = {link.source_name: link for link in _now(state, there) if not link.gone}
     tails: dict[str, tuple[Row, ...]] = {}
     late: Counter[str] = Counter()
     fresh: dict[str, Counter[str]] = defaultdict(Counter)
@@ -55,11 +55,12 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
         link = links.get(folder.name)
         read: Rows = yield Read(Side.SOURCE, folder.name)
         tails[folder.name] = tuple(row for row in read.rows if link is None or row.uid >= link.source.uidnext)
-        if link is not None and there.find(link.target_name) is not None:
+        if link is not None and _is(link, there.find(link.target_name)):
             expunged = yield from _expunged(link, read.rows)
             late.update(it.digest for it in expunged.values())
     for folder in there.folders:
-        first = next((link.target.uidnext for link in links.values() if link.target_name == folder.name), 1)
+        linked = (link for link in links.values() if link.target_name == folder.name and _is(link, folder))
+        first = next((link.target.uidnext for link in linked), 1)
         rows: Rows = yield Read(Side.TARGET, folder.name, first=max(first, 1))
         new = tuple(row.uid for row in rows.rows)
         ids: Identities = (yield ReadIdentities(Side.TARGET, folder.name, new)) if new else {}
@@ -100,10 +101,10 @@ def turned(state: LinkState, promotion: Promotion, here: Listing, there: Listing
     old primary has is surplus: all of it has been added, set aside, or deleted by its user since.
     """
     folders = []
-    for link in state.folders:
-        if link.gone:
-            continue
+    for link in _now(state, there):
         old, new = here.find(link.source_name), there.find(link.target_name)
+        if link.gone or not _is(link, new):
+            continue  # it goes from the old primary, too
         identity = new.identity if new is not None else ""  # without it the folder would pass for another one
         known = (link.identity, link.source.uidvalidity)
         same = old is not None and (old.identity, old.mark.uidvalidity) == known
@@ -114,6 +115,24 @@ def turned(state: LinkState, promotion: Promotion, here: Listing, there: Listing
         else:
             folders.append(FolderLink(link.target_name, link.source_name, identity))
     return LinkState(promotion.epoch, tuple(folders), surplus=True)
+
+
+def _now(state: LinkState, there: Listing) -> Iterator[FolderLink]:
+    """The links with the names that their folders have on the new primary now: its clients may have renamed them since,
+    and given the old names to others.
+    """
+    for link in state.folders:
+        same = [folder for folder in there.folders if folder.name != INBOX and _is(link, folder)]
+        if link.target_name != INBOX and link.target_name not in {folder.name for folder in same} and len(same) == 1:
+            link = replace(link, target_name=same[0].name)
+        yield link
+
+
+def _is(link: FolderLink, folder: Folder | None) -> bool:
+    """Whether the target's folder is the one that the link knows."""
+    if folder is None:
+        return False
+    return folder.name == link.target_name == INBOX or folder.mark.uidvalidity == link.target.uidvalidity
 
 
 def _expunged(link: FolderLink, rows: tuple[Row, ...]) -> Plan[Identities]:
