@@ -31,7 +31,7 @@ async def find_delivery(session: ImapSession, delivery_id: str, since: float | N
     folders = await folders_of(session)
     if isinstance(folders, Lookup):
         return folders
-    criteria: list[Argument] = [*_since(since), "HEADER", DELIVERY_ID_HEADER, delivery_id.encode()]
+    criteria: list[Argument] = [*since_words(since), "HEADER", DELIVERY_ID_HEADER, delivery_id.encode()]
     unsure: Lookup | None = None if INBOX in folders else _hidden()
     for folder in folders:
         found = await _look_into(session, folder, criteria)
@@ -112,7 +112,7 @@ def _hidden() -> Lookup:
     return Lookup(Found.CANT, failure=again(451, "4.3.0", "the mailbox cannot be searched now", reason))
 
 
-def _since(since: float | None) -> list[str]:
+def since_words(since: float | None) -> list[str]:
     if since is None:
         return []
     day = gmtime(max(since - SKEW, 0))

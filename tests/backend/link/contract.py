@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from onedomain.app.real import RealClock
 from onedomain.backend.link.base import Letter, LinkEnd, LinkServer
 from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
@@ -26,6 +27,7 @@ from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import Listing, Numbering
 from onedomain.model.server import Server
 from onedomain.net.tls import ClientContexts
+from onedomain.queue.ids import Ids
 from tests.backend.contract import Chance, Eyes, account
 
 NAME = "hanako@example.com"
@@ -405,6 +407,14 @@ class Contract:
             assert await end.find(ids) == frozenset(ids[:120])
             assert await end.find([ids[0], ids[0][:-1], ids[125]]) == frozenset(ids[:1])  # not substrings
             assert not await end.find([])
+
+    async def test_deliveries_of_today_among_older_mail(self, target: Case) -> None:
+        ids = Ids(RealClock(), Chance())
+        wanted, missing = ids.next(), ids.next()
+        async with target.end() as end:
+            await fill(target, end, "INBOX", [text(n) for n in range(3)], date=DATE)
+            await fill(target, end, "INBOX", [text(9, delivery=wanted)], date=int(RealClock().time()))
+            assert await end.find([wanted, missing]) == frozenset([wanted])
 
     # ---- trouble
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -177,6 +178,17 @@ async def test_messages_that_went_meanwhile_are_left_out() -> None:
     async with asked(ALL, UID_FETCH=letters.replace(b"[EXPUNGEISSUED]", b"[SERVERBUG]")) as (end, _):
         with pytest.raises(Failed):
             _ = [each async for each in end.letters("INBOX", [4, 5, 6], 7)]
+
+
+async def test_only_mail_that_is_not_older_than_the_ids_is_searched() -> None:
+    young, old, odd = "k4fcs9ty00abcdefg", "k4fcs9ty00aaaaaaa", "1700000000-1"
+    async with asked(ALL, LIST=INBOX) as (end, fake):
+        assert not await end.find([young, old])
+        day = time.strftime("%-d-%b-%Y", time.gmtime(int(old[:10], 36) / 1e6 - 2 * 86400))
+        search = next(line for line in fake.lines if "SEARCH" in line)
+        assert f"UID SEARCH SINCE {day} OR HEADER X-OneDomain-Delivery " in search
+        assert not await end.find([odd, young])
+        assert "SINCE" not in [line for line in fake.lines if "SEARCH" in line][1]
 
 
 # ---- writing

@@ -6,6 +6,8 @@ What came of it is seen by imaplib alone (mailbox.py).
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -317,3 +319,58 @@ def digest(raw: bytes) -> str:
     from hashlib import sha256
 
     return sha256(mailbox.same(raw)).hexdigest()
+
+
+def mail_folder(place: Place) -> Path:
+    """Where a Dovecot of the lab keeps this account."""
+    return Path(place.lab.folder) / "mail" / "example.com" / "hanako"
+
+
+def put_back(place: Place, kept: Path | None) -> None:
+    """Its mail as it was, or none; nobody notices, as the server is down."""
+    place.lab.kill()
+    shutil.rmtree(mail_folder(place))
+    if kept is not None:
+        subprocess.run(["cp", "-a", kept, mail_folder(place)], check=True)
+    place.lab.start()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("pair", [pytest.param(("dovecot", "dovecot"), id="dovecot")], indirect=True)
+@pytest.mark.parametrize("accident", ["wiped", "rolled back", "expired", "primary rolled back"])
+async def test_what_befalls_one_side_deletes_nothing_on_the_other(pair: Pair, accident: str, tmp_path: Path) -> None:
+    """Invariant 11."""
+    fill(pair.primary)
+    await pair.quiet()
+    sufferer = pair.primary if accident.startswith("primary") else pair.replica
+    kept = tmp_path / "kept"
+    subprocess.run(["cp", "-a", mail_folder(sufferer), kept], check=True)
+    with client(pair.primary.lab, NAME) as session:
+        for number in range(500, 510):
+            append(session, "INBOX", mail(number), "", DATE % 9)
+        expunge(session, "INBOX", "1")
+    await pair.quiet()
+    before = pair.primary.look()
+    if accident == "expired":
+        pair.replica.lab.doveadm("expunge", "-u", NAME, "mailbox", "INBOX", "uid", "6:20")
+    else:
+        put_back(sufferer, None if accident == "wiped" else kept)
+    report = await pair.sweep()
+    assert bool(report.stopped) == (accident != "expired"), report
+    for _ in range(4):
+        report = await pair.sweep()
+        if report.whole:
+            break
+    assert report.whole
+    await pair.sweep(audit=True)
+    here, there = pair.primary.look(), pair.replica.look()
+    if accident == "primary rolled back":
+        assert here.bodies()[digest(mail(500))] == 0
+        assert not before.bodies() - there.bodies()  # the ten are on the replica only, and stay
+        assert there.bodies()[digest(mail(0))] == 1 and pair.kept.alerts
+        return
+    assert here.boxes["INBOX",].messages == before.boxes["INBOX",].messages and here.bodies() == before.bodies()
+    assert not here.bodies() - there.bodies()
+    # What the primary has expunged since comes back with the old state, and stays.
+    assert set(there.bodies() - here.bodies()) <= {digest(mail(0))}
+    assert not pair.done

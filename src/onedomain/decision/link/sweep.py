@@ -220,7 +220,7 @@ class _Sweep:
                 mark: Mark = yield CreateFolder(
                     link.target_name, folder_here.mark.uidvalidity, folder_here.special_use, folder_here.identity
                 )
-                folder_there = Folder(link.target_name, mark)
+                folder_there = Folder(link.target_name, mark, subscribed=False)
             if folder_here.subscribed != folder_there.subscribed:
                 yield Subscribe(link.target_name, folder_here.subscribed)
             link = replace(link, special_use=folder_here.special_use)
