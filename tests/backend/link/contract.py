@@ -134,6 +134,12 @@ def names(listing: Listing) -> set[str]:
     return {folder.name for folder in listing.folders}
 
 
+def only(request: pytest.FixtureRequest, names: set[str]) -> None:
+    """What another class runs in full is run for another form of names or log-in where it makes a difference."""
+    if request.function.__name__ not in names and not os.environ.get("ONEDOMAIN_LONG"):
+        pytest.skip("long form: ONEDOMAIN_LONG=1")
+
+
 class Contract:
     @pytest.fixture
     async def target(self, case: Case) -> AsyncIterator[Case]:

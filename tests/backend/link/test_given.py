@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from onedomain.model.replica import Numbering
 from onedomain.model.server import LoginWay, Server
 from tests.backend.contract import local
-from tests.backend.link.contract import Case, Contract
+from tests.backend.link.contract import Case, Contract, only
 from tests.lab.node import Node
 
 REPLICATION = {"replication_user": "replica", "replication_password": "replicasecret"}
@@ -34,12 +33,6 @@ def cyrus_server(lab: Any, name: str = "mail1", *, administrator: bool = True) -
 NAMES_ONLY = {"test_what_it_can_do", "test_folders_come_and_go", "test_names_that_are_hard_to_spell",
               "test_folders_below_folders_and_their_subscriptions", "test_appended_as_it_was"}
 FALLBACK_ONLY = {"test_what_it_can_do", "test_lists_and_changes", "test_letters_are_the_bytes", "test_what_is_refused"}
-
-
-def only(request: pytest.FixtureRequest, names: set[str]) -> None:
-    """What another class runs in full is run for another form of names or log-in where it makes a difference."""
-    if request.function.__name__ not in names and not os.environ.get("ONEDOMAIN_LONG"):
-        pytest.skip("long form: ONEDOMAIN_LONG=1")
 
 
 class TestNode(Contract):

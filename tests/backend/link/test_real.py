@@ -10,7 +10,7 @@ import pytest
 from onedomain.model.replica import Numbering
 from onedomain.model.server import LoginWay, Server
 from tests.backend.contract import local
-from tests.backend.link.contract import Case, Contract
+from tests.backend.link.contract import Case, Contract, only
 from tests.backend.test_real import ACL
 
 
@@ -33,7 +33,8 @@ class TestDovecot(Contract):
 @pytest.mark.real
 class TestDovecotWithoutDoveadm(Contract):
     @pytest.fixture
-    def case(self, start_dovecot: Callable[..., Any]) -> Case:
+    def case(self, request: pytest.FixtureRequest, start_dovecot: Callable[..., Any]) -> Case:
+        only(request, {"test_what_it_can_do", "test_folders_come_and_go", "test_appended_as_it_was", "test_a_gap"})
         lab = start_dovecot(plugins=ACL, format="maildir")
         return Case(lab, dovecot_server(lab, doveadm=False), Numbering.BURNED, sets_uidvalidity=False)
 
