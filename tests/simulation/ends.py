@@ -149,7 +149,7 @@ class ServerEnd:
     ) -> frozenset[str]:
         self.step("flags")
         self._box(folder)
-        return frozenset().union(*(self.server.store(folder, uid, flags) for uid in uids))
+        return frozenset().union(*(self.server.store(folder, uid, flags, anew=True) for uid in uids))
 
     async def expunge(self, folder: str, uids: Sequence[int], modseq: int = 0) -> None:
         self.step("expunge")

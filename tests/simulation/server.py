@@ -172,11 +172,12 @@ class Server:
         digest = sha1(raw).hexdigest()
         assert self.named.setdefault(key, digest) == digest, f"UID {uid} named two messages on {self.kind}"
 
-    def store(self, name: str, uid: int, flags: frozenset[str]) -> frozenset[str]:
+    def store(self, name: str, uid: int, flags: frozenset[str], *, anew: bool = False) -> frozenset[str]:
+        """`anew`: with a new MODSEQ also where nothing changes, as links do it."""
         box = self.boxes[name]
         message = box.messages.get(uid)
         lost = frozenset() if self.traits.keywords else frozenset(f for f in flags if not f.startswith("\\"))
-        if message is not None and message.flags != flags - lost:
+        if message is not None and (anew or message.flags != flags - lost):
             box.modseq += 1
             message.flags, message.modseq = flags - lost, box.modseq
         return lost

@@ -366,6 +366,12 @@ class Contract:
             assert lost <= {"\u8acb\u6c42"}
             assert "\\Draft" in look(target)[uids[2]][0]
             await end.set_flags("INBOX", [uids[2] + 100], SEEN)  # gone is fine
+            if target.changes:  # what was there already is a change, too: it may have been otherwise on the source
+                before = (await end.read("INBOX")).before.modseq
+                now = look(target)[uids[1]][0]
+                await end.set_flags("INBOX", uids[1:2], now)
+                changed = await end.read("INBOX", since=before)
+                assert [(row.uid, row.flags) for row in changed.rows] == [(uids[1], now)]
 
     async def test_expunged_are_these_and_no_others(self, target: Case) -> None:
         async with target.end() as end:

@@ -71,7 +71,11 @@ class Writing:
         return uids if all(uids) else ()
 
     async def set_flags(self, folder: str, uids: Sequence[int], flags: frozenset[str]) -> frozenset[str]:
-        """Returns those that the server doesn't keep."""
+        """Returns those that the server doesn't keep.
+
+        Each of these messages gets a new MODSEQ, also one that has these flags already: a client may have seen others
+        on the source that were taken back before they came here, and would never hear of it.
+        """
         opened = await self._connection.open_folder(folder, write=True)
         kept = [flag for flag in sorted(flags) if _sendable(flag) and opened.keeps(flag)]
         answer = await self._store(opened, uids, "FLAGS", kept)
@@ -80,7 +84,15 @@ class Writing:
             answer = await self._store(opened, uids, "FLAGS", kept)
         if not answer.ok:
             raise self._connection.refused("UID STORE", answer)
-        shown = [_flags(each) for each in answer.named("FETCH")]
+        answers = [answer]
+        left = sorted(set(uids) - {_uid(each) for each in answer.named("FETCH")})
+        if left and self._connection.changes and opened.mark.messages:
+            turned = "-FLAGS.SILENT" if "\\Answered" in kept else "+FLAGS.SILENT"
+            for what, these in ((turned, ["\\Answered"]), ("FLAGS", kept)):
+                answers.append(await self._store(opened, left, what, these))
+                if not answers[-1].ok:
+                    raise self._connection.refused("UID STORE", answers[-1])
+        shown = [_flags(each) for each in (*answers[0].named("FETCH"), *answers[-1].named("FETCH"))]
         lost = {flag for now in shown if now is not None for flag in kept if flag.lower() not in now}
         return (flags - frozenset(kept)) | lost
 
@@ -195,6 +207,12 @@ def _for_good(answer: Answer) -> bool:
     if answer.tagged.status != "NO" or answer.code in _PASSING:
         return False
     return answer.code in _FOR_GOOD or not _PASSING_WORDS.search(answer.tagged.text)
+
+
+def _uid(response: Untagged) -> int:
+    found = fetched(response.values)
+    uid = found.get("UID", 0)
+    return uid if isinstance(uid, int) and "FLAGS" in found else 0
 
 
 def _flags(response: Untagged) -> frozenset[str] | None:
