@@ -74,7 +74,13 @@ def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None 
     links = [replace(link, doomed=_all(link, rows[link.target_name])) if link.gone else link for link in links]
     yield from _finish_moves(links, arrived, powers)
     for link in links:
-        yield from _drop_twins(link, rows[link.target_name], powers)
+        if link.surplus:
+            moved: set[str] = set()
+            for other in links:
+                if other is not link:
+                    carried = yield from _recent(other, arrived[other.target_name])
+                    moved.update(it.digest for it in carried)
+            yield from _drop_twins(link, rows[link.target_name], moved, powers)
     highest = max(mark.uidvalidity for mark in (*marks.values(), *(link.source for link in links)))
     shown = []
     for link in links:
@@ -131,13 +137,13 @@ def _finish_moves(
         yield from expunge(link.target_name, done, powers)
 
 
-def _drop_twins(link: FolderLink, rows: tuple[Row, ...], powers: Powers) -> Plan[None]:
-    """What a pass found to be there twice and did not come to delete."""
-    if not link.surplus:
-        return
+def _drop_twins(link: FolderLink, rows: tuple[Row, ...], moved: set[str], powers: Powers) -> Plan[None]:
+    """What a pass found to be there twice, or to have come late, and did not come to delete. `moved`: digests of what
+    the same pass had carried to other folders.
+    """
     known: Identities = yield ReadIdentities(Side.TARGET, link.target_name, tuple(row.uid for row in rows))
     others = {it.digest for uid, it in known.items() if uid not in link.surplus}
-    twins = [uid for uid in link.surplus if uid in known and known[uid].digest in others]
+    twins = [uid for uid in link.surplus if uid in known and known[uid].digest in others | moved]
     yield from expunge(link.target_name, twins, powers)
 
 
