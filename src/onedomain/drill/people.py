@@ -43,7 +43,11 @@ class People:
             thread.start()
 
     def stop(self, patience: float = 60.0) -> None:
-        """Returns when all have left, or were cut off in the middle of what nobody will answer any more."""
+        """Returns when all have left, or were cut off in the middle of what nobody will answer any more. May be called
+        twice.
+        """
+        if self._ended.is_set():
+            return
         self._ended.set()
         for thread in self._threads:
             thread.join(patience)
