@@ -220,7 +220,13 @@ class Linker:
         mover = Mover(Road(self._database, self._clock, lambda: self._failover, self._book.account), self._home,
                       lambda account: progress(self._links, account), self._usable, self.trace)
         self._leads = [asyncio.create_task(self._part(name, part)) for name, part in (
-            ("failover", self._failover.run()), ("moves", mover.run()))]
+            ("failover", self._failover.run()), ("moves", mover.run()), ("links", self._begin_links()))]
+
+    async def _begin_links(self) -> None:
+        """When it is known which may run: what is saved of a link says whether it has ever been whole, and only then
+        its replica may take the place of a primary that is dead already.
+        """
+        await self._failover.loaded()
         try:
             await self._database.ask(self._read_all)
         except (DatabaseError, *AWAY) as error:

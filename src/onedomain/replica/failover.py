@@ -125,6 +125,7 @@ class Failover:
         self._committing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._seq = 0
+        self._unsure = False
 
     async def run(self) -> None:
         """Until cancelled, which may happen anywhere."""
@@ -136,8 +137,19 @@ class Failover:
             await self._load()
             await asyncio.sleep(max(0.0, GRACE - (self._means.clock.monotonic() - begun)))
             while True:
+                if self._unsure:
+                    await self._reread()
                 await self._look()
                 await asyncio.sleep(LOOK_EVERY)
+
+    async def _reread(self) -> None:
+        """A commit whose answer was lost: it is in the database, or it is not."""
+        try:
+            pending, seq = await self._store.pending(), await self._store.last()
+        except Failed:
+            return  # at the next look
+        self._unsure = False
+        self._wait_for_edges([each for each in pending if each.account not in self._promoting], seq)
 
     async def _load(self) -> None:
         """What was committed before this linker came to be, and is not done."""
@@ -155,6 +167,10 @@ class Failover:
         self._world.relink("")
 
     # -- what others ask
+
+    async def loaded(self) -> None:
+        """Returns when it is known which accounts' links may run, and they have been configured."""
+        await self._loaded.wait()
 
     async def ready(self, account: str) -> None:
         """Returns when the promotion of an account that the directory calls pending is settled."""
@@ -196,7 +212,11 @@ class Failover:
             return "" if account.home.pending else chosen.get(account.address, "")
 
         async with self._committing:
-            promoted, seq = await self._store.promote_accounts(list(chosen), choose, cause)
+            try:
+                promoted, seq = await self._store.promote_accounts(list(chosen), choose, cause)
+            except Failed:
+                self._unsure = True
+                raise
         self._announce(promoted, seq, cause)
         done = {each.account for each in promoted}
         return [each if each.reason or each.account in done else replace(each, reason="its home has changed just now")
@@ -321,7 +341,11 @@ class Failover:
             return "" if account.home.pending else chosen.get(account.address, "")
 
         async with self._committing:
-            promoted, seq = await self._store.promote_server(server, choose, cause)
+            try:
+                promoted, seq = await self._store.promote_server(server, choose, cause)
+            except Failed:
+                self._unsure = True
+                raise
         self._announce(promoted, seq, cause)
         return promoted
 

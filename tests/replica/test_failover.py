@@ -1,0 +1,273 @@
+"""Failover, promotions and returns in virtual time: servers die and come back, the linker dies anywhere, the database
+is away now and then; the mail is counted by those who delivered it. A failing seed replays (ONEDOMAIN_SEED).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from onedomain.decision.link.identity import identity_of
+from onedomain.decision.link.succession import Waits
+from onedomain.directory.leases import EdgeLease
+from onedomain.directory.links import SavedLink
+from onedomain.directory.promotions import Promoted, Settled, swapped
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, again
+from onedomain.model.health import Verdict
+from onedomain.model.replica import LinkState
+from onedomain.model.server import Endpoint, Server
+from onedomain.replica.failover import Copy, Failover, Rules, Sight, World
+from onedomain.replica.promoting import Means
+
+from ..health.virtual import VirtualClock, run
+from ..simulation.seeds import seeds
+from .kit import Town
+
+AWAY = Failed(again(451, "4.3.0", "the database is away"))
+SERVERS = {name: Server(name, "dovecot", Endpoint("h", 1), Endpoint("h", 2)) for name in "ab"}
+
+
+@dataclass
+class Realm:
+    """The directory with its promotions, a linker that may be killed, and those who deliver."""
+
+    town: Town
+    dice: random.Random
+    away: float = 0.0
+    rows: dict[tuple[str, int], Promoted] = field(default_factory=dict)
+    delivered: dict[str, list[str]] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    running: asyncio.Task[None] | None = None
+    failover: Failover | None = None
+
+    # the database
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(self.dice.random() * 0.01)
+        if self.dice.random() < self.away:
+            raise AWAY
+
+    async def promote_server(
+        self, dead: str, choose: Callable[[Account], str], cause: str
+    ) -> tuple[list[Promoted], int]:
+        there = [name for name, each in self.town.accounts.items() if each.home.primary == dead]
+        return await self.promote_accounts(there, choose, cause)
+
+    async def promote_accounts(
+        self, addresses: Collection[str], choose: Callable[[Account], str], cause: str
+    ) -> tuple[list[Promoted], int]:
+        await self._answer()
+        made = []
+        for name in addresses:
+            account = self.town.accounts[name]
+            if (new := choose(account)) not in account.home.replicas:
+                continue
+            home = swapped(account.home, new)
+            state = self.town.saved.get(name) if self.town.epochs.get(name) == account.home.epoch else None
+            each = Promoted(name, home.epoch, account.home.primary, new, cause, VirtualClock().time(), state)
+            self.rows[name, home.epoch] = each
+            made.append(each)
+            self._changed(replace(account, home=home))
+        await self._answer()  # committed, and the answer may be lost
+        return made, 1
+
+    def _changed(self, account: Account) -> None:
+        self.town.accounts[account.address] = account
+        if self.failover is not None:
+            self.relink(account.address)
+
+    async def save_state(self, account: str, epoch: int, state: LinkState) -> None:
+        await self._answer()
+        self.rows[account, epoch] = replace(self.rows[account, epoch], state=state)
+
+    async def settle(self, settled: Sequence[Settled]) -> frozenset[str]:
+        await self._answer()
+        for each in settled:
+            account = self.town.accounts[each.account]
+            assert account.home.pending and account.home.epoch == each.epoch
+            now = VirtualClock().time()
+            self.rows[each.account, each.epoch] = replace(
+                self.rows[each.account, each.epoch], result=each.result, settled=now)
+            self.rescue(account)
+            self._changed(replace(account, home=replace(account.home, pending=False)))
+        return frozenset(each.account for each in settled)
+
+    async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool:
+        await self._answer()
+        assert link is not None and link.epoch == self.town.accounts[account].home.epoch
+        self.rows[account, epoch] = replace(self.rows[account, epoch], returned=VirtualClock().time())
+        self.town.saved[account], self.town.epochs[account] = link.state, link.epoch
+        return True
+
+    async def pending(self) -> list[Promoted]:
+        await self._answer()
+        return [each for each in self.rows.values() if not each.settled]
+
+    async def unreturned(self) -> list[Promoted]:
+        await self._answer()
+        return [each for each in self.rows.values() if each.settled and not each.returned]
+
+    async def recent(self, since: float) -> list[Promoted]:
+        return list(self.rows.values())
+
+    async def edges(self) -> Sequence[EdgeLease]:
+        await self._answer()
+        return ()
+
+    async def last(self) -> int:
+        return 1
+
+    # the linker
+
+    def relink(self, address: str) -> None:
+        for account in self.town.accounts.values():
+            if address in ("", account.address):
+                assert self.failover is not None
+                self.town.links.configure(account, linked=True, paused=not self.failover.may_link(account))
+
+    def start(self) -> None:
+        town = self.town
+        town.links = town.new_links()
+        means = Means(
+            view=self, servers=lambda name: town.pools[name], usable=lambda name: name not in town.down,  # type: ignore[arg-type]
+            quiet=lambda account: town.links.quiet(account), aside=town.aside, alert=town.outlet.alert,
+            clock=VirtualClock(), trace=town.log)
+        world = World(
+            accounts=lambda server: [one for one in town.accounts.values() if one.home.primary == server],
+            primaries=lambda: {one.home.primary for one in town.accounts.values()},
+            copy=self._copy, observe=self._observe, applied=self._applied, relink=self.relink)
+        self.failover = Failover(means, self, world, Rules(True, Waits(2.0, 0.5, 3.0)))
+        self.relink("")
+        self.running = asyncio.get_running_loop().create_task(self._run(self.failover))
+
+    async def _run(self, failover: Failover) -> None:
+        """As app/linker.py does it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(failover.run())
+            await failover.loaded()
+            for name, state in self.town.saved.items():
+                if self.town.epochs[name] == self.town.accounts[name].home.epoch:
+                    self.town.links.known(name, state)
+            self.town.links.start()
+
+    async def kill(self) -> None:
+        assert self.running is not None
+        self.running.cancel()
+        await asyncio.wait([self.running])
+        if not self.running.cancelled():
+            raise AssertionError("the failover ended by itself") from self.running.exception()
+        await self.town.links.stop()
+
+    def account(self, key: str) -> Account | None:
+        return self.town.accounts.get(key)
+
+    def server(self, name: str) -> Server | None:
+        return SERVERS.get(name)
+
+    def _copy(self, account: str) -> Copy | None:
+        linked = self.town.links.linked(account)
+        return Copy(linked.was_whole, linked.since, Counter()) if linked is not None else None
+
+    async def _observe(self, server: str) -> Sight:
+        await asyncio.sleep(0.01)
+        return Sight(frozenset({"e1"}), {"e1": Verdict.REFUSING if server in self.town.down else Verdict.UP})
+
+    async def _applied(self, seq: int) -> bool:
+        await asyncio.sleep(0.001)
+        return True
+
+    # the mail
+
+    def deliver(self, name: str) -> None:
+        home = self.town.accounts[name].home
+        if home.pending or home.primary in self.town.down:
+            return  # it waits in the spool
+        each = self.town.deliver(name, server=home.primary)
+        self.delivered.setdefault(name, []).append(each)
+        box = self.town.pools[home.primary].mailbox(name).boxes["INBOX"]
+        self.bodies[each] = box.messages[max(box.messages)].raw
+
+    def rescue(self, account: Account) -> None:
+        """What the safety nets do: all that was acknowledged and is not on the new primary is put there."""
+        there = self.town.pools[account.home.primary].mailbox(account.address)
+        for each in self.delivered.get(account.address, ()):
+            if not there.find(each):
+                there.append("INBOX", self.bodies[each], frozenset(), 1)
+
+    def die(self, server: str, *, gone: bool) -> None:
+        self.town.pools[server].down = gone
+        (self.town.down.add if gone else self.town.down.discard)(server)
+        if not gone:
+            self.town.links.kick(server)
+
+    def check(self, name: str, server: str) -> None:
+        found = Counter(identity_of(m.raw).delivery for _, _, m in self.town.pools[server].mailbox(name).everything())
+        for each in self.delivered.get(name, ()):
+            assert found[each] == 1, f"{each} of {name} is {found[each]} times on {server}"
+
+
+async def story(seed: int, kinds: tuple[str, str]) -> None:
+    dice = random.Random(seed)
+    town = Town(*kinds, saving=0.003)
+    realm = Realm(town, dice, away=0.03)
+    for number in range(5):
+        town.account(f"u{number}@example.com")
+    realm.start()
+    names = sorted(town.accounts)
+
+    async def work(seconds: float, kills: float) -> None:
+        """Mail comes; now and then the linker dies and another begins."""
+        until = VirtualClock().monotonic() + seconds
+        while VirtualClock().monotonic() < until:
+            await asyncio.sleep(dice.random() * 0.1)
+            realm.deliver(dice.choice(names))
+            if dice.random() < kills:
+                await realm.kill()
+                realm.start()
+
+    await work(5, 0.0)
+    for _ in range(2):
+        primaries = {account.home.primary for account in town.accounts.values()}
+        (victim,) = primaries
+        realm.die(victim, gone=True)
+        await work(1.0, 0.0)
+        assert {account.home.primary for account in town.accounts.values()} == {victim}, "patience"
+        await work(dice.uniform(3, 20), 0.03)
+        survivor = "ab".replace(victim, "")
+        await until(lambda: {(one.home.primary, one.home.pending) for one in town.accounts.values()}
+                    == {(survivor, False)})  # noqa: B023  it is over before the next turn
+        for name, account in town.accounts.items():
+            realm.check(name, account.home.primary)
+        await work(2, 0.02)
+        realm.die(victim, gone=False)
+        await work(3, 0.02)
+        await until(lambda: all(each.returned for each in realm.rows.values()))
+        await work(1, 0.0)
+        await until(lambda: all(town.same(name) for name in names))
+    for name in names:
+        realm.check(name, "a")
+        realm.check(name, "b")
+    await realm.kill()
+
+
+async def until(true: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = VirtualClock().monotonic() + seconds
+    while not true():
+        assert VirtualClock().monotonic() < end, "never"
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("kinds", [("node", "node"), ("dovecot", "dovecot"), ("dovecot", "cyrus")], ids="-".join)
+def test_servers_die_and_come_back(kinds: tuple[str, str]) -> None:
+    for seed in seeds(6):
+        try:
+            run(story(seed, kinds))
+        except BaseException as error:
+            error.add_note(f"seed {seed}, {kinds}")
+            raise
