@@ -252,14 +252,17 @@ def control(edge: Edge, verb: str, **arguments: Any) -> Any:
 
 
 def queued(edge: Edge) -> int | None:
-    """Messages waiting; None while not all workers can be asked."""
+    """Messages waiting, and accounts that do not have all on their new primary yet.
+
+    None while not all workers can be asked.
+    """
     try:
         status = control(edge, "status")
     except (OSError, ValueError):
         return None
     if len(status["workers"]) < edge.tables["edge"]["workers"]:
         return None
-    return int(status["queue"]["messages"])
+    return int(status["queue"]["messages"]) + int(status["queue"]["net_moving"])
 
 
 def verdict(edge: Edge, server: str) -> str:

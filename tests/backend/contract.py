@@ -124,9 +124,11 @@ class Contract:
         await backend.close()
 
     async def test_many_at_once_over_few_connections(self, case: Case) -> None:
+        # Three first deliveries at once make Dovecot 2.3 panic in its list of folders now and then (EDEADLK of fcntl).
         backend = case.backend(max_deliveries=3)
+        await deliver(backend, message(backend))
         await asyncio.gather(*(deliver(backend, message(backend, body=b"Subject: %d\r\n\r\n" % i)) for i in range(60)))
-        assert len(bodies(case)) == 60
+        assert len(bodies(case)) == 61
         await backend.close()
 
     async def test_finds_what_it_has_in_any_folder(self, case: Case) -> None:

@@ -80,11 +80,11 @@ class Desk:
         sessions: Counter[str] = Counter()
         waiting: Counter[str] = Counter()
         queue: dict[str, Any] = {"messages": 0, "bytes": 0, "oldest": 0.0, "in_doubt": 0, "trouble": [],
-                                 "net": 0, "net_bytes": 0, "net_aside": 0, "net_oldest": 0.0}
+                                 "net": 0, "net_bytes": 0, "net_aside": 0, "net_oldest": 0.0, "net_moving": 0}
         for one in figures.values():
             sessions.update(one["sessions"])
             waiting.update(one["queue"]["waiting"])
-            for key in ("messages", "bytes", "in_doubt", "net", "net_bytes", "net_aside"):
+            for key in ("messages", "bytes", "in_doubt", "net", "net_bytes", "net_aside", "net_moving"):
                 queue[key] += one["queue"][key]
             for key in ("oldest", "net_oldest"):
                 queue[key] = max(queue[key], one["queue"][key])

@@ -44,6 +44,7 @@ HELP = {
     "net_bytes": "Bytes of them in the spool log",
     "net_aside_bytes": "Bytes of them that were set aside",
     "net_oldest_seconds": "Age of the oldest of them",
+    "net_moving_accounts": "Accounts of which messages are yet to be put onto a new primary",
     "net_replicated_total": "Messages that links have confirmed on a replica",
     "net_consumed_total": "Messages let go because a filter consumed them",
     "net_rescued_total": "Messages put onto a new primary by the safety net",

@@ -327,6 +327,7 @@ class Worker:
         self._counters.set("net_bytes", queue.net_bytes)
         self._counters.set("net_aside_bytes", queue.net_aside)
         self._counters.set("net_oldest_seconds", queue.net_oldest)
+        self._counters.set("net_moving_accounts", queue.net_moving)
         self._counters.set("queue_oldest_seconds", queue.oldest)
         return {"pid": os.getpid(), "sessions": sessions, "queue": {**asdict(queue), "waiting": waiting},
                 "counters": self._counters.dump()}

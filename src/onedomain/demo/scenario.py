@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from onedomain.demo.readers import Readers
-from onedomain.demo.show import Tally, draw, statuses
+from onedomain.demo.show import Tally, draw, statuses, unsettled
 from onedomain.demo.stage import DOMAIN, PASSWORD, Actor, Stage
 from onedomain.demo.texts import say
 from onedomain.ledger.verify import Report, verify
@@ -148,7 +148,7 @@ class Scenario:
         until = time.monotonic() + DRAIN_SECONDS
         while True:
             answers = statuses(self._controls)
-            left = sum(answer["queue"]["messages"] if answer else 1 for answer in answers.values())
+            left = sum(unsettled(answer) if answer else 1 for answer in answers.values())
             if left == 0 or time.monotonic() > until:
                 return left
             time.sleep(0.1)

@@ -39,6 +39,11 @@ def statuses(controls: Mapping[str, Path]) -> dict[str, dict[str, Any] | None]:
     return dict(zip(controls, asyncio.run(every()), strict=True))
 
 
+def unsettled(answer: dict[str, Any]) -> int:
+    """Messages in the queue, and accounts of which not all is on the new primary yet."""
+    return int(answer["queue"]["messages"]) + int(answer["queue"]["net_moving"])
+
+
 class Tally:
     """What the senders' ledger says so far; reads only what has been added since."""
 

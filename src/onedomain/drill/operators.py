@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from onedomain.config import Config
-from onedomain.demo.show import statuses
+from onedomain.demo.show import statuses, unsettled
 from onedomain.directory.book import Book
 from onedomain.drill.theatre import Cable, Door, Player
 from onedomain.ledger.verify import Mailbox
@@ -125,7 +125,7 @@ class Installation:
 
     def waiting(self) -> int | None:
         (answer,) = statuses(self._controls).values()
-        return None if answer is None else int(answer["queue"]["messages"])
+        return None if answer is None else unsettled(answer)
 
 
 def mailbox(account: Account, server: Server, password: str) -> Mailbox:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from onedomain.demo.show import statuses
+from onedomain.demo.show import statuses, unsettled
 from onedomain.demo.stage import PASSWORD, Actor, Stage
 from onedomain.drill.theatre import Cable, Door, Player
 from onedomain.ledger.verify import Mailbox
@@ -57,4 +57,4 @@ class OwnStage:
 
     def waiting(self) -> int | None:
         answers = list(statuses(self._controls).values())
-        return None if None in answers else sum(answer["queue"]["messages"] for answer in answers if answer)
+        return None if None in answers else sum(map(unsettled, filter(None, answers)))

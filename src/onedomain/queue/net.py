@@ -68,7 +68,9 @@ class _Tally:
 
 
 class Net:
-    """`rescue` is called with an account whose messages have to be on a new primary. Belongs to one loop."""
+    """`rescue` is called with an account whose messages have to be on a new primary; `moving` are those of which not
+    all is there yet. Belongs to one loop.
+    """
 
     def __init__(self, spool: Spool, view: DirectoryView, *, clock: Clock, trace: Trace, count: Count,
                  limits: NetLimits | None = None) -> None:
@@ -82,6 +84,7 @@ class Net:
         self._accounts: dict[str, dict[str, Catch]] = {}
         self._tallies: dict[tuple[str, str], _Tally] = {}  # ("account" or "server", name)
         self._unreadable: set[str] = set()
+        self.moving: set[str] = set()
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -216,10 +219,11 @@ class Net:
     def account_changed(self, account: str) -> None:
         held = self._accounts.get(account)
         if not held:
+            self.moving.discard(account)
             return
         row = self._view.account(account)
         linked = is_linked(self._view, row)
-        rescue = False
+        rescue = waits = False
         for catch in list(held.values()):
             progress = catch.entry.of(catch.index)
             match fate(row, linked, progress.epoch, progress.server):
@@ -231,10 +235,13 @@ class Net:
                     self._spool.set_epochs(catch.entry, {catch.index: row.home.epoch})
                 case Fate.RESCUE:
                     rescue = True
+                case Fate.WAIT if row is not None:
+                    waits = True
                 case Fate.WAIT if row is None and self._clock.time() - catch.entry.received > GONE_AFTER:
                     self._trace.note("net let go", queue_id=catch.entry.id, account=account, server=catch.server,
                                      reason="the account has left the directory")
                     self._let_go(account, catch)
+        (self.moving.add if rescue or waits else self.moving.discard)(account)
         if rescue:
             self.rescue(account)
 
@@ -253,6 +260,8 @@ class Net:
                 self._forget(account, catch)
             elif fate(row, linked, progress.epoch, progress.server) is Fate.RESCUE:
                 found.append(catch)
+        if not found and not (row is not None and row.home.pending):
+            self.moving.discard(account)
         return sorted(found, key=lambda catch: catch.entry.received)
 
     def rescued(self, account: str, catch: Catch, server: str, reply: str, epoch: int) -> None:

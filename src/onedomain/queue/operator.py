@@ -65,7 +65,8 @@ class LaneFigures:
 class Figures:
     """`oldest` is the age of the oldest message in seconds; `trouble` why no mail is accepted, or "".
 
-    `net` messages are delivered and held by the safety net: bytes in the log and set aside, `net_oldest` seconds.
+    `net` messages are delivered and held by the safety net: bytes in the log and set aside, `net_oldest` seconds,
+    `net_moving` accounts whose messages are yet to be put onto a new primary.
     """
 
     messages: int
@@ -78,6 +79,7 @@ class Figures:
     net_bytes: int = 0
     net_aside: int = 0
     net_oldest: float = 0.0
+    net_moving: int = 0
 
 
 class Operator:
@@ -178,6 +180,7 @@ class Operator:
             net_bytes=in_log,
             net_aside=aside,
             net_oldest=self._clock.time() - min(entry.received for entry in netted.values()) if netted else 0.0,
+            net_moving=len(self._net.moving) if self._net is not None else 0,
         )
 
     # -- doing; `ids` None is every message; each returns the ids that it was done to

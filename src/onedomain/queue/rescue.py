@@ -120,6 +120,8 @@ class Rescue:
         try:
             wait = await self._put(account)
             self._failures.pop(account, None)
+            if not wait:
+                self._net.to_rescue(account)  # which then knows that nothing is left
         except Failed as error:
             failures = self._failures[account] = self._failures.get(account, 0) + 1
             wait = PAUSES.after(failures, self._nonce.random())
