@@ -80,3 +80,4 @@ async def test_five_thousand_idle_sessions(open_files: None, make_cluster: Calla
     assert all(text.startswith(b"* BYE") and text.endswith(b"\r\n") for text in farewells)
     for _, writer in lines:
         writer.close()
+    await asyncio.gather(*(writer.wait_closed() for _, writer in lines), return_exceptions=True)

@@ -1,18 +1,24 @@
 """Ports on loopback that nobody else takes, also not another test process at the same moment.
 
 Below the kernel's range for outgoing connections (32768 and up), so that no connection of anybody's lands on one. A
-claim is an abstract unix socket named after the port: exclusive between processes, gone with the process that held it.
+claim is a lock (fcntl(2)) on the octet of one file that has the port's number: exclusive between processes, gone with
+the process that held it, and a thousand of them cost no more open files than one.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import random
 import socket
+import tempfile
+from functools import cache
+from pathlib import Path
 
 FIRST, LAST = 12_000, 31_999
 
-_claims: dict[int, socket.socket] = {}
+_claims: set[int] = set()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -28,18 +34,24 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 def release_port(port: int) -> None:
     """Give a claim back, for tests that take thousands."""
-    if claim := _claims.pop(port, None):
-        claim.close()
+    if port in _claims:
+        _claims.discard(port)
+        fcntl.lockf(_file(), fcntl.LOCK_UN, 1, port)
+
+
+@cache
+def _file() -> int:
+    """Opened once and never closed: closing any descriptor of it would give up all locks of this process."""
+    path = Path(tempfile.gettempdir()) / "onedomain-lab-ports"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
 def _claim(port: int) -> bool:
-    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        claim.bind(f"\0onedomain-lab-port-{port}")
-    except OSError:
-        claim.close()
+        fcntl.lockf(_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except (BlockingIOError, PermissionError):
         return False
-    _claims[port] = claim
+    _claims.add(port)
     return True
 
 

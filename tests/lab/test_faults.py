@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import smtplib
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,11 +144,22 @@ def test_a_full_disk_is_full_until_relieved(small_disk: SmallDisk) -> None:
 
 
 def test_ports_are_free_and_claimed_once() -> None:
+    free_port()
+    files = len(os.listdir("/proc/self/fd"))
     ports = [free_port() for _ in range(200)]
     assert len(set(ports)) == 200
     assert all(FIRST <= port <= LAST for port in ports)
+    assert len(os.listdir("/proc/self/fd")) == files, "test processes claim more than they may have files open"
+    assert not claimed_by_another_process(ports[0])
     for port in ports:
         release_port(port)
+    assert claimed_by_another_process(ports[0])
+
+
+def claimed_by_another_process(port: int) -> bool:
+    code = f"from tests.lab import ports; print(ports._claim({port}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout == "True\n"
 
 
 def test_a_missing_program_skips_here_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
