@@ -45,7 +45,8 @@ from onedomain.store.sql import Database
 from onedomain.trace.counters import Counters, Dump, total
 from onedomain.trace.recorder import Recorder
 
-OBSERVE_SECONDS = 1.5
+OBSERVE_SECONDS = 1.5  # and no longer than PEER_SECONDS for one of them
+PEER_SECONDS = 1.0
 TICK = 0.5
 """Seconds between two boards sent to the workers; a change goes at once."""
 
@@ -193,7 +194,7 @@ class Keeper:
         seen = {self._config.name: self._board.verdict(server).value}
         with suppress(TimeoutError):
             async with asyncio.timeout(OBSERVE_SECONDS):
-                answers = await self._peers.ask("observe", server=server)
+                answers = await self._peers.ask("observe", within=PEER_SECONDS, server=server)
                 seen |= {edge: answer for edge, answer in answers.items() if isinstance(answer, str)}
         return {"live": sorted(live | seen.keys()), "seen": seen}
 

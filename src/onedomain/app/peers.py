@@ -64,16 +64,17 @@ class Peers:
             for link in self._served:
                 link.close()
 
-    async def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
-        """Every other edge's answer, or the LinkError or OSError that came instead, by name."""
+    async def ask(self, verb: str, *, within: float | None = None, **arguments: Any) -> dict[str, Any]:
+        """Every other edge's answer, or the LinkError or OSError that came instead, by name. `within`: seconds for
+        each, so that one that is off the network does not cost the others' answers.
+        """
         if self._server is not None and self._clock.monotonic() - self._looked > STALE:
             with suppress(TimeoutError, DatabaseError, *AWAY):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._exchange()
-        names = list(self._others)
-        answers = await asyncio.gather(*(self._ask_one(self._others[name], verb, arguments) for name in names),
-                                       return_exceptions=True)
-        return dict(zip(names, answers, strict=True))
+        others = dict(self._others)
+        asked = (self._ask_within(within, edge, verb, arguments) for edge in others.values())
+        return dict(zip(others, await asyncio.gather(*asked, return_exceptions=True), strict=True))
 
     async def dial(self, name: str, handlers: Mapping[str, Handler]) -> tuple[Link, asyncio.Task[None]]:
         """A lasting link to an edge, and the task that serves it. Raises LinkError, OSError, TimeoutError, also where
@@ -87,6 +88,13 @@ class Peers:
         if edge is None:
             raise LinkError(f"no edge {name!r} is known here")
         return await peer.dial(self._me, *_split(edge.address), edge.certificate, handlers)
+
+    async def _ask_within(self, seconds: float | None, edge: Edge, verb: str, arguments: dict[str, Any]) -> Any:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._ask_one(edge, verb, arguments)
+        except TimeoutError:
+            raise LinkError(f"{edge.address} does not answer") from None
 
     async def _ask_one(self, edge: Edge, verb: str, arguments: dict[str, Any]) -> Any:
         try:
