@@ -9,8 +9,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from onedomain.backend.link.base import LinkServer
+from onedomain.backend.link.base import LinkEnd, LinkServer
 from onedomain.backend.mailserver import Tools
+from onedomain.model.account import Account
+from onedomain.model.failure import Failed, again
 from onedomain.model.server import Server
 
 Make = Callable[[Server, Tools], LinkServer]
@@ -40,6 +42,15 @@ class LinkServers:
         if made is None:
             made = self._made[name] = self._make(self._servers[name], self._tools)
         return made
+
+    async def end(self, account: Account) -> LinkEnd:
+        """At the account's primary: a queue.rescue.Ends. Raises Failed."""
+        name = account.home.primary
+        try:
+            server = self(name)
+        except KeyError:
+            raise Failed(again(451, "4.3.5", "No way to the account's server", f"{name}: no links there")) from None
+        return await server.end(account)
 
     async def close(self) -> None:
         for made in self._made.values():

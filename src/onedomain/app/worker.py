@@ -21,12 +21,14 @@ from onedomain.app.backends import Backends
 from onedomain.app.events import Events
 from onedomain.app.inherited import Inherited
 from onedomain.app.line import Line
+from onedomain.app.link_servers import LinkServers
 from onedomain.app.listening import Conversations, listener
 from onedomain.app.memory import freeze
 from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
 from onedomain.app.smarthost import outside
 from onedomain.backend.base import Backend
+from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
 from onedomain.config import Config, ConfigErrors, load
 from onedomain.control.link import Handler, Link, LinkError
@@ -51,7 +53,6 @@ from onedomain.queue.dispatch import Dispatcher
 from onedomain.queue.net import Net
 from onedomain.queue.notice import tell_postmaster
 from onedomain.queue.operator import Operator
-from onedomain.queue.quiet import NoEnds
 from onedomain.queue.rescue import Rescue
 from onedomain.queue.route import SMARTHOST
 from onedomain.queue.spool import Spool, SpoolLimits
@@ -152,8 +153,11 @@ class Worker:
         fence.on_open.append(lambda: self._dispatcher.reroute())
         fence.on_close.append(self._fenced)
         contexts = ClientContexts(names(config))
-        self._backends = Backends(Tools(contexts, mirror, nonce, config.name))
-        self._backends.configure(self._book.servers())
+        tools = Tools(contexts, mirror, nonce, config.name)
+        self._backends = Backends(tools)
+        self._link_servers = LinkServers(tools, make_link_server)
+        for servers in (self._backends, self._link_servers):
+            servers.configure(self._book.servers())
         self._smarthost = outside(config, contexts, mirror, nonce)
         self._dispatcher = Dispatcher(
             spool, self._book, mirror.facing("delivery"), self._backend, edge=config.name,
@@ -161,7 +165,7 @@ class Worker:
             changes=events, count=self._counters, crash_points=self._points, ready=events.ready,
             fence=fence.may_forward)
         self._rescue = Rescue(
-            spool, net, self._book, mirror.facing("imap"), NoEnds(), clock=clock, nonce=nonce, trace=trace,
+            spool, net, self._book, mirror.facing("imap"), self._link_servers, clock=clock, nonce=nonce, trace=trace,
             changes=events, count=self._counters, crash_points=self._points, fence=fence.may_write)
         net.rescue = self._rescue.wanted
         self._operator = Operator(self._dispatcher, clock=clock, trace=trace, net=net)
@@ -236,6 +240,7 @@ class Worker:
         await self._rescue.stop()
         await spool.close()
         await self._backends.close()
+        await self._link_servers.close()
         if self._smarthost is not None:
             await self._smarthost.close()
 
@@ -265,7 +270,8 @@ class Worker:
         self.trace.note("configuration read", restart_needed=restart)
 
     def _servers_changed(self) -> None:
-        self._backends.configure(self._book.servers())
+        for servers in (self._backends, self._link_servers):
+            servers.configure(self._book.servers())
         self._dispatcher.reroute()
 
     # -- what the keeper says

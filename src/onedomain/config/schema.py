@@ -257,7 +257,7 @@ class FailoverTable(Table):
     """When a replica is made the primary without anybody's doing, and what edges may do meanwhile."""
 
     automatic: bool = False
-    refusing: Duration = Field(2.0, ge=0.1, le=3600)  # a server that refuses connections is restarting
+    refusing: Duration = Field(1.5, ge=0.1, le=3600)  # a server that refuses connections is restarting
     silent: Duration = Field(0.5, ge=0.0, le=3600)    # on top of [health] patience
     max_lag: Duration = Field(60.0, ge=0.0, le=86_400)
     lease: Duration = Field(3.0, ge=1, le=60)

@@ -178,7 +178,7 @@ url = "sqlite:////var/lib/onedomain/directory.db"
 #ja 時間 (複数エッジの場合) を指定します。
 [failover]
 # automatic = false
-# refusing = "2s"
+# refusing = "1500ms"
 # silent = "500ms"
 # max_lag = "1m"
 # lease = "3s"

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from onedomain.backend.link.base import LinkEnd
-from onedomain.model.account import Account
-from onedomain.model.failure import Failed, again
-
 
 class NoChanges:
     def changed(self, account: str, what: str, folder: str = "", deliveries: tuple[str, ...] = ()) -> int:
@@ -18,11 +14,6 @@ class NoChanges:
 class NoLinks:
     def trouble(self, account: str) -> str:
         return "no links run here"
-
-
-class NoEnds:
-    async def end(self, account: Account) -> LinkEnd:
-        raise Failed(again(451, "4.3.5", "No way to the account's server", "no links run here"))
 
 
 class NoCount:
