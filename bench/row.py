@@ -20,7 +20,9 @@ MIN_SETTLE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What issue 4 asks for: our `column` is at most (rates: at least) `times` that of the best of `against`."""
+    """The goal: our `column` is at most (rates: at least) `times` that of the best of `against`; with nobody there, at
+    most `times` itself.
+    """
 
     against: tuple[str, ...]
     times: float

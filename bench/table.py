@@ -42,7 +42,8 @@ def _block(row: Row, results: Sequence[Result], us: str) -> list[str]:
             value, good = reached
             sign = ">=" if target.column == "rate" else "<="
             lines.append(
-                f"  {'to reach':18}   {target.column} {sign} {target.times:g} x {'/'.join(target.against)}: "
+                f"  {'to reach':18}   {target.column} {sign} {target.times:g}"
+                f"{' x ' + '/'.join(target.against) if target.against else ''}: "
                 f"{value:.2f} {'reached' if good else 'MISSED'}"
             )
     return [*lines, ""]
@@ -50,6 +51,9 @@ def _block(row: Row, results: Sequence[Result], us: str) -> list[str]:
 
 def judge(target: Target, results: Sequence[Result], us: str) -> tuple[float, bool] | None:
     more = target.column == "rate"
+    if not target.against:
+        ours = next((result.summary(target.column) for result in results if result.contender == us), None)
+        return None if ours is None else (ours.median, ours.median <= target.times)
     chosen = [result for result in results if result.contender == us or result.contender in target.against]
     value = ratio(chosen, us, target.column, more_is_better=more)
     if value is None:

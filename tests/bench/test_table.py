@@ -53,6 +53,12 @@ def test_a_target_is_judged_against_its_own_peers_only() -> None:
     assert "cost <= 0.6 x dovecot: 0.30 reached" in text
 
 
+def test_a_bound_may_be_absolute() -> None:
+    results = [result("mbsync", 1.0), result(US, 3.0)]
+    text = render({}, [(row(Target((), 2.5), Target((), 5.0, "p50")), results)], US)
+    assert "cost <= 2.5: 3.00 MISSED" in text and "p50 <= 5: 1.00 reached" in text
+
+
 def test_a_rate_is_to_be_at_least_so_much() -> None:
     results = [result("postfix", 1.0, rate=100), result(US, 1.0, rate=290)]
     assert "rate >= 3 x postfix: 2.90 MISSED" in render({}, [(row(Target(("postfix",), 3.0, "rate")), results)], US)
