@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import urllib.error
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -18,6 +17,7 @@ from onedomain.model.ports import Clock, Trace
 
 GATHER = 2.0       # seconds: a server that dies has many alerts
 AT_LEAST = 60.0    # seconds between two mails, or two posts
+AT_MOST = 3600.0   # as long as they can't be sent
 MOST = 50          # texts in one; the others are counted
 REMEMBERED = 10_000
 POST_SECONDS = 10.0
@@ -38,6 +38,45 @@ Mail = Callable[[str, str], Awaitable[None]]
 """Sends a mail with this subject and text to the postmaster. Raises Exception."""
 
 
+Send = Callable[[list[Alert], int], Awaitable[None]]
+"""Some alerts, and how many more there were. Raises Exception."""
+
+
+class _Way:
+    """One way of telling. What could not be told this time is told the next."""
+
+    def __init__(self, send: Send, failed: Callable[[Exception], None]) -> None:
+        self._send = send
+        self._failed = failed
+        self._waiting: list[Alert] = []
+        self._more = 0
+        self._wanted = asyncio.Event()
+
+    def add(self, alerts: list[Alert], more: int = 0) -> None:
+        room = MOST - len(self._waiting)
+        self._waiting += alerts[:room]
+        self._more += more + len(alerts[room:])
+        self._wanted.set()
+
+    async def run(self) -> None:
+        pause = AT_LEAST
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(GATHER)
+            self._wanted.clear()
+            alerts, self._waiting = self._waiting, []
+            more, self._more = self._more, 0
+            try:
+                await self._send(alerts, more)
+                pause = AT_LEAST
+            except Exception as error:  # noqa: BLE001  whatever keeps an alert from being told is told in the log
+                self._failed(error)
+                later, self._waiting = self._waiting, []
+                self.add(alerts + later, more)
+                pause = min(2 * pause, AT_MOST)
+            await asyncio.sleep(pause)
+
+
 class Alerts:
     """`tell` may be called from anywhere in the loop, and never blocks. `every`: seconds until the same again."""
 
@@ -51,9 +90,11 @@ class Alerts:
         self._trace = trace
         self._post = post or _post
         self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
-        self._waiting: list[Alert] = []
-        self._more = 0
-        self._wanted = asyncio.Event()
+        self._ways: list[_Way] = []
+        if mail is not None:
+            self._ways.append(_Way(self._send_mail, lambda error: trace.note("alert not mailed", reason=repr(error))))
+        if webhook:
+            self._ways.append(_Way(self._send_post, lambda error: trace.note("alert not posted", reason=repr(error))))
 
     def tell(self, account: str, folder: str, text: str) -> None:
         key, now = (account, folder, text), self._clock.monotonic()
@@ -64,44 +105,25 @@ class Alerts:
         if len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
         self._trace.note("alert", account=account, folder=folder, reason=text)
-        if len(self._waiting) < MOST:
-            self._waiting.append(Alert(account, folder, text, self._clock.time()))
-        else:
-            self._more += 1
-        self._wanted.set()
+        for way in self._ways:
+            way.add([Alert(account, folder, text, self._clock.time())])
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self._wanted.wait()
-            await asyncio.sleep(GATHER)
-            self._wanted.clear()
-            alerts, self._waiting = self._waiting, []
-            more, self._more = self._more, 0
-            await asyncio.gather(self._send_mail(alerts, more), self._send_post(alerts, more))
-            await asyncio.sleep(AT_LEAST)
+        await asyncio.gather(*(way.run() for way in self._ways))
 
     async def _send_mail(self, alerts: list[Alert], more: int) -> None:
-        if self._mail is None:
-            return
+        assert self._mail is not None
         lines = [str(alert) for alert in alerts] + ([f"… and {more} more"] if more else [])
         subject = f"OneDomain {self._edge}: {alerts[0].text[:100]}" + (f" (+{len(lines) - 1})" if lines[1:] else "")
-        try:
-            await self._mail(subject, "\n".join(lines) + "\n")
-        except Exception as error:  # noqa: BLE001  whatever keeps an alert from being sent is told in the log
-            self._trace.note("alert not mailed", reason=repr(error))
+        await self._mail(subject, "\n".join(lines) + "\n")
 
     async def _send_post(self, alerts: list[Alert], more: int) -> None:
-        if not self._webhook:
-            return
         content: dict[str, Any] = {
             "edge": self._edge, "text": "\n".join(map(str, alerts)), "more": more,
             "alerts": [{"account": a.account, "folder": a.folder, "text": a.text, "at": a.at} for a in alerts],
         }
-        try:
-            await asyncio.to_thread(self._post, self._webhook, json.dumps(content).encode())
-        except (OSError, ValueError, urllib.error.URLError) as error:
-            self._trace.note("alert not posted", reason=f"{type(error).__name__}: {error}")
+        await asyncio.to_thread(self._post, self._webhook, json.dumps(content).encode())
 
 
 def _post(url: str, content: bytes) -> None:

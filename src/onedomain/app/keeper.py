@@ -98,7 +98,8 @@ class Keeper:
         control = await self._open_control()
         parts = [self._part("directory", self._feed.run), self._part("peers", self._peers.run),
                  self._part("prober", self._prober.run), self._part("board", self._tick),
-                 self._part("hub", self._hub.run), self._part("alerts", self.alerts.run)]
+                 self._part("counters", self._measure), self._part("hub", self._hub.run),
+                 self._part("alerts", self.alerts.run)]
         if self._config.file.edge.peer_listen is not None:
             parts.append(self._part("fencing", self._fencing.run))
         tasks = [asyncio.create_task(part) for part in parts]
@@ -126,6 +127,11 @@ class Keeper:
         while True:
             self._inherited.beats.beat(self._inherited.keeper_beat)
             self._crew.tell_board()
+            await asyncio.sleep(TICK)
+
+    async def _measure(self) -> None:
+        """Apart from the beats: a process that hangs is waited for here."""
+        while True:
             await self._count()
             await asyncio.sleep(TICK)
 
@@ -207,11 +213,18 @@ class Keeper:
         return all(isinstance(answer, int) and answer >= seq for answer in answers)
 
     async def _mail_postmaster(self, subject: str, text: str) -> None:
-        """Into the spool of any worker. Raises LinkError."""
-        for worker in self._crew.workers.values():
-            await worker.call("mail_postmaster", subject=subject, text=text)
-            return
-        raise LinkError("no worker is up")
+        """Into the spool of any worker: of another one where one can't, as its disk may be what is wrong.
+
+        Raises LinkError.
+        """
+        refused = LinkError("no worker is up")
+        for worker in list(self._crew.workers.values()):
+            try:
+                await worker.call("mail_postmaster", timeout=ANSWER_SECONDS, subject=subject, text=text)
+                return
+            except LinkError as error:
+                refused = error
+        raise refused
 
     # -- reload
 
