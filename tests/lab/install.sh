@@ -34,6 +34,7 @@ postfix|postfix|postfix
 smtp-sink|postfix|postfix
 mbsync|isync|clients
 mutt|mutt|clients
+offlineimap|offlineimap3|clients
 curl|curl|clients
 swaks|swaks|clients
 saslpasswd2|sasl2-bin|cyrus
