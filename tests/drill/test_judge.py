@@ -45,6 +45,10 @@ def test_changes_long_before_it_or_of_others_are_not() -> None:
     acts = [act(DELIVER, "a", 50), act(MOVE, "a", 99, folder="INBOX", target="Work")]
     other = Death("s9", 100.0, frozenset({"taro@example.com"}))
     assert not judged(acts, [found("a")], [other], window=5).ok
+    acts = [act(DELIVER, "a", 50), act(MOVE, "a", 103, folder="INBOX", target="Work")]
+    assert not judged(acts, [found("a")], [DEATH], window=5).ok, "the new primary has answered that"
+    acts = [act(DELIVER, "a", 50), act(MOVE, "a", 100.2, folder="INBOX", target="Work")]
+    assert judged(acts, [found("a")], [DEATH], window=5).ok, "it was on its way"
 
 
 def test_a_message_that_a_move_made_two_of_is_a_finding() -> None:

@@ -17,6 +17,9 @@ COPY = replace(A, op="copy", folder="INBOX", target="Work")
 MOVE = replace(A, op="move", folder="INBOX", target="Work")
 EXPUNGE = replace(A, op="expunge", folder="INBOX")
 STORE = replace(A, op="store", folder="INBOX", added=("\\Seen",))
+AT_WORK = replace(STORE, folder="Work")
+BACK = replace(A, op="move", folder="Work", target="INBOX")
+UNSEEN = replace(STORE, added=(), removed=("\\Seen",))
 INBOX = Found("a", "s", "INBOX", 1, "t", frozenset())
 WORK = replace(INBOX, folder="Work")
 SEEN = frozenset({"\\seen"})
@@ -79,6 +82,16 @@ def refused(act: Act) -> Act:
         ([A, STORE, replace(STORE, added=(), removed=("\\Seen",))], [replace(INBOX, flags=SEEN)], ["misflagged"]),
         ([A, STORE, MOVE], [WORK], ["misflagged"]),
         ([A, STORE, MOVE], [replace(WORK, flags=SEEN)], []),
+        # Flags leave with their message: the next copy in the same folder has its own.
+        ([A, COPY, AT_WORK, BACK, MOVE], [INBOX, WORK], []),
+        ([A, COPY, AT_WORK, replace(EXPUNGE, folder="Work"), COPY], [INBOX, WORK], []),
+        ([A, COPY, AT_WORK, replace(MOVE, folder="Work", target="Sent"), MOVE],
+         [replace(WORK, folder="Sent", flags=SEEN), WORK], []),
+        ([A, COPY, AT_WORK, replace(MOVE, folder="Work", target="Sent"), MOVE], [replace(WORK, folder="Sent"), WORK],
+         ["misflagged"]),
+        ([A, STORE, EXPUNGE, replace(APPEND, folder="INBOX", added=())], [INBOX], []),
+        ([A, STORE, COPY, unknown(replace(EXPUNGE, folder="Work")), UNSEEN, COPY, replace(EXPUNGE, folder="Work")],
+         [INBOX, replace(WORK, flags=SEEN)], []),
         ([replace(A, folder="inbox")], [INBOX], []),
     ],
 )

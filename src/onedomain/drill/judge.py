@@ -16,6 +16,8 @@ from onedomain.ledger.ledger import ACKED, APPEND, COPY, EXPUNGE, MOVE, STORE, U
 from onedomain.ledger.verify import Finding, Found, Report, judge
 
 MAY_BE_SWALLOWED = (COPY, MOVE, STORE, EXPUNGE)
+AFTER = 0.5
+"""Seconds after a death in which an OK may still be read that was on its way. Whoever answers later is alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class Swallowed:
-    """`before`: seconds between the acknowledgement and the death; negative where it came after (SIGSTOP, a cut)."""
+    """`before`: seconds between the acknowledgement and the death; negative where it was read after it."""
 
     account: str
     folder: str
@@ -94,7 +96,7 @@ def _allowed(act: Act, deaths: Sequence[Death], window: float) -> Act:
 def _death(act: Act, deaths: Sequence[Death], window: float) -> Death | None:
     ended = act.ended or act.began
     for death in deaths:
-        if act.account in death.accounts and act.began <= death.at + window and ended >= death.at - window:
+        if act.account in death.accounts and act.began <= death.at + AFTER and ended >= death.at - window:
             return death
     return None
 

@@ -69,17 +69,16 @@ def _apply(it: Expected, act: Act, certain: bool, delivery_folder: str) -> None:
     target = canonical(act.target or "")
     if act.op in (DELIVER, APPEND):
         it.total.add(certain)
+        _arrives(it, folder, dict.fromkeys((flag.lower() for flag in act.added), True))
         it.folders[folder].add(certain)
-        if act.op == APPEND:
-            _note_flags(it, folder, act.added, True, certain)
     elif act.op == COPY:
         it.total.add(certain)
+        _arrives(it, target, _flags(it, folder))
         it.folders[target].add(certain)
-        _carry_flags(it, folder, target)
     elif act.op == MOVE:
+        _arrives(it, target, _flags(it, folder))
         it.folders[folder].take(certain)
         it.folders[target].add(certain)
-        _carry_flags(it, folder, target)
     elif act.op == EXPUNGE:
         it.total.take(certain)
         it.folders[folder].take(certain)
@@ -95,7 +94,18 @@ def _note_flags(it: Expected, folder: str, flags: Iterable[str], value: bool, ce
         it.flags[folder, flag.lower()] = value if certain else None
 
 
-def _carry_flags(it: Expected, source: str, target: str) -> None:
-    for (folder, flag), value in list(it.flags.items()):
-        if folder == source:
-            it.flags[target, flag] = value
+def _flags(it: Expected, folder: str) -> dict[str, bool | None]:
+    return {flag: value for (where, flag), value in it.flags.items() if where == folder}
+
+
+def _arrives(it: Expected, folder: str, flags: dict[str, bool | None]) -> None:
+    """A copy with these flags comes into the folder. What an earlier copy had, that has left since, is forgotten; where
+    one may still be there nobody can say which of the two will be found.
+    """
+    alone = not it.folders[folder].most
+    before = _flags(it, folder)
+    for flag in before:
+        del it.flags[folder, flag]
+    for flag in flags if alone else {**before, **flags}:
+        value = flags.get(flag)
+        it.flags[folder, flag] = value if alone or value == before.get(flag) else None
