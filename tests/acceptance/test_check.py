@@ -65,7 +65,8 @@ def table(home: Dovecot, folder: Path, name: str = "d1", **other: Any) -> dict[s
 
 @pytest.fixture
 def good(home: Dovecot, lab_folder: Path, certificate: Certificate) -> Edge:
-    doveadm = {"host": home.host, "port": home.doveadm_http_port, "api_key": home.api_key}
+    (lab_folder / "api_key").write_text(f"{home.api_key}\n")
+    doveadm = {"host": home.host, "port": home.doveadm_http_port, "api_key_file": lab_folder / "api_key"}
     edge = Edge(lab_folder / "e1", servers=[table(home, lab_folder, doveadm=doveadm)], certificate=certificate,
                 protocols=list(PLACES), listener=PLACES)
     edge.state.mkdir()

@@ -167,6 +167,12 @@ first = 2
     assert config.listeners[1].name == "imap 127.0.0.1:143"
 
 
+def test_the_database_of_a_relative_path_is_beside_the_file(write: Write, tmp_path: Path) -> None:
+    config = load(write(more='[directory]\nurl = "sqlite:///people.db"\n'))
+    assert config.database_url == f"sqlite:///{tmp_path}/people.db"
+    assert load(write(more='[directory]\nurl = "sqlite:////a/b.db"\n')).database_url == "sqlite:////a/b.db"
+
+
 WRONG: list[tuple[str, tuple[str, str], str, tuple[int, str, str]]] = [
     ("unknown key", ("kind", "kimd"), "", (11, "server[1].kimd", "is not a key")),
     ("unknown table", ("", ""), "[smarthorst]\n", (21, "smarthorst", "is not a key")),
@@ -207,6 +213,19 @@ WRONG: list[tuple[str, tuple[str, str], str, tuple[int, str, str]]] = [
      (9, "server[1]", "kind node and cyrus only")),
     ("replication alone", ("kind", 'replication = {user = "r"}\nkind'), "",
      (11, "server[1].replication", "needs user and a password")),
+    ("a URL as a host", ('imap = { host = "127.0.0.1"', 'imap = { host = "imap://h"'), "", (12, "server[1].imap.host", "not the name or IP")),
+    ("a port with the host", ('imap = { host = "127.0.0.1"', 'imap = { host = "h:143"'), "", (12, "server[1].imap.host", "not the name or IP")),
+    ("half an address", ('imap = { host = "127.0.0.1"', 'imap = { host = "10.0.0"'), "", (12, "server[1].imap.host", "not the name or IP")),
+    ("no PEM", ('imap = { host = "127.0.0.1"', 'imap = { ca_file = "onedomain.toml", host = "h"'), "", (12, "server[1].imap.ca_file", "cannot be used")),
+    ("long socket", ('"state"', '"' + 120 * "x" + '"'), "", (3, "edge.state", "too long for a socket")),
+    ("peer port", ("state =", 'peer_listen = "127.0.0.1:25"\nstate ='), "", (3, "edge.peer_listen", "taken already by listener[1]")),
+    ("peer port 0", ("state =", 'peer_listen = "0.0.0.0:1"\npeer_address = "a:0"\nstate ='), "", (4, "edge.peer_address", "no port")),
+    ("url port", ("", ""), '[directory]\nurl = "postgresql://h:x/d"\n', (22, "directory.url", "not a URL")),
+    ("url without a database", ("", ""), '[directory]\nurl = "postgresql://h"\n', (22, "directory.url", "names no database")),
+    ("url without a file", ("", ""), '[directory]\nurl = "sqlite:///"\n', (22, "directory.url", "names no file")),
+    ("webhook", ("", ""), '[alerts]\nwebhook = "ftp://x"\n', (22, "alerts.webhook", "not a URL")),
+    ("probe account", ("kind", 'probe = { accounts = ["a"] }\nkind'), "", (11, "server[1].probe.accounts[1]", "not a mail address")),
+    ("resolver", ("", ""), '[resolver]\nservers = ["ns"]\n', (22, "resolver.servers[1]", "not an IP address")),
     ("uidl", ("kind", 'uidl_format = "%f"\nkind'), "", (11, "server[1].uidl_format", "may contain %u")),
     ("format", ("kind", 'rcpt_format = "{user}"\nkind'), "", (11, "server[1].rcpt_format", "may contain {local}")),
     ("url", ("", ""), '[directory]\nurl = "mysql://x"\n', (22, "directory.url", "must begin with")),

@@ -5,14 +5,16 @@ Knows names that refer to each other, ports that collide, passwords without TLS.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterable, Iterator
 
 from onedomain.config.problem import Place, Problem
-from onedomain.config.schema import IMPLICIT_TLS, PORTS, File
+from onedomain.config.schema import IMPLICIT_TLS, PORTS, EndpointTable, File, SmarthostTable
 from onedomain.config.texts import advice, say
 
 PASSWORDS = ("submission", "imap", "pop3")
+CONTROL = "control.sock"
 
 
 def problems(file: File) -> list[Problem]:
@@ -24,7 +26,9 @@ def problems(file: File) -> list[Problem]:
         *_unknown_servers(file),
         *_ports(file),
         *_certificates(file),
+        *_authorities(file),
         *_peers(file),
+        *_control(file),
     ]
 
 
@@ -84,11 +88,21 @@ def _ports(file: File) -> Iterator[Problem]:
             value = f"{table.address or '*'}:{port}"
             yield _problem(place, "same_port", value=value, other=Problem(other[:-1], "").path)
         taken.append((table.address, port, place))
-    if file.metrics is not None and file.metrics.port:
-        for address, number, at in taken:
-            if number == file.metrics.port and _overlap(address, file.metrics.address):
-                value = f"{file.metrics.address or '*'}:{number}"
-                yield _problem(("metrics", "port"), "same_port", value=value, other=Problem(at[:-1], "").path)
+    for address, port, place in _others(file):
+        for taken_address, number, at in taken:
+            if port and number == port and _overlap(address, taken_address):
+                first = Problem(at[:-1] if at[-1] == "port" else at, "").path
+                yield _problem(place, "same_port", value=f"{address or '*'}:{port}", other=first)
+        taken.append((address, port, place))
+
+
+def _others(file: File) -> Iterator[tuple[str, int, Place]]:
+    """The ports of the keeper."""
+    if file.edge.peer_listen is not None:
+        host, _, port = file.edge.peer_listen.rpartition(":")
+        yield host.strip("[]"), int(port), ("edge", "peer_listen")
+    if file.metrics is not None:
+        yield file.metrics.address, file.metrics.port, ("metrics", "port")
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -115,9 +129,34 @@ def _certificates(file: File) -> Iterator[Problem]:
             )
 
 
+def _authorities(file: File) -> Iterator[Problem]:
+    dialled: list[tuple[Place, EndpointTable | SmarthostTable | None]] = [(("smarthost",), file.smarthost)]
+    for index, server in enumerate(file.server):
+        dialled += [(("server", index, "imap"), server.imap), (("server", index, "delivery"), server.delivery),
+                    (("server", index, "doveadm"), server.doveadm)]
+    for place, table in dialled:
+        if table is None or table.ca_file is None:
+            continue
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(table.ca_file)
+        except (ssl.SSLError, OSError) as error:
+            why = getattr(error, "reason", None) or str(error)
+            yield _problem((*place, "ca_file"), "bad_ca", path=table.ca_file, why=why)
+
+
 def _peers(file: File) -> Iterator[Problem]:
     if file.edge.peer_address and not file.edge.peer_listen:
         yield _problem(("edge", "peer_address"), "peer_alone")
+    if file.edge.peer_address and file.edge.peer_address.endswith(":0"):
+        yield _problem(("edge", "peer_address"), "peer_no_port")
+
+
+def _control(file: File) -> Iterator[Problem]:
+    """A socket's path is short: sun_path of unix(7) has 108 bytes, one of them the final zero."""
+    own = file.edge.control is not None
+    path = file.edge.control or file.edge.state / CONTROL
+    if len(os.fsencode(path)) > 107:
+        yield _problem(("edge", "control" if own else "state"), "long_control", path=path)
 
 
 def _is_loopback(address: str) -> bool:

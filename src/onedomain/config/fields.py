@@ -102,7 +102,33 @@ def _listen_address(value: str) -> str:
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
+        raise wrong("listen_ip", value=value) from None
+
+
+def _ip_address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
         raise wrong("ip", value=value) from None
+
+
+def _host(value: str) -> str:
+    """A name or an address, without scheme, port or brackets. Names of machines may have underscores."""
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        pass
+    name = value.removesuffix(".")
+    # Numbers and dots alone are an address that somebody mistyped.
+    if len(name) > 253 or not re.fullmatch(r"[\w-]{1,63}(?:\.[\w-]{1,63})*", name) or re.fullmatch(r"[\d.]+", name):
+        raise wrong("host", value=value)
+    return value
+
+
+def _url(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s/]+\S*", value):
+        raise wrong("url", value=value)
+    return value
 
 
 def _host_and_port(value: str) -> str:
@@ -118,8 +144,14 @@ def _name(value: str) -> str:
     return value
 
 
-def _path(value: Any, info: ValidationInfo) -> Any:
-    return around(info).folder / value if isinstance(value, str) else value
+def _path(value: Any, info: ValidationInfo) -> Path:
+    if not isinstance(value, str):
+        raise wrong("string_type")
+    if not value:
+        raise wrong("string_too_short")
+    if "\0" in value:
+        raise wrong("zero_byte")
+    return around(info).folder / value
 
 
 def _existing(path: Path) -> Path:
@@ -148,12 +180,15 @@ def _uidl_format(value: str) -> str:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
-Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(_duration)]
+Size = Annotated[int, BeforeValidator(_size), Field(le=2**60)]
 DomainName = Annotated[str, AfterValidator(_domain)]
 MailAddress = Annotated[str, AfterValidator(_address)]
 Network = Annotated[str, AfterValidator(_network)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
+Host = Annotated[str, AfterValidator(_host)]
+Url = Annotated[str, AfterValidator(_url), Field(max_length=2000)]
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 Name = Annotated[str, AfterValidator(_name)]
 Port = Annotated[int, Field(ge=0, le=65535)]

@@ -36,6 +36,8 @@ EXAMPLES = {
     "state": 'state = "/var/lib/onedomain"',
     "postmaster": 'postmaster = "someone@example.com"',
     "kind": 'kind = "dovecot"',
+    "host": 'host = "192.0.2.1"',
+    "port": "port = 8080",
     "imap": 'imap = { host = "192.0.2.1" }',
     "delivery": 'delivery = { host = "192.0.2.1" }',
     "protocol": 'protocol = "imap"',
@@ -102,6 +104,8 @@ def _problem(item: dict[str, Any], model: type[BaseModel]) -> Problem:
         return Problem(place, say(kind), say("missing?", example=example))
     if kind not in TEXTS:
         return Problem(place, item["msg"])
+    if kind == "literal_error":
+        fields = {"expected": str(fields["expected"]).replace(" or ", say("or"))}
     return Problem(place, say(kind, **fields), advice(kind, **fields))
 
 
@@ -128,8 +132,8 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 def _inline_passwords(value: Any, place: Place) -> Iterator[Problem]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            if key == "password" and inner:
-                yield Problem((*place, key), say("inline_password"), advice("inline_password"))
+            if key in ("password", "api_key") and inner:
+                yield Problem((*place, key), say("inline_password"), advice("inline_password", key=key))
             yield from _inline_passwords(inner, (*place, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):

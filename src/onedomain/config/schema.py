@@ -6,14 +6,17 @@ Knows each table by itself. Does not know how the file is read, nor what must ho
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from onedomain.config.fields import (
     DomainName,
     Duration,
     FilePath,
+    Host,
     HostAndPort,
+    IpAddress,
     ListenAddress,
     MailAddress,
     MailboxFormat,
@@ -25,6 +28,7 @@ from onedomain.config.fields import (
     Size,
     Table,
     UidlFormat,
+    Url,
     first_line,
     wrong,
 )
@@ -63,7 +67,7 @@ class DomainTable(Table):
 
 
 class EndpointTable(Table):
-    host: str = Field(min_length=1, max_length=255)
+    host: Host
     port: int | None = Field(None, ge=1, le=65535)
     tls: Literal["none", "opportunistic", "starttls", "implicit"] = "none"
     tls_name: str = ""
@@ -99,7 +103,7 @@ class ReplicationTable(Secret):
 
 
 class ProbeTable(Secret):
-    accounts: list[str] = Field([], max_length=100)
+    accounts: list[MailAddress] = Field([], max_length=100)
 
 
 class DoveadmTable(EndpointTable):
@@ -195,21 +199,29 @@ class DirectoryTable(Secret):
 
     url: str = ""  # default: directory.db in the state folder
     snapshot: FilePath | None = None
-    poll: Duration = Field(0.5, le=60)
+    poll: Duration = Field(0.5, ge=0.05, le=60)
 
     @field_validator("url")
     @classmethod
-    def _known(cls, value: str, info: ValidationInfo) -> str:
+    def _known(cls, value: str) -> str:
         if value and not value.startswith(("sqlite:///", "postgresql://")):
             raise wrong("database_url")
+        if value.removeprefix("sqlite:///") in ("", ":memory:") and value:
+            raise wrong("database_no_file")  # of each process another one
+        try:
+            _ = urlsplit(value).port
+        except ValueError as error:
+            raise wrong("database_url_bad", why=str(error)) from None
+        if value.startswith("postgresql:") and not urlsplit(value).path.strip("/"):
+            raise wrong("database_no_name")
         return value
 
 
 class SmarthostTable(Secret):
     """Where mail for other domains goes. `also` are further hosts, equal to the first in everything else."""
 
-    host: str = Field(min_length=1, max_length=255)
-    also: list[str] = Field([], max_length=20)
+    host: Host
+    also: list[Host] = Field([], max_length=20)
     port: int = Field(587, ge=1, le=65535)
     tls: Literal["none", "opportunistic", "starttls", "implicit"] = "starttls"
     tls_name: str = ""
@@ -231,13 +243,13 @@ class LimitsTable(Table):
     account_sessions: int = Field(100, ge=0, le=100_000)  # mailbox sessions of one account at once; 0: no limit
     hold_append: Duration = Field(2.0, ge=0, le=25)  # the OK of an APPEND waits for the replica; clients wait 30 s
     spool_size: Size = Field(10 * 2**30, ge=2**20)
-    spool_free: Size = Field(100 * 2**20)  # kept free on the spool's disk
+    spool_free: Size = Field(100 * 2**20, ge=0)  # kept free on the spool's disk
 
 
 class RetryTable(Table):
     first: Duration = Field(5.0, ge=0.1, le=3600)
     longest: Duration = Field(1800.0, ge=1, le=86_400)
-    warn_after: Duration = Field(4 * 3600.0, le=30 * 86_400)
+    warn_after: Duration = Field(4 * 3600.0, ge=1, le=30 * 86_400)
     give_up_after: Duration = Field(5 * 86_400.0, ge=60, le=30 * 86_400)  # RFC 5321 section 4.5.4.1: 4 to 5 days
 
     @model_validator(mode="after")
@@ -280,7 +292,7 @@ class AlertsTable(Table):
     """Who is told of what needs a person; the log is always."""
 
     mail: bool = True  # to the postmaster of the first domain
-    webhook: str = Field("", max_length=2000, pattern=r"^(https?://\S+)?$")
+    webhook: Url = ""
     every: Duration = Field(600.0, ge=10, le=86_400)  # the same again
 
 
@@ -290,11 +302,11 @@ class MetricsTable(Table):
 
 
 class LogTable(Table):
-    keep: Duration = Field(30 * 86_400.0, ge=3600)  # how long `onedomain trace` can look back
+    keep: Duration = Field(30 * 86_400.0, ge=3600, le=3650 * 86_400)  # how long `onedomain trace` can look back
 
 
 class ResolverTable(Table):
-    servers: list[ListenAddress] = Field([])  # default: those of /etc/resolv.conf
+    servers: list[IpAddress] = Field([])  # default: those of /etc/resolv.conf
     timeout: Duration = Field(5.0, ge=0.1, le=60)
 
 

@@ -34,6 +34,8 @@ TEXTS: Table = {
     "list_type": ("must be a list: [ … ]", "リスト [ … ] でなければなりません"),
     "model_type": ("must be a table", "表でなければなりません"),
     "literal_error": ("must be one of: {expected}", "次のいずれかでなければなりません: {expected}"),
+    "or": (" or ", "、"),
+    "zero_byte": ("must not contain a zero byte", "ゼロバイトを含められません"),
     "greater_than": ("must be more than {gt}", "{gt} より大きくなければなりません"),
     "greater_than_equal": ("must be at least {ge}", "{ge} 以上でなければなりません"),
     "less_than_equal": ("must be at most {le}", "{le} 以下でなければなりません"),
@@ -56,7 +58,20 @@ TEXTS: Table = {
         "{value!r} は 192.0.2.0/24 や 2001:db8::/32 のようなネットワークではありません",
     ),
     "ip": ("{value!r} is not an IP address", "{value!r} は IP アドレスではありません"),
-    "ip?": ("leave it out to listen on every address", "省略するとすべてのアドレスで待ち受けます"),
+    "listen_ip": ("{value!r} is not an IP address", "{value!r} は IP アドレスではありません"),
+    "listen_ip?": ("leave it out to listen on every address", "省略するとすべてのアドレスで待ち受けます"),
+    "host": (
+        "{value!r} is not the name or IP address of a machine",
+        "{value!r} はホスト名でも IP アドレスでもありません",
+    ),
+    "host?": (
+        'neither scheme nor port nor brackets: host = "mail.example.com" or "2001:db8::1"; the port is a key of its own',
+        'スキーム・ポート・角括弧を付けずに host = "mail.example.com" や "2001:db8::1" と書き、ポートは port に書きます',
+    ),
+    "url": (
+        "{value!r} is not a URL that begins with https:// or http://",
+        "{value!r} は https:// か http:// で始まる URL ではありません",
+    ),
     "host_and_port": (
         "{value!r} is not host:port ([…]:port for IPv6)",
         "{value!r} は host:port ではありません (IPv6 は […]:port)",
@@ -126,6 +141,17 @@ TEXTS: Table = {
         'url = "sqlite:////var/lib/onedomain/directory.db" or url = "postgresql://user@host/name"',
         'url = "sqlite:////var/lib/onedomain/directory.db" または url = "postgresql://user@host/name"',
     ),
+    "database_no_file": ("names no file", "ファイル名がありません"),
+    "database_no_file?": (
+        'url = "sqlite:////var/lib/onedomain/directory.db"', 'url = "sqlite:////var/lib/onedomain/directory.db"',
+    ),
+    "database_no_name": ("names no database", "データベース名がありません"),
+    "database_no_name?": ('url = "postgresql://user@host/name"', 'url = "postgresql://user@host/name"'),
+    "database_url_bad": ("is not a URL: {why}", "URL として正しくありません: {why}"),
+    "database_url_bad?": (
+        'url = "postgresql://user@host:5432/name", the password in password_file',
+        'url = "postgresql://user@host:5432/name" とし、パスワードは password_file に書いてください',
+    ),
     "retry_order": (
         "first, longest and give_up_after must grow in this order",
         "first、longest、give_up_after はこの順に大きくなければなりません",
@@ -153,13 +179,28 @@ TEXTS: Table = {
         "certificate and key must be PEM files that belong together; the key without a passphrase",
         "certificate と key は対になる PEM ファイルで、鍵にパスフレーズがないことを確認してください",
     ),
+    "long_control": (
+        "{path} is too long for a socket, which may have 107 bytes",
+        "{path} はソケットのパスとして長すぎます (107 バイトまで)",
+    ),
+    "long_control?": (
+        'set control = "/run/onedomain/control.sock" in [edge], or take a shorter state folder',
+        '[edge] に control = "/run/onedomain/control.sock" を書くか、state を短いパスにしてください',
+    ),
+    "bad_ca": ("{path} cannot be used: {why}", "{path} は使えません: {why}"),
+    "bad_ca?": (
+        "it must be a PEM file with the certificates of those who sign the server's",
+        "サーバー証明書に署名した認証局の証明書を含む PEM ファイルでなければなりません",
+    ),
+    "peer_no_port": ("names no port that others could reach", "他のエッジから届くポートがありません"),
+    "peer_no_port?": ("give peer_listen and peer_address the same port", "peer_listen と peer_address に同じポートを書いてください"),
     "peer_alone": ("needs peer_listen", "peer_listen が必要です"),
     "drained": ("every server of this unit is draining", "このユニットのサーバーはすべて退避中です"),
     "drained?": ("new accounts need one that is not", "新しいアカウントには退避中でないサーバーが必要です"),
     "inline_password": ("a password stands in this file", "このファイルにパスワードが直接書かれています"),
     "inline_password?": (
-        "better password_file or password_env; at least keep the file's mode at 0600",
-        "password_file か password_env を使ってください。少なくともファイルの権限を 0600 にしてください",
+        "better {key}_file, which only root or the user of [edge] can read; at least keep this file's mode at 0600",
+        "{key}_file (root か [edge] の user だけが読めるもの) を使ってください。少なくともファイルの権限を 0600 にしてください",
     ),
     "plain_passwords": (
         "passwords may cross the network unprotected",

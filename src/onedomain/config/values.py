@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
+from onedomain.config.checks import CONTROL
 from onedomain.config.fields import other_spelling
 from onedomain.config.problem import Problem
 from onedomain.config.schema import (
@@ -79,7 +80,7 @@ class Config:
 
     @property
     def control(self) -> Path:
-        return self.file.edge.control or self.state / "control.sock"
+        return self.file.edge.control or self.state / CONTROL
 
     @property
     def snapshot(self) -> Path:
@@ -141,6 +142,8 @@ class Config:
         url = self.file.directory.url
         if not url:
             return f"sqlite:///{self.state / 'directory.db'}"
+        if url.startswith("sqlite:///"):
+            return f"sqlite:///{self.path.absolute().parent / url.removeprefix('sqlite:///')}"
         if not (password := self.file.directory.password):
             return url
         scheme, _, rest = url.partition("://")
