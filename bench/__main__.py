@@ -17,6 +17,7 @@ from bench import (
     machine,
     row_idle,
     row_imap,
+    row_lag,
     row_recovery,
     row_relay,
     row_reload,
@@ -79,7 +80,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--list", action="store_true", help="the names of the rows")
     options = parser.parse_args(words)
-    rows = chosen(row_sync.ROWS if options.sync else ROWS, options.rows)
+    rows = chosen([*row_sync.ROWS, *row_lag.ROWS] if options.sync else ROWS, options.rows)
     if options.list:
         print("\n".join(f"{row.name:20} {row.title}" for row in rows))
         return 0

@@ -140,9 +140,12 @@ class Watcher:
     def until(self, count: int) -> float:
         until = time.perf_counter() + PATIENCE
         while time.perf_counter() < until:
-            if int(self._session.select("INBOX", readonly=True)[1][0] or b"0") >= count:
+            if self.count() >= count:
                 return time.perf_counter()
         raise RuntimeError(f"message {count} is not on the target after {PATIENCE:g} s")
+
+    def count(self) -> int:
+        return int(self._session.select("INBOX", readonly=True)[1][0] or b"0")
 
     def close(self) -> None:
         self._session.logout()
