@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onedomain.drill.judge import Death, by_folder, judged
+from onedomain.drill.judge import Death, as_delivered, by_folder, judged
 from onedomain.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE, STORE, Act
 from onedomain.ledger.verify import Found
 
@@ -60,3 +60,10 @@ def test_a_message_that_a_move_made_two_of_is_a_finding() -> None:
 def test_an_account_that_could_not_be_read_is_no_clean_one() -> None:
     got = judged([act(DELIVER, "a", 50)], [], [DEATH], window=5, unread={WHO: "s2: refused"})
     assert not got.ok and [one.kind for one in got.report.findings] == ["unread"]
+
+
+def test_what_a_filter_has_filed_is_delivered_and_what_a_person_has_moved_is_not() -> None:
+    acts = [act(DELIVER, "a", 50), act(APPEND, "b", 50, folder="INBOX")]
+    got = as_delivered([found("a", "Filed"), found("b", "Filed")], acts, ("Filed",))
+    assert [one.folder for one in got] == ["INBOX", "Filed"]
+    assert [one.token for one in judged(acts, got, [], window=5).report.findings] == ["b"]

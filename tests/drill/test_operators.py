@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from onedomain.drill.operators import CommandPlayer, DrillError, mailbox, read_script
+from onedomain.drill.plan import Way
 from onedomain.model.account import Account, Home
 from onedomain.model.server import Endpoint, LoginWay, Server
 
@@ -28,11 +29,14 @@ def test_a_file(tmp_path: Path) -> None:
     assert list(script.servers) == ["s1"] and not script.edges, "an edge without commands is a door only"
     (door,) = script.doors
     assert (door.host, door.smtp, door.imap) == ("192.0.2.1", 25, 1143)
-    script.servers["s1"].kill()
+    assert list(script.servers["s1"].ways) == [Way.KILL]
+    script.servers["s1"].take(Way.KILL)
     with pytest.raises(DrillError, match="s1: start: no room"):
-        script.servers["s1"].start()
+        script.servers["s1"].give(Way.KILL)
     with pytest.raises(DrillError, match="no command for pause"):
-        script.servers["s1"].pause()
+        script.servers["s1"].take(Way.STOP)
+    both = CommandPlayer("s2", {"kill": "a", "start": "b", "cut": "c", "mend": "d", "pause": "e"})
+    assert list(both.ways) == [Way.KILL, Way.CUT], "what can't be undone is not done"
 
 
 @pytest.mark.parametrize(
@@ -68,4 +72,4 @@ def test_mailboxes_are_read_by_the_servers_own_way_in(way: LoginWay, user: str, 
 
 def test_a_command_that_fails_is_told() -> None:
     with pytest.raises(DrillError, match="e1: kill: 7"):
-        CommandPlayer("e1", {"kill": "exit 7"}).kill()
+        CommandPlayer("e1", {"kill": "exit 7"}).take(Way.KILL)

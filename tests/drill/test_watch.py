@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onedomain.drill.watch import Try, outage
+from onedomain.drill.watch import Try, dead_ends, outage
 
 
 def tries(*times: tuple[float, float, str], edge: str = "e1", account: str = "a") -> list[Try]:
@@ -23,6 +23,9 @@ def tries(*times: tuple[float, float, str], edge: str = "e1", account: str = "a"
         (tries((10.1, 10.2, "down"), (11, 11.1, "")) + tries((10.1, 10.2, "down"), (15, 15.1, ""), edge="e2"), 5.1),
         (tries((10.1, 10.2, "down"), account="other"), 0.0),
         (tries((25, 26, "down")), 0.0),
+        (tries((10.1, 10.2, "down"), (11.9, 12, ""), (19.9, 20.1, "the next act")), 2.0),
+        (tries((10.1, 10.2, "down"), (11.9, 12, ""), (15, 24, "hung")), None),
+        (tries((9.9, 24, "")), None),
         ([], 0.0),
     ],
 )
@@ -34,3 +37,8 @@ def test_an_edge_that_is_away_is_not_asked() -> None:
     seen = tries((10.1, 10.2, "refused"), (19, 19.1, "refused"), edge="e2") + tries((10.1, 10.2, ""))
     assert outage(seen, ["a"], since=10, until=20, absent="e2") == 0.0
     assert outage(seen, ["a"], since=10, until=20) is None
+
+
+def test_an_edge_that_does_not_come_back_is_told() -> None:
+    seen = tries((1, 2, "down"), (3, 4, "")) + tries((1, 2, ""), (3, 4, "no lease"), edge="e2")
+    assert dead_ends(seen) == ("e2: no lease",)

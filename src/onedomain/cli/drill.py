@@ -41,8 +41,8 @@ def drill(
     place.mkdir(parents=True, exist_ok=True)
     if any(place.iterdir()):
         fail(say("not_empty", path=place), 2)
-    load = Load(rate, people, duration, seed=seed)
-    ways = tuple(way or (Way.KILL, Way.STOP))
+    load = Load(rate, people, duration=duration, seed=seed)
+    ways = tuple(way or Way)
     out = errors if json else console
     stage: Stage | None = None
     try:
@@ -53,7 +53,11 @@ def drill(
             stage = Stage(place)
             stage.start(lambda name: out.print(say("up", name=name)))
             theatre = OwnStage(stage)
-        acts = plan(seed, duration, sorted(theatre.servers), sorted(theatre.edges), ways)
+        servers, edges = ({name: player.ways for name, player in players.items()}
+                          for players in (theatre.servers, theatre.edges))
+        if not any(one in ways for found in servers.values() for one in found):
+            fail(say("no_way", ways=", ".join(one.value for one in ways)), 2)
+        acts = plan(seed, duration, servers, edges, ways)
         out.print(say("intro", acts=len(acts), duration=duration, seed=seed, folder=place), soft_wrap=True)
 
         def tell(what: str, act: Act | None) -> None:
@@ -94,20 +98,21 @@ def plain(ending: Ending) -> dict[str, Any]:
     return {
         "clean": ending.clean, "in_time": ending.in_time, "left_in_queue": ending.left, "changes": judgement.changes,
         "turned_away": ending.turned_away, "log_ins_tried": ending.tries, **judgement.report.as_json(),
+        "contradictions": ending.notices.contradictions, "looks": ending.notices.looks, "dead_ends": ending.dead_ends,
         "swallowed": [asdict(one) for one in judgement.swallowed],
         "acts": [{"at": one.act.at, "way": one.act.way.value, "name": one.act.name, "edge": one.act.edge,
-                  "until": one.act.until, "log_ins_after": one.seconds, "limit": one.act.way.patience,
-                  "in_time": one.in_time} for one in ending.answered],
+                  "until": one.act.until, "accounts": one.accounts, "log_ins_after": one.seconds,
+                  "limit": one.act.patience, "in_time": one.in_time} for one in ending.answered],
     }  # fmt: skip
 
 
 def _report(ending: Ending) -> None:
     """On stderr, like every sentence that is not data."""
     out, judgement = errors, ending.judgement
-    rows = [[one.act.at, say(one.act.way.value, name=one.act.name),
-             say("never") if one.seconds is None else f"{one.seconds:.1f} s", f"{one.act.way.patience:.0f} s"]
+    rows = [[one.act.at, say(one.act.way.value, name=one.act.name), one.accounts,
+             say("never") if one.seconds is None else f"{one.seconds:.1f} s", f"{one.act.patience:.0f} s"]
             for one in ending.answered]
-    out.print(plain_grid([say("at"), say("act"), say("log_ins"), say("limit")], rows))
+    out.print(plain_grid([say("at"), say("act"), say("accounts"), say("log_ins"), say("limit")], rows))
     report = judgement.report
     out.print(say("swallowed", count=len(judgement.swallowed), changes=judgement.changes))
     if judgement.swallowed:
@@ -120,6 +125,10 @@ def _report(ending: Ending) -> None:
         out.print(say("left", count=ending.left))
     if not report.ok:
         out.print(report.table(), markup=False)
+    for text in ending.notices.contradictions[:20]:
+        out.print(say("contradiction", text=text), markup=False)
+    for text in ending.dead_ends:
+        out.print(say("dead_end", text=text), markup=False)
     late = sum(not one.in_time for one in ending.answered)
     if late:
         out.print(say("late", count=late, acts=len(ending.answered)))

@@ -62,9 +62,9 @@ class Scenario:
         self._ledger = stage.folder / "ledger.jsonl"
         self._tally = Tally(self._ledger)
         self._controls = {name: stage.config(name).parent / "state" / "control.sock" for name in stage.edges}
-        addresses = [edge.address for edge in stage.edges.values()]
+        doors = [(edge.address, stage.ports["imap"], stage.ports["pop3"]) for edge in stage.edges.values()]
         people = [person.address for person in stage.people]
-        self.readers = Readers(addresses, stage.ports["imap"], stage.ports["pop3"], people, PASSWORD)
+        self.readers = Readers(doors, people, PASSWORD)
         self._now = say("flowing")
 
     def play(self) -> Ending:

@@ -5,18 +5,22 @@ Knows the order of things. Does not know how a player is taken away (theatre), n
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from onedomain.drill.judge import Death, Judgement, judged
+from onedomain.demo.readers import Notices, Readers
+from onedomain.drill.judge import Death, Judgement, as_delivered, judged
 from onedomain.drill.people import People
-from onedomain.drill.plan import Act, Way, moments
+from onedomain.drill.plan import Act, moments
 from onedomain.drill.theatre import Theatre
-from onedomain.drill.watch import Watch, outage
+from onedomain.drill.watch import Watch, dead_ends, outage
 from onedomain.ledger.ledger import read
 from onedomain.ledger.verify import Found, read_mailbox
 
@@ -28,10 +32,11 @@ WINDOW = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Messages per second from outside, people at work, and for how many seconds."""
+    """Messages per second from outside, people at work, people who only read, and for how many seconds."""
 
     rate: float = 50.0
     people: int = 6
+    readers: int = 2
     duration: float = 600.0
     max_size: int = 50_000
     seed: int = 1
@@ -39,19 +44,24 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An act, and after how many seconds log-ins were answered again; None: not before the next act."""
+    """An act, on how many accounts, and after how many seconds log-ins were answered again; None: not before the next.
+    """
 
     act: Act
+    accounts: int
     seconds: float | None
 
     @property
     def in_time(self) -> bool:
-        return self.seconds is not None and self.seconds <= self.act.way.patience
+        return self.seconds is not None and self.seconds <= self.act.patience
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """`left`: messages still in queues; None: an edge did not answer. `turned_away`: people's failed log-ins."""
+    """`left`: messages still in queues; None: an edge did not answer. `turned_away`: people's failed log-ins.
+
+    `dead_ends`: edges at which the last log-ins of all failed, with what was said.
+    """
 
     judgement: Judgement
     answered: tuple[Answered, ...]
@@ -59,14 +69,16 @@ class Ending:
     changes: int
     turned_away: int
     tries: int
+    notices: Notices
+    dead_ends: tuple[str, ...]
 
     @property
     def clean(self) -> bool:
-        return self.judgement.ok and self.left == 0
+        return self.judgement.ok and self.left == 0 and not self.notices.contradictions
 
     @property
     def in_time(self) -> bool:
-        return all(one.in_time for one in self.answered)
+        return all(one.in_time for one in self.answered) and not self.dead_ends
 
 
 @dataclass
@@ -79,6 +91,7 @@ class Conductor:
     _began: float = 0.0
     _deaths: list[Death] = field(default_factory=list)
     _done: list[tuple[Act, float, frozenset[str]]] = field(default_factory=list)  # act, monotonic, accounts
+    _away: dict[Act, Act] = field(default_factory=dict)  # as it was planned -> with its name
 
     def play(self) -> Ending:
         """Whatever happens, senders and people have left when it returns."""
@@ -89,11 +102,14 @@ class Conductor:
         observed = [next(account for account, home in sorted(homes.items()) if home == name)
                     for name in sorted(set(homes.values()))]
         people = People(theatre.doors, at_work, theatre.password, ledger)
+        readers = Readers([(door.host, door.imap, door.pop3) for door in theatre.doors], theatre.people,
+                          theatre.password, self.load.readers)
         watch = Watch(theatre.doors, observed, theatre.password)
         sender = self._sender(ledger)
         self._began = time.monotonic()
         try:
             people.start()
+            readers.start()
             watch.start()
             self.say("flowing", None)
             for when, away, act in moments(self.acts):
@@ -101,47 +117,41 @@ class Conductor:
                 self._act(act, away)
             sender.wait(self.load.duration + 120)
             people.stop()
+            readers.stop()
             self.say("stopped", None)
             left = self._drain()
         finally:
             people.stop()
+            readers.stop()
             watch.stop()
             sender.kill()
             sender.wait()
         self.say("counting", None)
         found, unread = self._read(ledger)
-        judgement = judged(read(ledger), found, self._deaths, window=WINDOW, unread=unread)
+        self._keep("log-ins.jsonl", (asdict(one) for one in watch.tries if not one.worked))
+        self._keep("found.jsonl", (asdict(one) for one in found))
+        acts = read(ledger)
+        found = as_delivered(found, acts, theatre.filed)
+        judgement = judged(acts, found, self._deaths, window=WINDOW, unread=unread)
         return Ending(judgement, tuple(self._answered(watch)), left, people.changes, people.turned_away,
-                      len(watch.tries))
+                      len(watch.tries), readers.notices, dead_ends(watch.tries))
 
     def _act(self, act: Act, away: bool) -> None:
         theatre = self.theatre
-        player = theatre.edges[act.name] if act.edge else theatre.servers[act.name]
-        if away:
-            homes = {} if act.edge else theatre.homes()
-            accounts = frozenset(account for account, home in homes.items() if home == act.name)
-            self.say(act.way.value, act)
-            self._done.append((act, time.monotonic(), accounts))
-            self._deaths.append(Death(act.name, time.time(), accounts))
-        match act.way:
-            case Way.KILL:
-                if away:
-                    player.kill()
-                else:
-                    player.start()
-            case Way.STOP:
-                if away:
-                    player.pause()
-                else:
-                    player.resume()
-            case Way.CUT:
-                assert theatre.cable is not None
-                if away:
-                    theatre.cable.cut(act.name)
-                else:
-                    theatre.cable.mend(act.name)
         if not away:
-            self.say("back", act)
+            done = self._away.pop(act)
+            (theatre.edges if act.edge else theatre.servers)[done.name].give(act.way)
+            self.say("back", done)
+            return
+        homes = theatre.homes()
+        done = replace(act, name=act.name or _follower(self._done, homes))
+        accounts = frozenset(account for account, home in homes.items() if home == done.name and not act.edge)
+        self._away[act] = done
+        self.say(act.way.value, done)
+        self._done.append((done, time.monotonic(), accounts))
+        if not act.edge:
+            self._deaths.append(Death(done.name, time.time(), accounts))
+        (theatre.edges if act.edge else theatre.servers)[done.name].take(act.way)
 
     def _answered(self, watch: Watch) -> list[Answered]:
         """For each act on a server, the people who lived there; for an edge's, everybody at the other edges."""
@@ -152,7 +162,8 @@ class Conductor:
             absent = next((other.name for other, begun, _ in self._done
                            if other.edge and begun - 1 < at < begun + other.until - other.at + 5), "")
             whom = [account for account in everybody if act.edge or account in accounts]
-            answered.append(Answered(act, outage(watch.tries, whom, at, min(ends), absent)))
+            seconds = outage(watch.tries, whom, at, min(ends), absent)
+            answered.append(Answered(act, len(everybody if act.edge else accounts), seconds))
         return answered
 
     def _sender(self, ledger: Path) -> subprocess.Popen[bytes]:
@@ -166,6 +177,11 @@ class Conductor:
                  "--sessions", "8",
                  "--max-size", str(load.max_size), "--seed", str(load.seed), *words],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def _keep(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        """For whoever looks for the cause."""
+        with (self.folder / name).open("w") as file:
+            file.writelines(json.dumps(row, default=sorted) + "\n" for row in rows)
 
     def _drain(self) -> int | None:
         until = time.monotonic() + DRAIN_SECONDS
@@ -187,6 +203,13 @@ class Conductor:
             except Exception as error:  # noqa: BLE001  whatever it is, this mailbox is not known to be right
                 unread[mailbox.account] = f"{mailbox.server}: {error!r}"
         return found, unread
+
+
+def _follower(done: Sequence[tuple[Act, float, frozenset[str]]], homes: dict[str, str]) -> str:
+    """Where most of the accounts of the last server that died are now; if nobody lived there, where most people are."""
+    last = next((accounts for act, _, accounts in reversed(done) if not act.edge), frozenset())
+    counted = Counter(homes[account] for account in last or homes)
+    return counted.most_common(1)[0][0]
 
 
 def _spread(homes: dict[str, str], count: int) -> list[str]:

@@ -8,11 +8,11 @@ and interval. Pure. Imports nothing but the ledger.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onedomain.ledger.expect import expectations
-from onedomain.ledger.ledger import ACKED, APPEND, COPY, EXPUNGE, MOVE, STORE, UNKNOWN, Act
+from onedomain.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE, STORE, UNKNOWN, Act
 from onedomain.ledger.verify import Finding, Found, Report, judge
 
 MAY_BE_SWALLOWED = (COPY, MOVE, STORE, EXPUNGE)
@@ -79,6 +79,13 @@ def judged(
             swallowed.append(_swallowed(last[key], deaths, window, finding))
     changes = sum(act.state == ACKED and act.op in (*MAY_BE_SWALLOWED, APPEND) for act in acts)
     return Judgement(report, tuple(swallowed), changes)
+
+
+def as_delivered(found: Sequence[Found], acts: Sequence[Act], filed: Collection[str]) -> list[Found]:
+    """What a server's own filter may have put into one of the folders `filed` counts as delivered to INBOX."""
+    delivered = {(act.account, act.token) for act in acts if act.op == DELIVER}
+    return [replace(one, folder="INBOX") if one.folder in filed and (one.account, one.token) in delivered else one
+            for one in found]
 
 
 def _report(acts: Sequence[Act], found: Sequence[Found], unread: Mapping[str, str]) -> Report:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,16 @@ from typing import Any
 from onedomain.config import Config
 from onedomain.demo.show import statuses, unsettled
 from onedomain.directory.book import Book
-from onedomain.drill.theatre import Cable, Door, Player
+from onedomain.drill.plan import Way
+from onedomain.drill.theatre import Door, Player
 from onedomain.ledger.verify import Mailbox
 from onedomain.model.account import Account
 from onedomain.model.server import LoginWay, Server, TlsMode
 
 COMMAND_SECONDS = 60.0
-WORDS = ("kill", "start", "pause", "resume")
+WORDS = {Way.KILL: ("kill", "start"), Way.STOP: ("pause", "resume"), Way.CUT: ("cut", "mend"),
+         Way.PART: ("part", "join")}
+"""Of each way: how it is done, and undone."""
 
 
 class DrillError(Exception):
@@ -31,22 +34,20 @@ class DrillError(Exception):
 
 @dataclass(frozen=True)
 class CommandPlayer:
-    """`commands`: "kill", "start", "pause", "resume" -> what a shell is given."""
+    """`commands`: "kill", "start", "pause", "resume", … -> what a shell is given."""
 
     name: str
     commands: Mapping[str, str]
 
-    def kill(self) -> None:
-        self._run("kill")
+    @property
+    def ways(self) -> Collection[Way]:
+        return [way for way, words in WORDS.items() if all(word in self.commands for word in words)]
 
-    def start(self) -> None:
-        self._run("start")
+    def take(self, way: Way) -> None:
+        self._run(WORDS[way][0])
 
-    def pause(self) -> None:
-        self._run("pause")
-
-    def resume(self) -> None:
-        self._run("resume")
+    def give(self, way: Way) -> None:
+        self._run(WORDS[way][1])
 
     def _run(self, word: str) -> None:
         try:
@@ -91,14 +92,16 @@ def read_script(path: Path) -> Script:
 
 def _player(path: Path, row: Mapping[str, Any], table: str) -> CommandPlayer:
     if not isinstance(row.get("name"), str) or not ("kill" in row and "start" in row):
-        raise DrillError(f"{path}: each [[{table}]] needs name, kill and start; pause and resume if you can")
-    return CommandPlayer(row["name"], {word: str(row[word]) for word in WORDS if word in row})
+        raise DrillError(f"{path}: each [[{table}]] needs name, kill and start; pause and resume,"
+                         " cut and mend if you can")
+    known = {word for words in WORDS.values() for word in words}
+    return CommandPlayer(row["name"], {word: str(row[word]) for word in known if word in row})
 
 
 class Installation:
     """A theatre.Theatre. `accounts` reads the test accounts from the directory, as they are now."""
 
-    cable: Cable | None = None
+    filed: Collection[str] = ()
 
     def __init__(self, config: Config, script: Script, accounts: Any, password: str) -> None:
         self._config = config

@@ -5,12 +5,13 @@ Knows the stage. Does not know what is done to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from onedomain.demo.show import statuses, unsettled
 from onedomain.demo.stage import PASSWORD, Actor, Stage
-from onedomain.drill.theatre import Cable, Door, Player
+from onedomain.drill.plan import Way
+from onedomain.drill.theatre import Door, Player
 from onedomain.ledger.verify import Mailbox
 
 
@@ -18,31 +19,35 @@ from onedomain.ledger.verify import Mailbox
 class _Part:
     stage: Stage
     actor: Actor
+    ways: Collection[Way]
 
-    def kill(self) -> None:
-        self.actor.kill()
+    def take(self, way: Way) -> None:
+        if way is Way.KILL:
+            self.actor.kill()
+        else:
+            self.actor.pause()
 
-    def start(self) -> None:
-        self.actor.start()
+    def give(self, way: Way) -> None:
+        if way is Way.KILL:
+            self.actor.start()
+        else:
+            self.actor.resume()
         self.stage.await_ready(self.actor)
-
-    def pause(self) -> None:
-        self.actor.pause()
-
-    def resume(self) -> None:
-        self.actor.resume()
 
 
 class OwnStage:
     """A theatre.Theatre."""
 
-    cable: Cable | None = None
     password = PASSWORD
+    filed: Collection[str] = ()
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self.servers: Mapping[str, Player] = {name: _Part(stage, actor) for name, actor in stage.nodes.items()}
-        self.edges: Mapping[str, Player] = {name: _Part(stage, actor) for name, actor in stage.edges.items()}
+        self.servers: Mapping[str, Player] = {name: _Part(stage, actor, (Way.KILL, Way.STOP))
+                                              for name, actor in stage.nodes.items()}
+        # Stopped in the middle of a change an edge would keep the file with the directory locked for the other.
+        self.edges: Mapping[str, Player] = {name: _Part(stage, actor, (Way.KILL,))
+                                            for name, actor in stage.edges.items()}
         ports = stage.ports
         self.doors: Sequence[Door] = [Door(edge.name, edge.address, ports["smtp"], ports["imap"], ports["pop3"])
                                       for edge in stage.edges.values()]

@@ -7,7 +7,7 @@ once, and that there is time to become whole in between. Does not know how anyth
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,6 +16,7 @@ class Way(Enum):
     KILL = "kill"    # SIGKILL for the whole tree
     STOP = "stop"    # SIGSTOP: connections stay open and nothing answers
     CUT = "cut"      # packets are dropped, as with a pulled cable
+    PART = "part"    # an edge and the directory's database no longer hear each other
 
     @property
     def patience(self) -> float:
@@ -25,59 +26,96 @@ class Way(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """`at` and `until` in seconds from the beginning: taken away, and given back. `edge`: it is one, not a server."""
+    """`at` and `until` in seconds from the beginning: taken away, and given back. `edge`: it is one, not a server.
+
+    `name` "": the server to which the accounts of the act before have gone. `together`: an edge is taken at the same
+    moment, and until its lease has run out nobody may decide without it.
+    """
 
     at: float
     way: Way
     name: str
     until: float
     edge: bool = False
+    together: bool = False
+
+    @property
+    def patience(self) -> float:
+        return max(self.way.patience, Way.STOP.patience if self.together else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds: before the first act, how long something is away, to become whole again, and after the last act."""
+    """Seconds: before the first act, how long something is away, to become whole again, and after the last act; and
+    between a server's return and the end of the one that took over from it.
+    """
 
     warm: float = 5.0
     away: float = 8.0
     calm: float = 12.0
     rest: float = 10.0
+    soon: float = 4.0
+
+
+CYCLE = ("server", "edge", "twice", "server", "both")
 
 
 def plan(
     seed: int,
     duration: float,
-    servers: Sequence[str],
-    edges: Sequence[str],
-    ways: Sequence[Way],
+    servers: Mapping[str, Collection[Way]],
+    edges: Mapping[str, Collection[Way]],
+    ways: Collection[Way] = tuple(Way),
     times: Times = Times(),
 ) -> list[Act]:
-    """As many acts as the duration has room for, every way and every server as evenly as can be.
+    """As many acts as the duration has room for, every way and every name as evenly as can be.
 
-    Each third act is an edge's, or, from the sixth on, a server and an edge at the same moment; at most one edge of
-    several is ever away.
+    In turn: a server; an edge; a server, and soon after it is back the one that its accounts went to; a server; a
+    server and an edge at the same moment. An edge is taken only if there are several, and one at a time.
     """
     dice = random.Random(seed)
+    of_servers = _draws(dice, servers, ways)
+    of_edges = _draws(dice, edges if len(edges) > 1 else {}, ways)
     acts: list[Act] = []
     at = times.warm
     number = 0
-    queue: list[tuple[Way, str]] = []
     while at + times.away + times.rest <= duration:
+        turn = CYCLE[number % len(CYCLE)]
         number += 1
-        if not queue:
-            queue = [(way, name) for way in ways for name in servers]
-            dice.shuffle(queue)
-        edge = dice.choice(sorted(edges)) if len(edges) > 1 and number % 3 == 0 else ""
-        if edge:
-            acts.append(Act(at, Way.KILL, edge, at + times.away / 2, edge=True))
-        if not edge or number % 6 == 0:
-            way, name = queue.pop()
-            acts.append(Act(at, way, name, at + times.away))
-        at += times.away + times.calm
+        end = at + times.away
+        edge = next(of_edges, None) if turn in ("edge", "both") else None
+        if edge is not None:
+            acts.append(Act(at, *edge, end, edge=True))
+        if edge is None or turn == "both":
+            way, name = next(of_servers)
+            back = at + times.away / 2 if turn == "twice" else end
+            acts.append(Act(at, way, name, back, together=edge is not None))
+            if turn == "twice" and back + times.soon + times.away + times.rest <= duration:
+                end = back + times.soon + times.away
+                acts.append(Act(back + times.soon, Way.KILL, "", end))
+        at = end + times.calm
     return acts
 
 
-def moments(acts: Sequence[Act]) -> list[tuple[float, bool, Act]]:
+def _draws(
+    dice: random.Random, names: Mapping[str, Collection[Way]], ways: Collection[Way]
+) -> Iterator[tuple[Way, str]]:
+    """Every way and name once before any comes again, and no name twice running if it can be helped: after the first
+    time nobody may live there.
+    """
+    every = [(way, name) for way in ways for name in sorted(names) if way in names[name]]
+    last = ""
+    while every:
+        left = list(every)
+        dice.shuffle(left)
+        while left:
+            chosen = next((one for one in left if one[1] != last), left[0])
+            left.remove(chosen)
+            last = chosen[1]
+            yield chosen
+
+
+def moments(acts: Collection[Act]) -> list[tuple[float, bool, Act]]:
     """(when, whether it is taken away, act), in order."""
     both = [(act.at, True, act) for act in acts] + [(act.until, False, act) for act in acts]
     return sorted(both, key=lambda one: (one[0], one[1], one[2].name))

@@ -5,27 +5,25 @@ Shapes only. A stage of the demonstration, a cluster of the tests and an operato
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from onedomain.drill.plan import Way
 from onedomain.ledger.verify import Mailbox
 
 
 class Player(Protocol):
-    """One process tree. Each returns when it is done; `start` when it answers."""
+    """A server or an edge: one process tree, or more. `ways`: how it can be taken away."""
 
-    def kill(self) -> None: ...
-    def start(self) -> object: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
+    @property
+    def ways(self) -> Collection[Way]: ...
 
+    def take(self, way: Way) -> None: ...
 
-class Cable(Protocol):
-    """A server's network: between `cut` and `mend` no packet passes, and nobody is told."""
-
-    def cut(self, name: str) -> None: ...
-    def mend(self, name: str) -> None: ...
+    def give(self, way: Way) -> None:
+        """Returns when it answers again."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +38,14 @@ class Door:
 
 
 class Theatre(Protocol):
+    """`filed`: folders into which servers' own filters may put what is delivered."""
+
     servers: Mapping[str, Player]
     edges: Mapping[str, Player]
-    cable: Cable | None
     doors: Sequence[Door]
     people: Sequence[str]
     password: str
+    filed: Collection[str]
 
     def homes(self) -> dict[str, str]:
         """Where each account's mail lives now, as the directory says."""

@@ -11,12 +11,14 @@ import imaplib
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onedomain.drill.theatre import Door
 
 EVERY = 0.1
 TIMEOUT = 10.0
+HANGS = 1.0
+"""Seconds from which on waiting for an answer is an outage, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +84,32 @@ class Watch:
 def outage(tries: Sequence[Try], accounts: Sequence[str], since: float, until: float, absent: str = "") -> float | None:
     """Seconds after `since` until log-ins of `accounts` worked and went on working, at every edge but `absent`.
 
-    0 if none failed; None if they did not come back before `until`. A try that hung counts until its answer came.
+    0 if none failed; None if they did not come back before `until`. A try that hung counts until its answer came; one
+    that had only just begun at `until` says nothing, as something else happened then.
     """
     worst = 0.0
     lanes: dict[tuple[str, str], list[Try]] = {}
     for one in tries:
         if one.account in accounts and one.edge != absent and one.ended > since and one.began < until:
+            if one.ended > until:
+                if until - max(one.began, since) < HANGS:
+                    continue
+                one = replace(one, why=one.why or "no answer in time")
             lanes.setdefault((one.account, one.edge), []).append(one)
     for lane in lanes.values():
         failed = [one for one in lane if not one.worked]
         if not failed:
             slowest = max((one.ended - max(one.began, since) for one in lane), default=0.0)
-            worst = max(worst, slowest if slowest > 1.0 else 0.0)  # a wait is an outage, too
+            worst = max(worst, slowest if slowest > HANGS else 0.0)
             continue
         later = [one for one in lane if one.worked and one.began >= failed[-1].began]
         if not later:
             return None
         worst = max(worst, min(one.ended for one in later) - since)
     return worst
+
+
+def dead_ends(tries: Sequence[Try]) -> tuple[str, ...]:
+    """Edges at which the last try of an account failed, with its words."""
+    last = {(one.edge, one.account): one for one in tries}
+    return tuple(f"{edge}: {one.why}" for (edge, _), one in sorted(last.items()) if not one.worked)

@@ -1,0 +1,25 @@
+"""What readers were shown, and what contradicts it."""
+
+from __future__ import annotations
+
+from onedomain.ledger.seen import Seen
+
+
+def test_a_uid_names_one_message() -> None:
+    seen = Seen()
+    seen.message("a/INBOX/1", "7", "t1")
+    seen.message("a/INBOX/1", "7", "t1")
+    seen.message("a/INBOX/2", "7", "t2")
+    assert not seen.contradictions, "another UIDVALIDITY, other numbers"
+    seen.message("a/INBOX/1", "7", "t3")
+    assert seen.contradictions == ["a/INBOX/1: 7 was t1 and is t3"]
+
+
+def test_uidnext_does_not_go_back() -> None:
+    seen = Seen()
+    seen.uidnext("a/INBOX/1", 10, 0)
+    assert seen.nexts("a/INBOX/") == {"a/INBOX/1": 10} and not seen.nexts("a/Work/")
+    seen.uidnext("a/INBOX/1", 9, 0)
+    assert not seen.contradictions, "asked for before anybody had read 10"
+    seen.uidnext("a/INBOX/1", 9, 10)
+    assert seen.contradictions == ["a/INBOX/1: UIDNEXT went back from 10 to 9"]
