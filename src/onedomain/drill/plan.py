@@ -57,6 +57,9 @@ class Times:
     soon: float = 4.0
 
 
+BRISK = Times(warm=4.0, away=6.0, calm=4.0, rest=5.0, soon=3.0)
+SHORT = 60.0
+"""Seconds: a drill that is shorter goes by BRISK."""
 CYCLE = ("server", "edge", "twice", "server", "both")
 
 
@@ -66,15 +69,17 @@ def plan(
     servers: Mapping[str, Collection[Way]],
     edges: Mapping[str, Collection[Way]],
     ways: Collection[Way] = tuple(Way),
-    times: Times = Times(),
+    times: Times | None = None,
 ) -> list[Act]:
     """As many acts as the duration has room for, every way and every name as evenly as can be.
 
     In turn: a server; an edge; a server, and soon after it is back the one that its accounts went to; a server; a
     server and an edge at the same moment. An edge is taken only if there are several, and one at a time.
     """
+    times = times or (BRISK if duration < SHORT else Times())
     dice = random.Random(seed)
     of_servers = _draws(dice, servers, ways)
+    of_kills = _draws(dice, servers, [Way.KILL] if Way.KILL in ways else ways)  # over soon enough to be followed by one
     of_edges = _draws(dice, edges if len(edges) > 1 else {}, ways)
     acts: list[Act] = []
     at = times.warm
@@ -87,12 +92,13 @@ def plan(
         if edge is not None:
             acts.append(Act(at, *edge, end, edge=True))
         if edge is None or turn == "both":
-            way, name = next(of_servers)
-            back = at + times.away / 2 if turn == "twice" else end
-            acts.append(Act(at, way, name, back, together=edge is not None))
-            if turn == "twice" and back + times.soon + times.away + times.rest <= duration:
+            back = at + times.away / 2
+            twice = turn == "twice" and back + times.soon + times.away + times.rest <= duration
+            way, name = next(of_kills if twice else of_servers)
+            acts.append(Act(at, way, name, back if twice else end, together=edge is not None))
+            if twice:
                 end = back + times.soon + times.away
-                acts.append(Act(back + times.soon, Way.KILL, "", end))
+                acts.append(Act(back + times.soon, way, "", end))
         at = end + times.calm
     return acts
 

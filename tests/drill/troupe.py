@@ -1,0 +1,150 @@
+"""A theatre.Theatre of real servers in network namespaces, with two edges and a PostgreSQL between them.
+
+Each server and each edge is a host of its own whose cable can be pulled; each edge reaches the database over a line of
+its own that can be cut alone. The Dovecots file by Sieve. Everything is a process and is spoken to as outsiders do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from onedomain.drill.plan import Way
+from onedomain.drill.theatre import Door
+from onedomain.ledger.verify import Mailbox
+from tests.acceptance.cluster import KINDS, PASSWORD, Home, add_accounts, queued
+from tests.lab.dovecot import UID, Dovecot
+from tests.lab.edge import Edge
+from tests.lab.netns import Network
+from tests.lab.postgres import Postgres
+from tests.lab.process import Server
+from tests.lab.relay import Relay
+
+SIEVE = """\
+require ["fileinto", "mailbox"];
+if header :matches "x-ledger-token" ["*0", "*3", "*6", "*9"] { fileinto :create "Filed"; }
+"""
+NETS = "127.0.0.0/8 198.18.0.0/15"
+"""Whose word servers believe: the tests' and the network's hosts."""
+FAILOVER = {"failover": {"automatic": True}}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A player: a server of the lab on a host of the network, and, if it is an edge, its line to the database."""
+
+    name: str
+    server: Server
+    network: Network
+    line: Relay | None = None
+
+    @property
+    def ways(self) -> Collection[Way]:
+        return [way for way in Way if way is not Way.PART or self.line is not None]
+
+    def take(self, way: Way) -> None:
+        match way:
+            case Way.KILL:
+                self.server.kill()
+            case Way.STOP:
+                self.server.pause()
+            case Way.CUT:
+                self.network.cut(self.name)
+            case Way.PART:
+                assert self.line is not None
+                self.line.hang()
+
+    def give(self, way: Way) -> None:
+        match way:
+            case Way.KILL:
+                self.server.start()
+            case Way.STOP:
+                self.server.resume()
+            case Way.CUT:
+                self.network.mend(self.name)
+            case Way.PART:
+                assert self.line is not None
+                self.line.mend()
+
+
+class Troupe:
+    """`pairs`: (kind, name, name of the server with the copies); every one is home to `people` accounts."""
+
+    password = PASSWORD
+    filed: Collection[str] = ("Filed",)
+
+    def __init__(
+        self, folder: Path, pairs: Sequence[tuple[str, str, str]], people: int, make_network: Callable[..., Network],
+        stack: ExitStack,
+    ) -> None:
+        doors = ("e1", "e2")
+        network = make_network(*(name for _, name, _ in pairs), *doors)
+        (folder / "pg").mkdir(mode=0o755)
+        self._postgres = Postgres(folder / "pg", durable=False)
+        stack.callback(self._postgres.kill)
+        self._postgres.start()
+        self._database = self._postgres.create_database()
+        self._homes = {name: self._home(folder, kind, name, network) for kind, name, _ in pairs}
+        self._lines = {name: self._line(network, stack) for name in doors}
+        self._edges = {name: self._edge(folder, name, network) for name in doors}
+        self.lab: list[Server] = [self._postgres, *(home.lab for home in self._homes.values()), *self._edges.values()]
+        for server in self.lab:
+            stack.callback(server.kill)
+        self.servers: Mapping[str, Part] = {name: Part(name, home.lab, network) for name, home in self._homes.items()}
+        self.edges: Mapping[str, Part] = {name: Part(name, edge, network, self._lines[name])
+                                          for name, edge in self._edges.items()}
+        self.doors: Sequence[Door] = [Door(name, edge.host, edge.port["smtp"], edge.port["imap"], edge.port["pop3"])
+                                      for name, edge in self._edges.items()]
+        accounts = {f"{name}-{n}@example.com": name for _, name, _ in pairs for n in range(people)}
+        self.people: Sequence[str] = list(accounts)
+        for name, home in self._homes.items():
+            home.lab.start()
+            # Each account has folders where it lives and where it may have to live.
+            there = [one for one, first in accounts.items()
+                     if name in (first, next(copy for _, owner, copy in pairs if owner == first))]
+            home.lab.prepare(*there)
+            if isinstance(home.lab, Dovecot):
+                _filter(home.lab, there)
+        add_accounts(self._edges["e1"], accounts.items(), replicas={name: copy for _, name, copy in pairs})
+        for edge in self._edges.values():
+            edge.start()
+
+    @staticmethod
+    def _home(folder: Path, kind: str, name: str, network: Network) -> Home:
+        host = network[name]
+        more = {"dovecot": {"sieve": True, "trusted": NETS}, "node": {"settings": {"trusted": NETS.split()}}}
+        return KINDS[kind](folder, name, host=host.address, namespace=host.namespace, **more.get(kind, {}))
+
+    def _line(self, network: Network, stack: ExitStack) -> Relay:
+        line = Relay("127.0.0.1", self._postgres.port, host=network.gateway)
+        line.start()
+        stack.callback(line.stop)
+        return line
+
+    def _edge(self, folder: Path, name: str, network: Network) -> Edge:
+        host, line = network[name], self._lines[name]
+        url = f"postgresql://postgres@{line.host}:{line.port}/{self._database}"
+        return Edge(folder / name, f"{name}.example.com", servers=[home.table for home in self._homes.values()],
+                    directory=url, host=host.address, namespace=host.namespace, extra=FAILOVER)
+
+    def homes(self) -> dict[str, str]:
+        rows = self._postgres.execute("select address || ' ' || primary_server from account", self._database)
+        return dict(row.split() for row in rows.splitlines())  # type: ignore[misc]
+
+    def mailboxes(self) -> list[Mailbox]:
+        return [self._homes[home].mailbox(account) for account, home in self.homes().items()]
+
+    def waiting(self) -> int | None:
+        left = [queued(edge) for edge in self._edges.values()]
+        return None if None in left else sum(filter(None, left))
+
+
+def _filter(dovecot: Dovecot, accounts: Sequence[str]) -> None:
+    for account in accounts:
+        local, _, domain = account.partition("@")
+        script = dovecot.folder / "mail" / domain / local / ".dovecot.sieve"
+        script.write_text(SIEVE)
+        os.chown(script, UID, UID)
