@@ -137,7 +137,7 @@ class Realm:
         means = Means(
             view=self, servers=lambda name: town.pools[name], usable=lambda name: name not in town.down,  # type: ignore[arg-type]
             quiet=lambda account: town.links.quiet(account), aside=town.aside, alert=town.outlet.alert,
-            clock=VirtualClock(), trace=town.log)
+            clock=VirtualClock(), trace=town.log, count=town.log)
         world = World(
             accounts=lambda server: [one for one in town.accounts.values() if one.home.primary == server],
             primaries=lambda: {one.home.primary for one in town.accounts.values()},

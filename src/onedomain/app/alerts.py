@@ -11,12 +11,13 @@ import urllib.request
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from onedomain.model.ports import Clock, Trace
 
 GATHER = 2.0       # seconds: a server that dies has many alerts
-AT_LEAST = 60.0    # seconds between two mails, or two posts
+AT_LEAST = 60.0    # seconds between two mails, or two posts, unless the same is wanted again sooner
 AT_MOST = 3600.0   # as long as they can't be sent
 MOST = 50          # texts in one; the others are counted
 REMEMBERED = 10_000
@@ -45,8 +46,9 @@ Send = Callable[[list[Alert], int], Awaitable[None]]
 class _Way:
     """One way of telling. What could not be told this time is told the next."""
 
-    def __init__(self, send: Send, failed: Callable[[Exception], None]) -> None:
+    def __init__(self, send: Send, failed: Callable[[Exception], None], pause: float) -> None:
         self._send = send
+        self._pause = pause
         self._failed = failed
         self._waiting: list[Alert] = []
         self._more = 0
@@ -59,7 +61,7 @@ class _Way:
         self._wanted.set()
 
     async def run(self) -> None:
-        pause = AT_LEAST
+        pause = self._pause
         while True:
             await self._wanted.wait()
             await asyncio.sleep(GATHER)
@@ -68,7 +70,7 @@ class _Way:
             more, self._more = self._more, 0
             try:
                 await self._send(alerts, more)
-                pause = AT_LEAST
+                pause = self._pause
             except Exception as error:  # noqa: BLE001  whatever keeps an alert from being told is told in the log
                 self._failed(error)
                 later, self._waiting = self._waiting, []
@@ -91,10 +93,13 @@ class Alerts:
         self._post = post or _post
         self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         self._ways: list[_Way] = []
+        pause = min(every, AT_LEAST)
         if mail is not None:
-            self._ways.append(_Way(self._send_mail, lambda error: trace.note("alert not mailed", reason=repr(error))))
+            failed = partial(self._failed, "alert not mailed")
+            self._ways.append(_Way(self._send_mail, failed, pause))
         if webhook:
-            self._ways.append(_Way(self._send_post, lambda error: trace.note("alert not posted", reason=repr(error))))
+            failed = partial(self._failed, "alert not posted")
+            self._ways.append(_Way(self._send_post, failed, pause))
 
     def tell(self, account: str, folder: str, text: str) -> None:
         key, now = (account, folder, text), self._clock.monotonic()
@@ -111,6 +116,9 @@ class Alerts:
     async def run(self) -> None:
         """Until cancelled."""
         await asyncio.gather(*(way.run() for way in self._ways))
+
+    def _failed(self, event: str, error: Exception) -> None:
+        self._trace.note(event, reason=repr(error))
 
     async def _send_mail(self, alerts: list[Alert], more: int) -> None:
         assert self._mail is not None

@@ -71,6 +71,7 @@ class Keeper:
                           clock=self._clock, nonce=nonce, trace=self.trace, poll=config.file.directory.poll)
         self._desk = Desk(config.name, config.state / "log", crew=self._crew, book=self._book, board=self._board,
                           feed=self._feed, clock=self._clock, reload=self._reload_all)
+        self._down: dict[str, float] = {}
         table = config.alerts
         self.alerts = Alerts(config.name, table.every, self._mail_postmaster if table.mail else None, table.webhook,
                              clock=self._clock, trace=self.trace)
@@ -263,12 +264,21 @@ class Keeper:
         except OSError as error:
             self.trace.note("no metrics", reason=f"{table.address}:{table.port}: {error.strerror}")
 
+    def _tell_down(self) -> None:
+        now, late = self._clock.monotonic(), self._config.alerts.late
+        down = {name: verdict for name in self._board.servers if not (verdict := self._board.verdict(name)).usable}
+        self._down = {name: self._down.get(name, now) for name in down}
+        for name, since in self._down.items():
+            if now - since > late:
+                self.alerts.tell("", "", f"server {name} is {down[name].value}")
+
     async def _count(self) -> None:
         figures = await self._crew.figures()
         dumps = [one["counters"] for one in figures.values()]
         if (linker := self._crew.linker) is not None:
             with suppress(LinkError):
                 dumps.append((await linker.call("figures", timeout=ANSWER_SECONDS))["counters"])
+        self._tell_down()
         for name in self._board.servers:
             self._counters.set("server_usable", float(self._board.verdict(name).usable), server=name)
             self._counters.set("server_seconds", self._board.load(name).seconds, server=name)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 
 import uvloop
@@ -20,6 +18,7 @@ import uvloop
 from onedomain.app.inherited import LINKER_SLOT, Inherited
 from onedomain.app.leadership import Leadership
 from onedomain.app.line import Line
+from onedomain.app.link_desk import LinkDesk
 from onedomain.app.link_servers import LinkServers
 from onedomain.app.memory import freeze
 from onedomain.app.outlet import Outlet
@@ -27,11 +26,10 @@ from onedomain.app.promotions import Eyes, PromotionStore, Road, copy_of, progre
 from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
 from onedomain.app.standing import Standing
-from onedomain.backend.link.base import LinkEnd
 from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
 from onedomain.config import Config, ConfigErrors, load
-from onedomain.control.link import Handler, Link, LinkError
+from onedomain.control.link import Handler, Link
 from onedomain.decision.link.brake import Brake
 from onedomain.decision.link.succession import Waits
 from onedomain.decision.net import is_linked
@@ -47,9 +45,8 @@ from onedomain.model.failure import Failed, again
 from onedomain.model.replica import LinkState
 from onedomain.net.tls import ClientContexts
 from onedomain.replica.aside import Aside, Room
-from onedomain.replica.comparison import Verdict as Same
-from onedomain.replica.comparison import compare
 from onedomain.replica.failover import Failover, Rules, World
+from onedomain.replica.figures import GAUGES, gauges, late
 from onedomain.replica.links import Links, Parts, Rhythm
 from onedomain.replica.mover import Mover
 from onedomain.replica.pace import Bounds
@@ -63,7 +60,7 @@ from onedomain.trace.recorder import Recorder
 BEAT = 1.0
 TIDY = 600.0
 PRIMARIES_EVERY = 1.0
-MAX_COMPARED = 50_000
+LATE_EVERY = 5.0
 STOPPED_EVERY = 0.2
 """Seconds between two lists of stopped links, if it changed; a long one is told less often."""
 
@@ -98,7 +95,7 @@ class Linker:
         self._aside_opened()
         tasks = [beating, *(asyncio.create_task(self._part(name, part)) for name, part in (
             ("line", self._line.run()), ("leadership", self._lead()), ("stopped", self._tell_stopped()),
-            ("tidy", self._tidy())))]
+            ("late", self._tell_late()), ("tidy", self._tidy())))]
         await ended.wait()
         for task in tasks:
             task.cancel()
@@ -111,10 +108,13 @@ class Linker:
 
     def _put_together(self) -> None:
         config = self._config
+        self._desk = LinkDesk(self._book, lambda: (self._links, self._failover) if self._leading.is_set() else None,
+                              lambda name: self._servers(name), self.trace)
         self._mirror = Mirror(lambda name: 0, lambda: self._line.urgent())
         self._mirror.on_change.append(self._verdict_changed)
         self._line = Line(config.control, LINKER_SLOT, self._handlers(), self._mirror.report)
         self._line.joined.append(self._tell_leader)
+        self._outlet = Outlet(self._line.tell)
         self._tools = Tools(ClientContexts(names(config)), self._mirror, self._nonce, config.name)
         self._servers = LinkServers(self._tools, make_link_server)
         self._servers.configure(self._book.servers())
@@ -133,7 +133,7 @@ class Linker:
         table = self._config.links
         parts = Parts(
             servers=self._servers, states=self, saver=Saver(self._save), aside=self._aside,
-            outlet=Outlet(lambda verb, **arguments: self._line.tell(verb, **arguments)),
+            outlet=self._outlet,
             usable=lambda name: self._mirror.verdict(name).usable, clock=self._clock, dice=self._nonce.random,
             trace=self.trace, count=self._counters)
         return Links(parts, Rhythm(sweep=table.sweep, audit=table.audit), Bounds(table.passes),
@@ -141,10 +141,7 @@ class Linker:
 
     def _handlers(self) -> dict[str, Handler]:
         return {"directory": self._take_directory, "board": self._take_board, "figures": self._figures,
-                "touched": self._take_touched, "net": self._take_net, "ready": self._ready,
-                "link_pairs": self._link_pairs, "link_list": self._link_list, "link_show": self._link_show,
-                "link_retry": self._link_retry, "link_accept": self._link_accept,
-                "link_compare": self._link_compare, "failover": self._failover_status, "promote": self._promote}
+                "touched": self._take_touched, "net": self._take_net, **self._desk.handlers()}
 
     def _aside_opened(self) -> None:
         for damage in self._aside.open():
@@ -267,11 +264,10 @@ class Linker:
     def _new_failover(self) -> Failover:
         table = self._config.failover
         eyes = Eyes(self._line, self._config.name)
-        outlet = Outlet(lambda verb, **arguments: self._line.tell(verb, **arguments))
         means = Means(
             view=self._book, servers=self._servers, usable=lambda name: self._mirror.verdict(name).usable,
-            quiet=lambda account: self._links.quiet(account), aside=self._aside, alert=outlet.alert,
-            clock=self._clock, trace=self.trace)
+            quiet=lambda account: self._links.quiet(account), aside=self._aside, alert=self._outlet.alert,
+            clock=self._clock, trace=self.trace, count=self._counters)
         world = World(
             accounts=lambda server: [account for account in self._book.accounts()
                                      if account.home.primary == server and account.home.replicas],
@@ -367,103 +363,22 @@ class Linker:
                 self._told_stopped = stopped
                 self._line.tell("links", stopped=stopped)
 
+    async def _tell_late(self) -> None:
+        while True:
+            await asyncio.sleep(LATE_EVERY)
+            for text in late(self._links.pairs(), self._config.alerts.late) if self._leading.is_set() else ():
+                self._outlet.alert("", "", text)
+
     # -- what the keeper asks
 
     async def _figures(self, link: Link) -> dict[str, Any]:
-        for pair in self._links.pairs() if self._leading.is_set() else ():
-            labels = {"source": pair["source"], "target": pair["target"]}
-            self._counters.set("link_lag_seconds", pair["lag"] or 0.0, **labels)
-            self._counters.set("link_uncovered", pair["uncovered"], **labels)
-            self._counters.set("link_uncovered_seconds", pair["uncovered_for"] or 0.0, **labels)
-            for state in ("whole", "first_copy", "behind", "stopped", "braked"):
-                self._counters.set("links", pair[state], state=state, **labels)
-            self._counters.set("links_stopped", pair["stopped"], **labels)
+        self._counters.forget(GAUGES)
+        if self._leading.is_set():
+            for name, value, labels in gauges(self._links.pairs(), self._failover.figures()):
+                self._counters.set(name, value, **labels)
         for name in ("deleted", "refused"):
             self._counters.set("aside_octets", self._aside.size(name), kind=name)
         return {"pid": os.getpid(), "leads": self._leading.is_set(), "counters": self._counters.dump()}
-
-    def _running(self) -> Links:
-        if not self._leading.is_set():
-            raise LinkError("the links do not run here at the moment")
-        return self._links
-
-    async def _ready(self, link: Link, account: str) -> None:
-        """Answered when the account's promotion has been carried out."""
-        self._running()
-        await self._failover.ready(account)
-
-    async def _failover_status(self, link: Link) -> dict[str, Any]:
-        self._running()
-        try:
-            return await self._failover.status()
-        except Failed as error:
-            raise LinkError(error.failure.reason or error.failure.text) from None
-
-    async def _promote(
-        self, link: Link, server: str = "", accounts: Sequence[str] = (), to: str = "", force: bool = False,
-        dry: bool = False,
-    ) -> list[dict[str, Any]]:
-        """By hand. Raises LinkError."""
-        self._running()
-        rows = [row for row in self._book.accounts() if row.home.replicas] if server else []
-        wanted = [row for row in rows if row.home.primary == server]
-        wanted += [row for address in accounts if (row := self._book.account(address)) is not None]
-        try:
-            answers = await self._failover.promote(wanted, to, cause="by hand", force=force, dry=dry)
-        except Failed as error:
-            raise LinkError(error.failure.reason or error.failure.text) from None
-        return [asdict(answer) for answer in answers]
-
-    async def _link_compare(self, link: Link, account: str, octets: bool = False, all: bool = False) -> dict[str, Any]:
-        """Message by message; of those that are the same only the number, unless `all`. Raises LinkError."""
-        links = self._running()
-        row = self._book.account(account)
-        await links.read(account)
-        linked = links.linked(account)
-        if row is None or linked is None or linked.state is None:
-            raise LinkError(f"{account} has no link that runs now")
-        counts: Counter[str] = Counter()
-        lines: list[list[Any]] = []
-        ends: list[LinkEnd] = []
-        broken = True
-        try:
-            for name in sorted((linked.source, linked.target)):
-                ends.append(await self._servers(name).end(row))
-            source, target = ends if linked.source < linked.target else reversed(ends)
-            async for line in compare(source, target, linked.state, octets=octets):
-                counts[line.verdict.value] += 1
-                if (all or line.verdict is not Same.SAME) and len(lines) < MAX_COMPARED:
-                    lines.append([line.folder, line.uid, line.target_uid, line.verdict.value, line.detail])
-            broken = False
-        except Failed as error:
-            raise LinkError(error.failure.reason or error.failure.text) from None
-        finally:
-            for end in ends:
-                await end.close(broken=broken)
-        return {"account": account, "source": linked.source, "target": linked.target, "counts": dict(counts),
-                "lines": lines, "cut": len(lines) == MAX_COMPARED}
-
-    async def _link_pairs(self, link: Link) -> list[dict[str, Any]]:
-        return self._running().pairs()
-
-    async def _link_list(self, link: Link, troubled: bool = False, limit: int = 100) -> list[dict[str, Any]]:
-        return self._running().rows(troubled=troubled, limit=limit)
-
-    async def _link_show(self, link: Link, account: str) -> dict[str, Any] | None:
-        links = self._running()
-        row = self._book.account(account)
-        if row is not None:
-            await links.read(account)
-        return links.show(account)
-
-    async def _link_retry(self, link: Link, account: str) -> bool:
-        return self._running().retry(account)
-
-    async def _link_accept(self, link: Link, account: str) -> bool:
-        links = self._running()
-        await links.read(account)
-        self.trace.note("link accepted", account=account)
-        return links.accept(account)
 
 
 class _Granting:

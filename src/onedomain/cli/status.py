@@ -35,15 +35,17 @@ def render(answer: dict[str, Any]) -> Group:
         ["server", "kind", "verdict", "since", "answers", "in_flight", "waiting", "accounts", "why"],
         (server_row(server) for server in answer["servers"]),
     )
-    links = answer.get("links", {})
-    if not links.get("pairs") and not links.get("error"):
-        return Group(edges, "", servers)
-    replicas = table(
-        ["source", "target", "accounts", "whole", "first_copy", "stopped", "lag", "uncovered", "for", "why"],
-        map(pair_row, links["pairs"]),
-    )
-    shown = Text(links["error"], "red") if links.get("error") else replicas
-    return Group(edges, "", servers, "", shown, *failovers(answer.get("failover") or {}))
+    return Group(edges, "", servers, *replicas(answer.get("links", {})), *failovers(answer.get("failover") or {}))
+
+
+def replicas(links: dict[str, Any]) -> list[Any]:
+    """Pairs of servers between which links run; none may, right after a failover."""
+    if links.get("error"):
+        return ["", Text(links["error"], "red")]
+    if not links.get("pairs"):
+        return []
+    heads = ["source", "target", "accounts", "whole", "first_copy", "stopped", "lag", "uncovered", "for", "why"]
+    return ["", table(heads, map(pair_row, links["pairs"]))]
 
 
 def failovers(answer: dict[str, Any]) -> list[Any]:

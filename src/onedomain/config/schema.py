@@ -293,7 +293,8 @@ class AlertsTable(Table):
 
     mail: bool = True  # to the postmaster of the first domain
     webhook: Url = ""
-    every: Duration = Field(600.0, ge=10, le=86_400)  # the same again
+    every: Duration = Field(600.0, ge=1, le=86_400)   # the same again
+    late: Duration = Field(300.0, ge=1, le=86_400)    # a server down, copies behind for longer
 
 
 class MetricsTable(Table):

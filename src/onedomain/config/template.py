@@ -203,6 +203,7 @@ url = "sqlite:////var/lib/onedomain/directory.db"
 # mail = true
 # webhook = ""
 # every = "10m"
+# late = "5m"
 
 [metrics]
 # address = "127.0.0.1"

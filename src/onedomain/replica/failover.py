@@ -241,6 +241,11 @@ class Failover:
                 reasons.append(f"{candidate.server}: {reason}")
         return Asked(account.address, names[0], "; ".join(reasons))
 
+    def figures(self) -> dict[str, int]:
+        """Accounts whose promotion is not done, or whose old primary is not back; dead servers whose accounts stay."""
+        return {"pending": len(self._committed) + sum(self._promoting.waiting.values()),
+                "unreturned": sum(self._returning.waiting.values()), "waiting_servers": len(self._waits)}
+
     async def status(self) -> dict[str, Any]:
         """For people: what is under way, what waits and why, the last promotions by pair. Raises Failed."""
         recent = await self._store.recent(self._means.clock.time() - RECENT)
@@ -256,7 +261,7 @@ class Failover:
         return {
             "automatic": self._rules.automatic,
             "waits": [{"server": server, "reason": reason} for server, reason in sorted(self._waits.items())],
-            "pending": len(self._committed) + sum(self._promoting.waiting.values()),
+            "pending": self.figures()["pending"],
             "unreturned": dict(self._returning.waiting),
             "trouble": dict([*self._promoting.trouble.items(), *self._returning.trouble.items()][:SHOWN]),
             "recent": shown,
@@ -352,6 +357,7 @@ class Failover:
     def _announce(self, promoted: Sequence[Promoted], seq: int, cause: str) -> None:
         for (old, new), count in Counter((each.old, each.new) for each in promoted).items():
             self._means.trace.note("failover", server=new, before=old, accounts=count, reason=cause)
+            self._means.count.add("failover_accounts_total", count, source=old, target=new)
             self._means.alert("", "", f"{count} account(s) of {old} go on at {new}: {cause}")
         self._wait_for_edges(promoted, seq)
 

@@ -6,7 +6,7 @@ Knows numbers and texts of links. Does not change any.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from onedomain.replica.linked import Linked, Phase
@@ -64,6 +64,34 @@ def _pair(source: str, target: str, shown: list[Shown], lags: Lags, now: float) 
         "stopped_at": min(stopped, default=None),
         "reasons": [{"reason": reason, "accounts": count} for reason, count in reasons.most_common(REASONS)],
     }
+
+
+GAUGES = ("link_lag_seconds", "link_uncovered", "link_uncovered_seconds", "links", "failover_pending",
+          "failover_unreturned", "failover_waiting_servers")
+
+
+def gauges(
+    pairs: Iterable[dict[str, Any]], failover: dict[str, int]
+) -> Iterator[tuple[str, float, dict[str, str]]]:
+    """(name, value, labels) of each of GAUGES, for metrics."""
+    for pair in pairs:
+        labels = {"source": pair["source"], "target": pair["target"]}
+        yield "link_lag_seconds", pair["lag"] or 0.0, labels
+        yield "link_uncovered", pair["uncovered"], labels
+        yield "link_uncovered_seconds", pair["uncovered_for"] or 0.0, labels
+        for state in ("whole", "first_copy", "behind", "stopped", "braked"):
+            yield "links", pair[state], {"state": state, **labels}
+    for what, count in failover.items():
+        yield f"failover_{what}", count, {}
+
+
+def late(pairs: Iterable[dict[str, Any]], seconds: float) -> list[str]:
+    """What to tell a person of pairs whose copies have been behind for longer. The same trouble has the same text."""
+    return [
+        f"copies of {pair['source']} on {pair['target']} are behind" + "".join(
+            f": {each['reason']}" for each in pair["reasons"][:1])
+        for pair in pairs if pair["uncovered_for"] is not None and pair["uncovered_for"] > seconds
+    ]
 
 
 def row(linked: Linked, trouble: str, now: float) -> dict[str, Any]:

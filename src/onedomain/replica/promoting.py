@@ -19,7 +19,7 @@ from onedomain.decision.link.sweep import Order, sweep
 from onedomain.directory.promotions import Promoted, Settled
 from onedomain.model.account import Account, DirectoryView
 from onedomain.model.failure import Failed, again
-from onedomain.model.ports import Clock, Trace
+from onedomain.model.ports import Clock, Count, Trace
 from onedomain.model.replica import LinkState, Promotion, Side
 from onedomain.replica.aside import Origin
 from onedomain.replica.performer import Performer
@@ -59,6 +59,7 @@ class Means:
     alert: Callable[[str, str, str], None]
     clock: Clock
     trace: Trace
+    count: Count
 
 
 class Ours:

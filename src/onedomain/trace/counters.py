@@ -33,6 +33,11 @@ class Counters:
         if key in self._values or len(self._values) < MAX_SERIES:
             self._values[key] = value
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Gauges of what may be no more, before they are set again."""
+        gone = frozenset(names)
+        self._values = {key: value for key, value in self._values.items() if key[0] not in gone}
+
     def dump(self) -> Dump:
         """[name, labels, value, is a gauge]: JSON-ready, for the keeper."""
         return [(name, dict(labels), value, name in self._gauges) for (name, labels), value in self._values.items()]

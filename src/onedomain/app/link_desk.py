@@ -1,0 +1,132 @@
+"""The operator's verbs at the linker, and the worker's one: links, failovers, promotions by hand.
+
+Knows the links and the failover that run here, if they do. Does not know who asks, nor how a terminal shows it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from onedomain.backend.link.base import LinkEnd, LinkServer
+from onedomain.control.link import Handler, Link, LinkError
+from onedomain.directory.book import Book
+from onedomain.model.failure import Failed
+from onedomain.model.ports import Trace
+from onedomain.replica.comparison import Verdict, compare
+from onedomain.replica.failover import Failover
+from onedomain.replica.links import Links
+
+MAX_COMPARED = 50_000
+
+Running = Callable[[], tuple[Links, Failover] | None]
+"""None: another edge runs them."""
+
+
+class LinkDesk:
+    """Every verb raises LinkError, with a text for the operator."""
+
+    def __init__(self, book: Book, running: Running, servers: Callable[[str], LinkServer], trace: Trace) -> None:
+        self._book = book
+        self._both = running
+        self._servers = servers
+        self._trace = trace
+
+    def handlers(self) -> dict[str, Handler]:
+        return {"ready": self._ready, "link_pairs": self._link_pairs, "link_list": self._link_list,
+                "link_show": self._link_show, "link_retry": self._link_retry, "link_accept": self._link_accept,
+                "link_compare": self._link_compare, "failover": self._failover_status, "promote": self._promote}
+
+    def _running(self) -> tuple[Links, Failover]:
+        if (both := self._both()) is None:
+            raise LinkError("the links do not run here at the moment")
+        return both
+
+    @property
+    def _links(self) -> Links:
+        return self._running()[0]
+
+    @property
+    def _failover(self) -> Failover:
+        return self._running()[1]
+
+    # -- failover
+
+    async def _ready(self, link: Link, account: str) -> None:
+        """Answered when the account's promotion has been carried out."""
+        await self._failover.ready(account)
+
+    async def _failover_status(self, link: Link) -> dict[str, Any]:
+        try:
+            return await self._failover.status()
+        except Failed as error:
+            raise LinkError(error.failure.reason or error.failure.text) from None
+
+    async def _promote(
+        self, link: Link, server: str = "", accounts: Sequence[str] = (), to: str = "", force: bool = False,
+        dry: bool = False,
+    ) -> list[dict[str, Any]]:
+        """By hand."""
+        failover = self._failover
+        rows = [row for row in self._book.accounts() if row.home.replicas] if server else []
+        wanted = [row for row in rows if row.home.primary == server]
+        wanted += [row for address in accounts if (row := self._book.account(address)) is not None]
+        try:
+            answers = await failover.promote(wanted, to, cause="by hand", force=force, dry=dry)
+        except Failed as error:
+            raise LinkError(error.failure.reason or error.failure.text) from None
+        return [asdict(answer) for answer in answers]
+
+    # -- links
+
+    async def _link_pairs(self, link: Link) -> list[dict[str, Any]]:
+        return self._links.pairs()
+
+    async def _link_list(self, link: Link, troubled: bool = False, limit: int = 100) -> list[dict[str, Any]]:
+        return self._links.rows(troubled=troubled, limit=limit)
+
+    async def _link_show(self, link: Link, account: str) -> dict[str, Any] | None:
+        links = self._links
+        if self._book.account(account) is not None:
+            await links.read(account)
+        return links.show(account)
+
+    async def _link_retry(self, link: Link, account: str) -> bool:
+        return self._links.retry(account)
+
+    async def _link_accept(self, link: Link, account: str) -> bool:
+        links = self._links
+        await links.read(account)
+        self._trace.note("link accepted", account=account)
+        return links.accept(account)
+
+    async def _link_compare(self, link: Link, account: str, octets: bool = False, all: bool = False) -> dict[str, Any]:
+        """Message by message; of those that are the same only the number, unless `all`."""
+        links = self._links
+        row = self._book.account(account)
+        await links.read(account)
+        linked = links.linked(account)
+        if row is None or linked is None or linked.state is None:
+            raise LinkError(f"{account} has no link that runs now")
+        counts: Counter[str] = Counter()
+        lines: list[list[Any]] = []
+        ends: list[LinkEnd] = []
+        broken = True
+        try:
+            for name in sorted((linked.source, linked.target)):
+                ends.append(await self._servers(name).end(row))
+            source, target = ends if linked.source < linked.target else reversed(ends)
+            async for line in compare(source, target, linked.state, octets=octets):
+                counts[line.verdict.value] += 1
+                if (all or line.verdict is not Verdict.SAME) and len(lines) < MAX_COMPARED:
+                    lines.append([line.folder, line.uid, line.target_uid, line.verdict.value, line.detail])
+            broken = False
+        except Failed as error:
+            raise LinkError(error.failure.reason or error.failure.text) from None
+        finally:
+            for end in ends:
+                await end.close(broken=broken)
+        return {"account": account, "source": linked.source, "target": linked.target, "counts": dict(counts),
+                "lines": lines, "cut": len(lines) == MAX_COMPARED}
