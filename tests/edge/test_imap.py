@@ -236,8 +236,38 @@ async def test_nothing_comes_behind_compress() -> None:
         assert await client.rest() == b"* BYE Please connect again.\r\n"
 
 
-@pytest.mark.parametrize("command", [b"UNAUTHENTICATE", b"COMPRESS DEFLATE"])
-async def test_what_hides_behind_a_literal_ends_the_session(command: bytes) -> None:
+@pytest.mark.parametrize("wanted", [False, True])
+async def test_what_comes_behind_a_literal_waits_for_the_homes_word(wanted: bool) -> None:
+    """What the home takes for a command is never taken for a literal here, nor the other way round."""
+    said = asyncio.Event()
+
+    async def home(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard = await reader.readline()
+        await said.wait()
+        writer.write(b"+ go on\r\n" if wanted else b"b NO [OVERQUOTA] Full\r\n")
+        if wanted:
+            heard += await reader.readexactly(30)
+            assert heard == b"b APPEND Sent {28}\r\nc COMPRESS X\r\nd DELETE yes\r\n\r\n"
+            writer.write(b"b OK\r\n")
+        await echo(reader, writer)
+
+    async with edge(home, clear) as running:
+        client = await inside(running)
+        client.send(b"b APPEND Sent {28}\r\nc COMPRESS X\r\nd DELETE yes\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.reader.read(1), 0.05)
+        said.set()
+        if wanted:
+            assert [await client.line() for _ in range(2)] == ["+ go on", "b OK"]
+            assert running.notes.changes == [("joe@example.com", "APPEND", "Sent")]
+            assert await client.ask("e DELETE x") == "e OK home saw DELETE x"
+        else:
+            # More behind COMPRESS ends the session.
+            assert await client.rest() == b"b NO [OVERQUOTA] Full\r\n* BYE Please connect again.\r\n"
+            assert running.notes.changes == []
+
+
+async def test_what_hides_behind_a_literal_ends_the_session() -> None:
     async def full(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(b"b NO [OVERQUOTA] Full\r\n")
@@ -245,8 +275,47 @@ async def test_what_hides_behind_a_literal_ends_the_session(command: bytes) -> N
 
     async with edge(full, clear) as running:
         client = await inside(running)
-        client.send(b"b APPEND Sent {100}\r\nc " + command + b"\r\n")
-        assert (await client.rest()).endswith(b"* BYE Please connect again.\r\n")
+        client.send(b"b APPEND Sent {100}\r\nc UNAUTHENTICATE\r\n")
+        assert await client.rest() == b"b NO [OVERQUOTA] Full\r\n* BYE Please connect again.\r\n"
+
+
+TRAPS = [b"+ go on", b"b NO no", b"b BAD no", b"* BAD no", b"* 2 FETCH (BODY[] {7}", b"b OK yes", b"a1 NO"]
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("where", range(4))
+async def test_a_message_that_looks_like_the_homes_word_is_none(wanted: bool, where: int) -> None:
+    """A FETCH under way, somewhere in the middle of its body, when the client announces a literal."""
+    body = b"\r\n".join(TRAPS * 200) + b"\r\n"
+    whole = b"* 1 FETCH (X {3}\r\n\n+ BODY[] {%d}\r\n%b BODY[1] {4}\r\n\n+ x)\r\na1 OK\r\n" % (len(body), body)
+    early = whole[:(10, 18, 60, len(whole) // 2)[where]]
+
+    async def home(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(early)
+        await reader.readline()  # the literal's announcement
+        for start in range(len(early), len(whole), 501):
+            writer.write(whole[start:min(start + 501, len(whole))])
+            await asyncio.sleep(0)
+        writer.write(b"+ go on\r\n" if wanted else b"b NO [TRYCREATE] no\r\n")
+        if wanted:
+            assert await reader.readexactly(16) == b"c COMPRESS X\r\n\r\n"
+            writer.write(b"b OK\r\n")
+        await echo(reader, writer)
+
+    async with edge(home, clear) as running:
+        client = await inside(running)
+        client.send(b"a1 FETCH 1 BODY.PEEK[]\r\n")
+        assert await client.reader.readexactly(len(early)) == early
+        client.send(b"b APPEND Sent {14}\r\n")
+        client.send(b"c COMPRESS X\r\n\r\n" if wanted else b"")
+        assert await client.reader.readexactly(len(whole) - len(early)) == whole[len(early):]
+        assert await client.line() == ("+ go on" if wanted else "b NO [TRYCREATE] no")
+        if wanted:
+            assert await client.line() == "b OK"
+        assert await client.ask("d DELETE x") == "d OK home saw DELETE x"
+        changes = [change for _, *change in running.notes.changes]
+        assert changes == [["APPEND", "Sent"], ["DELETE", "x"]][not wanted:]
 
 
 async def test_starttls_and_what_was_said_before_it(contexts: ServerContexts, certificate: Certificate) -> None:

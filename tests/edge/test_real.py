@@ -8,6 +8,7 @@ import os
 import poplib
 import resource
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -129,6 +130,56 @@ async def test_imaplib(real: Real) -> None:
     assert [(what, name) for _, what, name in changes] == [
         ("CREATE", "Work"), ("APPEND", "Work"), ("COPY", "INBOX"), ("STORE", "Work")]
     assert await asyncio.to_thread(folder, real) == [MESSAGE]
+
+
+TRAP = b"Subject: trap\r\n\r\n" + b"+ go on\r\nb NO no\r\nb BAD no\r\nc NO no\r\n* 2 FETCH (BODY[] {7}\r\n" * 20_000
+
+
+async def test_a_message_that_looks_like_the_homes_word(real: Real) -> None:
+    """A large body is on its way when the client announces literals; one is wanted, one is not."""
+    await asyncio.to_thread(put, real, TRAP)
+
+    def session(port: int) -> None:
+        plain = socket.create_connection(("localhost", port), 30)
+        with real.certificate.client_context().wrap_socket(plain, server_hostname="localhost") as client:
+            said = client.makefile("rb")
+
+            def until(*tags: bytes) -> bytes:
+                while not (line := said.readline()).startswith(tags):
+                    assert line, "ended"
+                return line
+
+            until(b"* OK")
+            client.sendall(b"l LOGIN joe right\r\ns SELECT INBOX\r\n")
+            assert until(b"s ").startswith(b"s OK")
+            client.sendall(b"a FETCH 1 BODY.PEEK[]\r\nb XNOSUCH No/Such {200}\r\n")
+            # Dovecot answers a command that it doesn't know while the one before is under way.
+            heard = []
+            while len(heard) < 2:
+                line = until(b"a ", b"b ", b"+", b"* 1 FETCH")
+                if line.startswith(b"*"):
+                    assert said.read(len(TRAP)) == TRAP
+                else:
+                    heard.append(line[:5])
+            assert sorted(heard) == [b"a OK ", b"b BAD"]
+            client.sendall(b"a FETCH 1 BODY.PEEK[]\r\nc APPEND INBOX {22}\r\n")
+            until(b"* 1 FETCH")
+            assert said.read(len(TRAP)) == TRAP
+            until(b"+")
+            client.sendall(b"\r\nd COMPRESS DEFLATE\r\n\r\n")
+            assert until(b"c ").startswith(b"c OK")
+            client.sendall(b"e STORE 1 +FLAGS.SILENT (x)\r\n")
+            assert until(b"e ").startswith(b"e OK")
+            client.sendall(b"f COMPRESS DEFLATE\r\n")
+            assert not until(b"f ").startswith(b"f OK")
+            client.sendall(b"g LOGOUT\r\n")
+            until(b"g OK")
+
+    async with real.edge(ImapEdge) as running:
+        await asyncio.to_thread(session, running.port)
+        changes = [(what, name) for _, what, name in running.notes.changes]
+    assert changes == [("APPEND", "INBOX"), ("STORE", "INBOX")]
+    assert await asyncio.to_thread(folder, real) == [TRAP, b"\r\nd COMPRESS DEFLATE\r\n"]
 
 
 @pytest.mark.parametrize("user, wrong, right", [("joe", "secret", "right"), ("ann", "right", "secret")])

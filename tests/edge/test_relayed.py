@@ -286,7 +286,7 @@ def _relay(relays: Relays) -> Relay:
     return relay
 
 
-async def test_accounts_without_replicas_have_no_fence_and_no_ear() -> None:
+async def test_accounts_without_replicas_have_no_fence_and_wait_for_nothing() -> None:
     async with scene(JOE) as s:
         s.client.send(b"b APPEND Sent {2+}\r\nhi\r\n")
         await s.home.until(b"hi\r\n")

@@ -4,8 +4,10 @@ Knows what is done about what the scanner finds. Does not know IMAP's grammar (p
 (net), what a lease is (fence) nor what becomes of a change that was told.
 
 Client to server is looked at for what it changes, and never altered, but for COMPRESS, which would end the looking.
-Server to client passes unseen where the account has no replica. Where it has one, answers are followed: a change is
-told when its answer comes, not before it is made, and the OK of an APPEND waits until the replica has the message.
+What follows a literal that the client has to ask for goes on when the home has said whether it wants it, so that both
+take the same bytes for commands. Server to client is followed from literal to literal, for that and no more where the
+account has no replica. Where it has one, a change is told when its answer comes, not before it is made, and the OK of
+an APPEND waits until the replica has the message.
 """
 
 from __future__ import annotations
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 HELD = frozenset(("APPEND", "REPLACE"))
 """What brings new bytes that only the client has. Anything else can be done again, or is there still."""
 
-NEVER = frozenset(("UNAUTHENTICATE", "COMPRESS", REFUSED))
-
 HELD_SECONDS = 2.0
 AGAIN = b"* BYE Please connect again.\r\n"
 
@@ -52,13 +52,14 @@ class NoFence:
 class Relayed:
     """An account without replicas: the relay, and what the client changes."""
 
-    __slots__ = ("_parts", "_relay", "_scanner", "_seat", "_waiting")
+    __slots__ = ("_answers", "_parts", "_relay", "_scanner", "_seat")
+    _skips = True  # literals need not be heard
 
     def __init__(self, seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> None:
         self._seat = seat
         self._parts = parts
         self._scanner = Scanner()
-        self._waiting = False
+        self._answers: Answers[list[Touch]] = Answers()
         self._relay = self._joined(client, session.stream, idle)
         seat.cut = self._cut
 
@@ -69,7 +70,7 @@ class Relayed:
             self._seat.cut = None
 
     def _joined(self, client: Stream, server: Stream, idle: float) -> Relay:
-        return Relay(client, server, upstream=self._upstream, idle=idle)
+        return Relay(client, server, upstream=self._upstream, downstream=self._downstream, idle=idle)
 
     def _cut(self, reason: str) -> None:
         self._relay.cut(f"* BYE [UNAVAILABLE] {reason}\r\n".encode("ascii", "replace"), reason)
@@ -77,14 +78,25 @@ class Relayed:
     def _upstream(self, data: bytes) -> bytes | None:
         scanner = self._scanner
         touches = scanner.scan(data)
-        if scanner.waiting is not self._waiting:
-            self._waiting = scanner.waiting
-            self._listen(self._waiting)
+        if scanner.asked:
+            return self._asked(touches, data)
         return self._touched(touches, data) if touches else None
 
-    def _listen(self, wanted: bool) -> None:
-        """The home's word decides about a literal: until then it is heard."""
-        self._relay.look_down(self._downstream if wanted else None)
+    def _asked(self, touches: Iterable[Touch], data: bytes) -> bytes | None:
+        """The client waits for the home's "+". What it sends before that waits here: it may be the literal, or not."""
+        scanner = self._scanner
+        if not all(self._answers.ask(tag) for tag in scanner.asked):
+            self._relay.cut(AGAIN, "a tag too long, or too many commands that wait")
+            return b""
+        scanner.asked.clear()
+        altered, rest = None, b""
+        if scanner.waiting:
+            rest = scanner.take_unread()
+            self._relay.hold_up(rest)
+            data = data[:len(data) - len(rest)]
+        if touches:
+            altered = self._touched(touches, data)
+        return data if rest and altered is None else altered
 
     def _touched(self, touches: Iterable[Touch], data: bytes) -> bytes | None:
         altered = None
@@ -110,34 +122,28 @@ class Relayed:
         return max((changed(address, touch.command, touch.folder) for touch in touches), default=0)
 
     def _downstream(self, data: bytes) -> bytes | None:
-        return None if self._decided(data) else b""
+        answers = self._answers
+        passed = answers.hear(data)
+        self._heard()
+        if self._skips and (skipped := answers.skip()):
+            self._relay.skip_down(skipped)
+        return passed
 
-    def _decided(self, data: bytes) -> bool:
-        """What the home says while the client waits for its "+"; False: the session was ended."""
-        if not self._waiting:
-            return True
-        touches = self._scanner.server_said(data)
-        for touch in touches:
-            if touch.command in NEVER:
-                # Sent behind a literal that nobody waited for: the home has it, and its answer goes nowhere.
-                self._relay.cut(AGAIN, touch.command)
-                return False
-        self._tell(touches)
-        if not self._scanner.waiting:
-            self._waiting = False
-            self._listen(False)
-        return True
+    def _heard(self) -> None:
+        """After every step of the answers."""
+        wanted = self._answers.take_wanted()
+        if wanted is not None and self._scanner.waiting:
+            self._scanner.decided(wanted)
+            self._relay.release_up()
 
 
 class ReplicatedRelayed(Relayed):
     """An account with replicas. The client may write only while this edge is sure of the home (scheme 8 of
     docs/replication.md); its OKs of new messages wait for the replica, up to a limit (scheme 4)."""
 
-    __slots__ = ("_answers", "_holding")
-    _skips = True  # literals need not be heard
+    __slots__ = ("_holding",)
 
     def __init__(self, seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> None:
-        self._answers: Answers[list[Touch]] = Answers()
         self._holding: asyncio.Task[None] | None = None
         super().__init__(seat, client, session, parts, idle)
 
@@ -159,9 +165,6 @@ class ReplicatedRelayed(Relayed):
         self._cut("Your mailbox may have moved to another server, please log in again.")
         return False
 
-    def _listen(self, wanted: bool) -> None:
-        """It is heard all the time."""
-
     def _tell(self, touches: Iterable[Touch]) -> int:
         """When they have been answered: a pass of the link that began before could see nothing of them yet."""
         for tag, group in groupby(touches, lambda touch: touch.tag):
@@ -171,16 +174,14 @@ class ReplicatedRelayed(Relayed):
         return 0
 
     def _downstream(self, data: bytes) -> bytes | None:
-        if self._waiting and not self._decided(data):
-            return b""
-        answers = self._answers
-        passed = answers.hear(data)
-        self._answered(answers.take_done())
-        if answers.held is not None:
+        passed = super()._downstream(data)
+        if self._answers.held is not None:
             passed = (data if passed is None else passed) + self._hold()
-        elif self._skips and (skipped := answers.skip()):
-            self._relay.skip_down(skipped)
         return passed
+
+    def _heard(self) -> None:
+        super()._heard()
+        self._answered(self._answers.take_done())
 
     def _answered(self, done: Iterable[Awaited[list[Touch]]]) -> None:
         for awaited in done:
@@ -196,7 +197,7 @@ class ReplicatedRelayed(Relayed):
                 self._holding = asyncio.get_running_loop().create_task(self._wait(ticket, held.what[0]))
                 break
             released += self._answers.release()
-            self._answered(self._answers.take_done())
+            self._heard()
         return released
 
     async def _wait(self, ticket: int, touch: Touch) -> None:
@@ -214,7 +215,7 @@ class ReplicatedRelayed(Relayed):
             )  # fmt: skip
         self._holding = None
         released = self._answers.release()
-        self._answered(self._answers.take_done())
+        self._heard()
         released += self._hold()
         self._relay.send_down(self._shown(released))
         if self._holding is None:

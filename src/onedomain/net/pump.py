@@ -126,6 +126,20 @@ class Relay:
         """While held nothing more is read from the server: what a filter keeps back stays all that waits."""
         self._down.hold(held)
 
+    def hold_up(self, rest: bytes) -> None:
+        """Said from within the upstream filter: `rest`, the end of what it is looking at, waits here, and nothing more
+        is read from the client until `release_up`, which shows it to the filter first."""
+        self._up.kept = rest
+        self._up.hold(True)
+
+    def release_up(self) -> None:
+        """Said from within the downstream filter: once what it is looking at has gone on."""
+        self._poller.loop.call_soon(self._release_up)
+
+    def _release_up(self) -> None:
+        if not self.finished:
+            self._up.hold(False)
+
     def send_down(self, data: bytes) -> None:
         """What a filter had kept back, to the client."""
         if not self.finished:
@@ -165,11 +179,12 @@ class Relay:
 
 
 class _Flow:
-    """One direction. `look` is its filter, `unseen` how many bytes go past it; `held`: nothing is read for now."""
+    """One direction. `look` is its filter, `unseen` how many bytes go past it; `held`: nothing is read for now, and
+    `kept` waits."""
 
     __slots__ = (
-        "_back", "_buffer", "_bulk", "_gate", "_poller", "_relay", "_sink_gone", "count", "held", "look", "over",
-        "reason", "sink", "source", "unseen",
+        "_back", "_buffer", "_bulk", "_gate", "_poller", "_relay", "_sink_gone", "count", "held", "kept", "look",
+        "over", "reason", "sink", "source", "unseen",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, source: Stream, sink: Stream, look: Filter | None, gate: Gate | None) -> None:
@@ -183,6 +198,7 @@ class _Flow:
         self.look = look
         self.unseen = 0
         self.held = False
+        self.kept = b""
         self.source = source
         self.sink = sink
         self.count = 0
@@ -256,19 +272,25 @@ class _Flow:
         try:
             if self.sink.flush():
                 self._ask()
-                if self.over:
+                if self.over and not self.held:
                     self._relay.ended(self, self.reason)
         except ConnectionError as error:
             self._lose_sink(error)
         self._relay.moved()
 
     def hold(self, held: bool) -> None:
-        if held != self.held:
-            self.held = held
-            if not self._relay.finished:
-                self._ask()
-                if self.over and not held and not self.sink.pending:
-                    self._relay.ended(self, self.reason)
+        if held == self.held:
+            return
+        self.held = held
+        kept = b""
+        if not held:
+            kept, self.kept = self.kept, kept
+        if kept:
+            self._pass(kept)
+        if not self._relay.finished:
+            self._ask()
+            if self.over and not self.held and not self.sink.pending:
+                self._relay.ended(self, self.reason)
 
     def send(self, data: Bytes) -> None:
         if self._sink_gone or not data or (self._gate is not None and not self._gate()):

@@ -91,6 +91,81 @@ def test_whole_and_byte_by_byte(
         assert (heard.passed, heard.held, heard.done) == (said, held, done)
 
 
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("said, waited, held, done", TABLE)
+def test_in_two_pieces(said: bytes, waited: Waited, held: list[int], done: list[bytes], skip: bool) -> None:
+    for cut in range(1, len(said)):
+        heard = Heard(waited, skip=skip)
+        heard.feed(said[:cut])
+        heard.feed(said[cut:])
+        assert (heard.passed, heard.held, heard.done) == (said, held, done), said[:cut]
+
+
+# What the home says to a client that waits for "+" for these commands -> what becomes of the last of them.
+ASKED: list[tuple[bytes, list[bytes], bool | None]] = [
+    (b"+ OK\r\n", [b"a"], True),
+    (b"+\n", [b"a"], True),
+    (b"* 3 EXISTS\r\n+ \r\n", [b"a"], True),
+    (b"a NO [OVERQUOTA] full\r\n", [b"a"], False),
+    (b"a bad\r\n", [b"a"], False),
+    (b"* BAD what\r\n", [b"*"], False),
+    (b"x" * MAX_TAG + b" BAD no\r\n", [b"x" * MAX_TAG], False),
+    (b"a OK to an earlier one of the same tag\r\n", [b"a"], None),
+    (b"aa NO\r\nb NO\r\n* NO\r\n* OK +\r\na NOT\r\n", [b"a"], None),
+    (b"+ idling\r\n", [b"i", b"a"], None),
+    (b"+ idling\r\n+ OK\r\n", [b"i", b"a"], True),
+    (b"i BAD not now\r\n+ OK\r\n", [b"i", b"a"], True),
+    (b"+ idling\r\n* 1 EXISTS\r\ni OK\r\na NO\r\n", [b"i", b"a"], False),
+    (b"a BAD\r\n", [b"a", b"a"], None),
+    (FETCH % (len(TRAP), TRAP, 7, b"\n+ OK\r\n"), [b"a"], None),
+    (FETCH % (len(TRAP), TRAP, 7, b"\na NO\r\n"), [b"a"], None),
+    (FETCH % (7, b"\na NO\r\n", 0, b"") + b"+ OK\r\n", [b"a"], True),
+    (FETCH % (4, b"\n+\r\n", 9, b"a NO\r\n+\r\n") + b"a NO no\r\n", [b"a"], False),
+    (b"* 1 FETCH (X {2}\r\n\r\n\n", [b"a"], None),
+]
+
+
+@pytest.mark.parametrize("before", [b"", b"* OK {7}\r\n", FETCH % (9, b"+ \r\na NO\n", 5, b"a {9}")])
+@pytest.mark.parametrize("said, asked, wanted", ASKED)
+def test_a_plus(said: bytes, asked: list[bytes], wanted: bool | None, before: bytes) -> None:
+    """The client may begin to wait at any moment of what the home says to an earlier command."""
+    for begins in range(len(before) + 1):
+        for cut in range(len(before) + len(said)):
+            answers: Answers[int] = Answers()
+            if before[:begins]:
+                assert answers.hear(before[:begins]) is None
+            for tag in asked:
+                assert answers.ask(tag)
+            rest = before[begins:] + said
+            for piece in (rest[:cut], rest[cut:]):
+                if piece:
+                    assert answers.hear(piece) is None
+            assert answers.take_wanted() is wanted
+            assert answers.take_wanted() is None
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(
+        st.sampled_from(
+            [FETCH % (3, b"\n+\n", 9, b"* 1 X {7}"), b"* OK {4}\r\n", b'* LIST () "/" {2}\r\na\n\r\n', b"a OK {3}\r\n",
+             b"* 1 FETCH (A {1}\nx B {1}\r\n\n C ~{0}\r\n)\r\n", b"* X {2} {1}\r\n}\r\n", b"}\r\n", b"* 2 EXISTS\r\n"]),
+        max_size=6),
+    st.lists(st.integers(0, 300), max_size=12),
+)
+def test_nothing_waited_for_is_followed_as_well(said: list[bytes], cuts: list[int]) -> None:
+    """From literal to literal, or line by line: both know where they are."""
+    whole = b"".join(said)
+    quick: Answers[int] = Answers()
+    slow: Answers[int] = Answers()
+    slow.ask(b"never")
+    for a, b in pairwise([0, *sorted(cuts), len(whole)]):
+        slow._asked = [b"never"]  # a "+" has no other meaning here
+        for answers in (quick, slow) if whole[a:b] else ():
+            assert answers.hear(whole[a:b]) is None
+        assert (quick._literal, quick._continued, quick._begun) == (slow._literal, slow._continued, slow._begun)
+
+
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.sampled_from(TABLE), max_size=4), st.lists(st.integers(0, 400), max_size=8), st.booleans())
 def test_random_splits(rows: list[tuple[bytes, Waited, list[int], list[bytes]]], cuts: list[int], skip: bool) -> None:
@@ -155,6 +230,10 @@ def test_limits() -> None:
     assert not answers.expect(b"x" * (MAX_TAG + 1), 0)
     assert all(answers.expect(b"x" * MAX_TAG, n) for n in range(MAX_AWAITED))
     assert not answers.expect(b"a", 0)
+    assert not answers.ask(b"")
+    assert not answers.ask(b"x" * (MAX_TAG + 1))
+    assert all(answers.ask(b"x" * MAX_TAG) for n in range(MAX_AWAITED))
+    assert not answers.ask(b"a")
     answers.hear(b"y" * 10_000_000)
     assert len(answers._begun) + len(answers._tail) + len(answers._kept) < 1000
 
@@ -165,3 +244,13 @@ def test_a_chunk_without_literals_is_cheap() -> None:
     for _ in range(5000):
         answers.hear(b"a0001 OK NOOP completed.\r\n")
     assert (time.process_time() - started) / 5000 < 50e-6
+
+
+def test_neither_are_many_small_literals() -> None:
+    answers: Answers[int] = Answers()
+    said = b"".join(FETCH % (40, b"Subject: 12345678901234567890123456789\r\n"[:40], 0, b"") for _ in range(500))
+    started = time.process_time()
+    for _ in range(10):
+        assert answers.hear(said) is None
+    # Some 2 µs for each of two literals.
+    assert (time.process_time() - started) / 10_000 < 50e-6

@@ -1,10 +1,11 @@
-"""The tagged answers that somebody waits for, in a home's bytes on their way to the client: which came, and one held.
+"""What somebody waits for in a home's bytes on their way to the client: tagged answers, one of them held, and "+".
 
 Knows where lines begin and how literals are skipped, for a FETCH may carry a message that looks like an answer. Does
 not know commands, nor when a held answer may go on. Never alters a byte, and the order stays: what comes behind a held
 answer waits with it, and the caller stops reading meanwhile, so that it is no more than one read.
 
     data = answers.hear(data); answers.take_done(); if answers.held: ... data = answers.release()
+    answers.ask(tag); ...; answers.take_wanted()
 
 It has to hear from the first byte behind the log-in on, but for `skip()`. A chunk without a literal costs half a
 microsecond, so that it can listen all the time.
@@ -26,8 +27,12 @@ MAX_TAG = 256
 MAX_AWAITED = 1000
 """Commands under way in one session; more are not waited for."""
 
+_BEGINNING = MAX_TAG + 8  # bytes of a line that tell what it is
 _ANNOUNCEMENT = 26  # bytes from the end of a line, in which its literal is announced
 _STATUS = re.compile(rb"(?i)\* (?:OK|NO|BAD|BYE|PREAUTH)(?: |\r?\n)")  # text to the end, whatever it looks like
+
+_ENDS = re.compile(rb"\}\r?\n")  # of a line that may announce a literal
+_REFUSAL = re.compile(rb"(?i)(?:NO|BAD)(?: |\r?\n)")
 
 
 class Awaited(NamedTuple, Generic[T]):
@@ -39,12 +44,16 @@ class Awaited(NamedTuple, Generic[T]):
 
 
 class Answers(Generic[T]):
-    __slots__ = ("_awaited", "_begun", "_continued", "_done", "_kept", "_literal", "_tail", "held")
+    __slots__ = (
+        "_asked", "_awaited", "_begun", "_continued", "_done", "_kept", "_literal", "_tail", "_wanted", "held",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.held: Awaited[T] | None = None
         self._awaited: list[Awaited[T]] = []
         self._done: list[Awaited[T]] = []
+        self._asked: list[bytes] = []
+        self._wanted: bool | None = None
         self._kept = b""          # not passed on yet: from the beginning of a line on
         self._begun = b""         # how the line that is not at its end began
         self._tail = b""          # and what it has last
@@ -58,6 +67,19 @@ class Answers(Generic[T]):
         self._awaited.append(Awaited(tag, what, hold))
         return True
 
+    def ask(self, tag: bytes) -> bool:
+        """The client waits for "+" before it goes on with this command: a literal, IDLE. False: as with `expect`."""
+        if len(self._asked) >= MAX_AWAITED or not 0 < len(tag) <= MAX_TAG:
+            return False
+        self._asked.append(tag)
+        self._wanted = None
+        return True
+
+    def take_wanted(self) -> bool | None:
+        """What the home said to the last that was asked: "+", or NO or BAD; None: nothing yet."""
+        wanted, self._wanted = self._wanted, None
+        return wanted
+
     def hear(self, data: bytes) -> bytes | None:
         """What may be passed on; None is all of it. With `held` set nothing more is heard until `release`."""
         kept = self._kept
@@ -70,12 +92,15 @@ class Answers(Generic[T]):
         if self._literal >= len(data):
             self._literal -= len(data)
             passed = len(data)
-        elif self._awaited or self._literal or b"}" in data or b"}" in self._tail:
+        elif self._awaited or self._asked:
             passed = self._lines(data)
             self._kept = data[passed:]
         else:
-            self._plain(data)
             passed = len(data)
+            if self._literal or b"}" in data or b"}" in self._tail:
+                self._literals(data)
+            else:
+                self._plain(data)
         return None if passed == len(data) and not kept else data[:passed]
 
     def take_done(self) -> Sequence[Awaited[T]]:
@@ -100,7 +125,7 @@ class Answers(Generic[T]):
         # This one line has been looked at: it is text to its end, whatever it says.
         end = data.find(b"\n") + 1
         if not end:
-            self._begun, self._tail = data[:MAX_TAG], b""
+            self._begun, self._tail = data[:_BEGINNING], b""
             return data
         return data[:end] + self._heard(data[end:])
 
@@ -127,30 +152,61 @@ class Answers(Generic[T]):
 
     def _go_on(self, piece: bytes) -> None:
         """A line that is not at its end."""
-        if len(self._begun) < MAX_TAG:
-            self._begun = (self._begun + piece)[:MAX_TAG]
+        if len(self._begun) < _BEGINNING:
+            self._begun = (self._begun + piece)[:_BEGINNING]
         self._tail = (self._tail + piece)[-_ANNOUNCEMENT:]
+
+    def _literals(self, data: bytes) -> None:
+        """Nothing is waited for: from one literal to the next."""
+        at, size = self._over(data, 0), len(data)
+        while at < size:
+            if self._begun:
+                end = data.find(b"\n", at) + 1
+                if not end:
+                    break
+            else:
+                found = _ENDS.search(data, at)
+                if found is None:
+                    break
+                end = found.end()
+                start = data.rfind(b"\n", at, found.start()) + 1
+                if start:
+                    at, self._continued = start, False
+            begun = self._begun + data[at:min(end, at + _BEGINNING)]
+            self._end_line(begun, self._tail + data[max(at, end - _ANNOUNCEMENT):end])
+            at = self._over(data, end)
+        if at < size:
+            self._plain(data[at:])
+
+    def _over(self, data: bytes, at: int) -> int:
+        """Where a literal ends that goes on at `at`, as far as it is there."""
+        if not self._literal:
+            return at
+        taken = min(self._literal, len(data) - at)
+        self._literal -= taken
+        return at + taken
 
     def _lines(self, data: bytes) -> int:
         """How much of it may be passed on."""
         at, size = 0, len(data)
         while at < size:
             if self._literal:
-                taken = min(self._literal, size - at)
-                self._literal -= taken
-                at += taken
+                at = self._over(data, at)
                 continue
             end = data.find(b"\n", at) + 1
             if not end:
                 if self._awaited and not self._continued and not self._begun:
-                    piece = data[at:at + MAX_TAG + 8]
+                    piece = data[at:at + _BEGINNING]
                     if self._may_become(piece) or self._answered(piece):
                         return at
                 self._go_on(data[at:])
                 return size
-            begun = self._begun or data[at:min(end, at + MAX_TAG + 8)]
-            if self._awaited and not self._continued and not self._begun and self._answered(begun):
-                return at
+            begun = self._begun + data[at:min(end, at + _BEGINNING)]
+            if not self._continued:
+                if self._asked:
+                    self._said(begun)
+                if self._awaited and not self._begun and self._answered(begun):
+                    return at
             self._end_line(begun, self._tail + data[max(at, end - _ANNOUNCEMENT):end])
             at = end
         return size
@@ -162,6 +218,19 @@ class Answers(Generic[T]):
         self._begun = self._tail = b""
         self._continued = literal is not None
         self._literal = literal.size if literal is not None else 0
+
+    def _said(self, line: bytes) -> None:
+        """A whole line, or as much of it as is kept, that may be what a client waits for."""
+        asked = self._asked
+        if line.startswith(b"+"):
+            del asked[0]
+            self._wanted = True if not asked else None
+            return
+        tag, _, rest = line.partition(b" ")
+        # A tag that is used again may be that of an earlier command, which was answered OK.
+        if tag in asked and _REFUSAL.match(rest):
+            asked.remove(tag)
+            self._wanted = None if asked else False
 
     def _answered(self, line: bytes) -> bool:
         """Whether this line has to be held."""

@@ -1,8 +1,13 @@
 """What a client changes: the client's bytes in a relay -> the commands that touch a mailbox, and which.
 
-Knows IMAP commands as far as that takes, and the folder that is open. Does not know whether a command succeeded: the
-server's answers pass unparsed, so a Touch says "look there", not "it changed". Never alters a byte and never fails: a
-command it doesn't know is Touch("UNKNOWN", ""). COMPRESS (RFC 4978) would blind it: see `refused_compress`.
+Knows IMAP commands as far as that takes, and the folder that is open. Does not know whether a command succeeded: a
+Touch says "look there", not "it changed". Never alters a byte and never fails: a command it doesn't know is
+Touch("UNKNOWN", ""). COMPRESS (RFC 4978) would blind it: see `refused_compress`.
+
+    touches = scanner.scan(data); if scanner.waiting: rest = scanner.take_unread(); ... scanner.decided(wanted)
+
+Behind a literal that the client has to ask for it reads no further: whether what follows is the literal or the next
+command hangs on what the server says (protocol/imap/answers.py).
 
 An ordinary command costs about a microsecond, as most of the traffic of a relay is NOOP, IDLE and FETCH.
 """
@@ -63,17 +68,14 @@ _COMPRESS = re.compile(rb"(?i) *[^ ]+ +COMPRESS ")
 _LIMITS = Limits(line=1024 * 1024, literal=1 << 62, command=1 << 63)
 _LITERAL_KEPT = 1024        # a folder's name may be a literal; larger ones are bodies
 _COMMAND_KEPT = 16_384      # of a command with literals; what names folders stands at its beginning
-_HELD_WHILE_WAITING = 65_536
-_HEARD_KEPT = 2048
+NO_TAG = b"*"               # what servers answer to a command without one
 
 
 class Scanner:
-    """`scan` is given every byte of the client; `server_said` the server's while `waiting`."""
+    """`scan` is given every byte of the client. `asked`: tags of commands whose client waits for "+" from now on, in
+    order, a literal's as the last; the caller empties it."""
 
-    __slots__ = (
-        "_command", "_heard", "_kept", "_lines", "_literal",
-        "_read_only", "folder", "idle", "refuses",
-    )
+    __slots__ = ("_command", "_kept", "_lines", "_literal", "_read_only", "asked", "folder", "idle", "refuses")
 
     def __init__(self) -> None:
         self.folder = ""
@@ -83,7 +85,7 @@ class Scanner:
         self._command: list[bytes] = []   # a command with literals so far, these as quoted strings
         self._kept = 0
         self._literal: list[bytes] | None = None  # None: not kept
-        self._heard = b""
+        self.asked: list[bytes] = []
         self.idle = True                  # between commands, nothing unread
 
     @property
@@ -96,21 +98,18 @@ class Scanner:
             return self._finished(data)
         return self._scan_pieces(data)
 
-    def server_said(self, data: bytes) -> Sequence[Touch]:
-        """Decides between literal and refusal; only looked at while `waiting`."""
-        if not self.waiting:
-            return ()
-        heard = self._heard + data
-        self._heard = heard[-_HEARD_KEPT:]
-        tag = self._command[0].split(b" ", 1)[0] if self._command else b""
-        if b"\n" + tag + b" " in heard:
-            self._lines.refuse()
-            self._forget_command()
-        elif b"\n+" in heard:
+    def take_unread(self) -> bytes:
+        """While `waiting`: what has come behind the literal's announcement. To be scanned once it is decided."""
+        return self._lines.take_rest()
+
+    def decided(self, wanted: bool) -> None:
+        """The server has said "+", or that the command is over."""
+        if wanted:
             self._lines.accept()
         else:
-            return ()
-        return self._scan_pieces(b"")
+            self._lines.refuse()
+            self._forget_command()
+        self._scan_pieces(b"")
 
     def _scan_pieces(self, data: bytes) -> Sequence[Touch]:
         touches: list[Touch] = []
@@ -124,10 +123,6 @@ class Scanner:
             elif isinstance(event, Overrun):
                 self._forget_command()
                 touches.append(UNKNOWN)
-        if lines.undecided is not None and lines.unread > _HELD_WHILE_WAITING:
-            # It didn't wait for the "+". Holding back more costs memory; a server takes it as the literal.
-            lines.accept()
-            touches += self._scan_pieces(b"")
         self.idle = not lines.unread and lines.between_commands and not self._command
         return touches
 
@@ -141,7 +136,8 @@ class Scanner:
             return self._finished(whole)
         self._keep(line.data[:line.data.rindex(b"{")].removesuffix(b"~"))
         self._literal = [] if line.literal.size <= _LITERAL_KEPT else None
-        self._heard = b"\n"
+        if line.literal.sync:
+            self.asked.append(_tag(self._command[0]) if self._command else NO_TAG)
         return ()
 
     def _chunk(self, chunk: Chunk) -> None:
@@ -178,6 +174,8 @@ class Scanner:
                 return ()
             return (Touch("FETCH", self.folder, words[0]),)
         if name in _HARMLESS:
+            if name == b"IDLE":
+                self.asked.append(words[0])
             return ()
         return self._act(words[0], name, line, 2 if uid else 1)
 
@@ -210,6 +208,11 @@ def refused_compress(data: bytes) -> bytes | None:
     if not data.endswith(b"\n") or (before and not _COMPRESS.match(last)):
         return None
     return line + b"-\r\n"
+
+
+def _tag(line: bytes) -> bytes:
+    words = line.split(None, 1)
+    return words[0] if words else NO_TAG
 
 
 def _arguments(line: bytes, words: int) -> list[str]:
