@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, select, text, update
 
 from onedomain.store import schema
-from onedomain.store.sql import Database, DatabaseError
+from onedomain.store.sql import AWAY, STALL_SECONDS, Database, DatabaseError
 from tests.directory.conftest import database, database_url  # noqa: F401
 
 
@@ -161,3 +161,28 @@ async def test_a_file_that_was_replaced_is_noticed(tmp_path: Path) -> None:
 async def test_urls_that_cannot_be(url: str, message: str) -> None:
     with pytest.raises(DatabaseError, match=message):
         await Database.open(url)
+
+
+async def test_who_stalls_in_the_middle_of_a_change_holds_up_the_others_for_seconds_only(postgres_url: str) -> None:
+    """An edge that is stopped, or cut off, while it saves: the lease row that it has locked is another's to take."""
+    url = postgres_url.replace("+asyncpg", "")
+    stalled, other = await Database.open(url), await Database.open(url)
+    change = update(schema.meta).where(schema.meta.c.name == "seq").values(number=5)
+    try:
+        with pytest.raises(AWAY):
+            async with stalled.writing() as connection:
+                await connection.execute(change)
+                async with asyncio.timeout(STALL_SECONDS + 5), other.writing() as second:
+                    await second.execute(change.values(number=6))
+        assert (await numbers(other))["seq"] == 6
+        async with stalled.writing(patient=True) as connection:
+            await connection.execute(change)
+            await asyncio.sleep(STALL_SECONDS + 0.5)
+        async with stalled.reading() as connection:
+            await connection.execute(select(schema.meta))
+            await asyncio.sleep(STALL_SECONDS + 0.5)
+            await connection.execute(select(schema.meta))
+        assert (await numbers(other))["seq"] == 5
+    finally:
+        await stalled.close()
+        await other.close()

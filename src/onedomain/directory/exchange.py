@@ -84,7 +84,7 @@ async def import_accounts(
     """Make and change the accounts of a file in one transaction. `view` knows domains, units and servers."""
     report = Report()
     try:
-        async with repository.writing() as writer:
+        async with repository.writing(patient=True) as writer:
             accounts, aliases, gone = await writer.everything()
             numbers = Counter(account.home.primary for account in accounts.values())
 
@@ -111,7 +111,7 @@ async def import_aliases(repository: Repository, view: DirectoryView, text: str,
     """Make and change the aliases of a file in one transaction."""
     report = Report()
     try:
-        async with repository.writing() as writer:
+        async with repository.writing(patient=True) as writer:
             accounts, aliases, _ = await writer.everything()
 
             def read(cells: Mapping[str, str]) -> Alias:

@@ -63,9 +63,12 @@ class Repository:
         self._clock = clock
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[Writer]:
-        """All changes of the block in one transaction, or none. Writers take turns: the log is in commit order."""
-        async with self._database.writing() as connection:
+    async def writing(self, *, patient: bool = False) -> AsyncIterator[Writer]:
+        """All changes of the block in one transaction, or none. Writers take turns: the log is in commit order.
+
+        `patient` as in Database.
+        """
+        async with self._database.writing(patient=patient) as connection:
             seq = schema.meta.c.number
             row = update(schema.meta).where(schema.meta.c.name == "seq").values(number=seq + 0).returning(seq)
             writer = Writer(self._database, connection, int((await connection.execute(row)).scalar_one()))

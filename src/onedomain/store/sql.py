@@ -26,10 +26,17 @@ AWAY = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError,
 """What a database that is away, restarting or broken raises; worth another try later."""
 
 CHANNEL = "onedomain"
+STALLS = "idle_in_transaction_session_timeout"
 MIGRATING = 0x6F6E65646F6D  # any number, the same in all edges
 CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 60.0
 BUSY_SECONDS = 10.0
+STALL_SECONDS = 3.0
+"""An edge that was stopped, or whose network is gone, in the middle of a change: what it has locked, such as who runs
+the links, is given back to the rest of the domain after this. A lease is not longer.
+"""
+PATIENT_SECONDS = 600.0
+"""For what thinks between two statements: a whole directory that is read, an import."""
 
 
 class DatabaseError(Exception):
@@ -68,15 +75,24 @@ class Database:
             if self.is_postgres:
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with connection.begin():
+                await self._be_patient(connection)
                 yield connection
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction; committed, and durable, when the block is left without an error."""
+    async def writing(self, *, patient: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction; committed, and durable, when the block is left without an error. `patient`: between two of its
+        statements there may be more than STALL_SECONDS.
+        """
         async with self.engine.connect() as connection:
             await connection.execution_options(onedomain_writes=True)
             async with connection.begin():
+                if patient:
+                    await self._be_patient(connection)
                 yield connection
+
+    async def _be_patient(self, connection: AsyncConnection) -> None:
+        if self.is_postgres:
+            await connection.execute(text(f"set local {STALLS} = {PATIENT_SECONDS * 1000:.0f}"))
 
     def upsert(self, table: SqlTable, columns: Collection[str] = ()) -> Insert:
         """INSERT, or UPDATE of all other columns (or those named) where the key is there already."""
@@ -247,7 +263,7 @@ def _postgres_engine(url: URL) -> AsyncEngine:
     query = dict(url.query)
     if "sslmode" in query:  # libpq's word for what asyncpg calls ssl
         query["ssl"] = query.pop("sslmode")
-    return create_async_engine(
+    engine = create_async_engine(
         url.set(drivername="postgresql+asyncpg", query=query),
         pool_size=4,
         max_overflow=4,
@@ -259,6 +275,16 @@ def _postgres_engine(url: URL) -> AsyncEngine:
             "server_settings": {"application_name": "onedomain"},
         },
     )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _prepare(connection: Any, _: object) -> None:
+        # Not among the server_settings: PgBouncer refuses connections that begin with a word it doesn't know.
+        cursor = connection.cursor()
+        cursor.execute(f"set {STALLS} = {STALL_SECONDS * 1000:.0f}")
+        cursor.close()
+        connection.commit()
+
+    return engine
 
 
 def _is_current(connection: Connection) -> bool:
