@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from onedomain.decision.retry import DAY, HOUR, Patience, Pauses, expired, is_of_server, late, too_late
 from onedomain.model.failure import Failure, Kind, again, give_up
+from onedomain.model.message import Outcome, State
 
 
 def test_pauses_double_up_to_the_longest() -> None:
@@ -24,7 +25,7 @@ def test_pauses_stay_within_their_bounds(failures: int, chance: float) -> None:
     assert pause == Pauses(5, 1800, jitter=0).after(failures, 0) * (1 - 0.2 * chance)
 
 
-@pytest.mark.parametrize(("failure", "of_server"), [
+@pytest.mark.parametrize(("failure", "of_server"), [  # as we found it ourselves
     (again(421, "4.3.2", "closing"), True),
     (again(421, "", "closing"), True),
     (again(451, "4.4.1", "refused"), True),
@@ -39,7 +40,18 @@ def test_pauses_stay_within_their_bounds(failures: int, chance: float) -> None:
     (Failure(Kind.REFUSE, 421, "4.7.0", "go away"), False),
 ])
 def test_whom_a_failure_is_about(failure: Failure, of_server: bool) -> None:
-    assert is_of_server(failure) is of_server
+    assert is_of_server(Outcome(State.AGAIN, "s", failure=failure)) is of_server
+
+
+@pytest.mark.parametrize(("reply", "of_server"), [
+    ("421 4.3.2 closing", True),
+    ("452 4.3.1 full", True),
+    ("451 4.4.0 DNS query failed", False),      # Exchange Online, of one recipient's domain
+    ("450 4.4.1 connection timed out", False),  # Postfix, reject_unverified_recipient
+])
+def test_what_a_server_says_of_the_way_beyond_it_is_not_about_itself(reply: str, of_server: bool) -> None:
+    code, enhanced, text = reply.split(" ", 2)
+    assert is_of_server(Outcome(State.AGAIN, "s", reply, again(int(code), enhanced, text))) is of_server
 
 
 def test_when_to_stop_and_when_to_say_something() -> None:

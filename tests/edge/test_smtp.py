@@ -452,6 +452,18 @@ async def test_xclient() -> None:
         assert made.notes.named("received")[0]["client"] == "2001:db8::7"
 
 
+async def test_who_a_trusted_hop_speaks_for_is_a_stranger() -> None:
+    async with edge(view=book(ANN), rules=replace(RULES, xclient_trusted=LOCALHOST)) as made:
+        client = await made.ready()
+        assert (await client.ask("XCLIENT ADDR=198.51.100.7")).startswith("220")
+        await client.ask("EHLO hop.example.com")
+        client.send(MAIL + b"RCPT TO:<ann@example.com> NOTIFY=SUCCESS\r\nDATA\r\n")
+        await client.replies(3)
+        client.send(BODY + b".\r\n")
+        assert (await client.reply()).startswith("250")
+        assert made.spool.messages[0].envelope.targets[0].notify == "NEVER"
+
+
 async def test_xclient_from_others_is_refused() -> None:
     async with edge() as made:
         client = await made.connect()

@@ -125,17 +125,20 @@ class Postfix(Server):
         self.config = folder / "etc"
         for part in ("etc", "queue", "data", "mail"):
             (folder / part).mkdir(exist_ok=True)
+        # While it starts postsuper, who is not root, writes there of what a kill has left unfinished in the queue.
+        (folder / "postfix.log").touch()
+        shutil.chown(folder / "postfix.log", "postfix")
         shutil.chown(folder / "data", "postfix")
         shutil.chown(folder / "mail", 5000, 5000)
         more = dict(settings or {})
         if tls:
-            more |= {
+            more = {
                 "smtpd_tls_cert_file": str(tls.cert),
                 "smtpd_tls_key_file": str(tls.key),
                 "smtpd_tls_security_level": "may",
-            }
+            } | more
         route = ", ".join(f"{{ {d} = {protocol}:[{to}]:{port} }}" for d, (to, port) in (relay or {}).items())
-        (self.config / "main.cf").write_text(
+        self._main = (
             MAIN.format(
                 folder=folder,
                 programs=PROGRAMS,
@@ -146,6 +149,7 @@ class Postfix(Server):
                 settings="\n".join(f"{key} = {value}" for key, value in more.items()),
             )
         )
+        (self.config / "main.cf").write_text(self._main)
         (self.config / "master.cf").write_text(MASTER.format(host=host, port=self.smtp_port))
 
     def _launch(self) -> Tree:
@@ -154,6 +158,13 @@ class Postfix(Server):
         tree = Tree(["postfix", "-c", self.config, "start-fg"], self.folder / "master.log", self.namespace)
         tree.start()
         return tree
+
+    def change(self, **settings: str) -> None:
+        """Stops, and starts with further lines in main.cf, in place of those that an earlier call gave."""
+        self.stop()
+        text = self._main + "".join(f"{key} = {value}\n" for key, value in settings.items())
+        (self.config / "main.cf").write_text(text)
+        self.start()
 
     def _is_ready(self) -> bool:
         return answers(self.host, self.smtp_port)

@@ -25,7 +25,7 @@ from onedomain.model.message import DELIVERY_ID_HEADER, Delivery, Envelope, Outc
 from onedomain.model.replica import Identity
 from onedomain.model.server import Endpoint, Server
 from onedomain.protocol.message.stamp import build_delivery_id
-from onedomain.queue import crash, dispatch, doubt, rescue, tidy
+from onedomain.queue import crash, doubt, rescue, tidy
 from onedomain.queue import net as net_module
 from onedomain.queue.dispatch import Dispatcher
 from onedomain.queue.limits import SpoolLimits
@@ -128,7 +128,7 @@ class FileEnds:
 
 
 async def main(directory: str, slot: int, messages: int) -> None:
-    doubt.CONFIRM_AFTER = dispatch.CONFIRM_AFTER = rescue.CONFIRM_AFTER = 0.05  # type: ignore[misc]
+    doubt.CONFIRM_AFTER = rescue.CONFIRM_AFTER = 0.05  # type: ignore[misc]
     net_module.LOOK_EVERY = net_module.PAUSE = 0.05  # type: ignore[misc]
     tidy.COPY_EVERY = 0.0  # type: ignore[misc]
     points = crash.crash_points(os.environ)

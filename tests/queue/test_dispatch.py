@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from onedomain.decision.retry import HOUR, Patience, Pauses
 from onedomain.model.account import Level
-from onedomain.model.failure import Failed
+from onedomain.model.failure import Failed, again
 from onedomain.model.message import Envelope, Outcome, State, Target
 from onedomain.queue.bounce import HOURLY
 from onedomain.queue.dispatch import GONE, Dispatcher
@@ -387,6 +387,72 @@ def test_doubt_without_end_is_given_up_as_such() -> None:
         assert stage.operator.figures().in_doubt == 1
         await stage.empty(120 * HOUR)
         assert "never confirmed" in stage.trace.named("failed")[0]["failure"]
+
+    play(scene)
+
+
+def test_a_server_with_a_queue_of_its_own_is_asked_for_longer() -> None:
+    """It took the message, the answer was lost, and its own delivery failed once: to be seen minutes later only."""
+
+    async def scene(stage: Stage) -> None:
+        backend = stage.backends["s0"]
+        backend.server = dataclasses.replace(backend.server, queue_time=600.0)
+        stage.s0.faults.update({"lost before": 1.0})
+        late = await stage.put(address(0))
+        await asyncio.sleep(1)
+        stage.s0.store_late(400, address(0), late)
+        await asyncio.sleep(390)
+        assert stage.s0.deliveries == 1 and not stage.trace.named("delivered")
+        await stage.empty(200)
+        assert stage.boxes() == {address(0): 1}
+        looks = len(stage.trace.named("looked up"))
+        assert 5 < looks < 15, looks
+        stage.s0.faults.clear()
+
+    play(scene)
+
+
+def test_a_no_counts_only_if_the_server_has_answered_ever_since() -> None:
+    """It was away between two looks: what was in its queue had no time to be filed."""
+
+    async def scene(stage: Stage) -> None:
+        backend = stage.backends["s0"]
+        backend.server = dataclasses.replace(backend.server, queue_time=600.0)
+        stage.s0.faults.update({"lost before": 1.0})
+        late = await stage.put(address(0))
+        await asyncio.sleep(30)
+        stage.s0.up = False
+        await asyncio.sleep(2000)
+        back = asyncio.get_running_loop().time()
+        stage.s0.up = True
+        stage.s0.store_late(back + 590, address(0), late)
+        stage.dispatcher.kick("s0")
+        await stage.empty(1000)
+        assert stage.s0.deliveries == 1 and stage.boxes() == {address(0): 1}
+
+    play(scene)
+
+
+def test_what_a_smarthost_says_of_one_domain_holds_nobody_else_up() -> None:
+    async def scene(stage: Stage) -> None:
+        backend = stage.backends["smarthost"]
+        deliver = backend.deliver
+        said = again(450, "4.4.1", "no answer from dead.example")
+
+        async def choosy(delivery, attempt):  # type: ignore[no-untyped-def]
+            if b"dead" not in await delivery.body.read(0, 1000):
+                return await deliver(delivery, attempt)
+            await asyncio.sleep(0.01)
+            return {index: Outcome(State.AGAIN, "smarthost", str(said), said) for index, _ in delivery.recipients}
+
+        backend.deliver = choosy  # type: ignore[method-assign]
+        for number in range(20):
+            dead = number % 2
+            to = f"x{number}@{'dead' if dead else 'alive'}.example"
+            await stage.put(Target(to, original=to), body=b"dead" if dead else b"alive")
+        await asyncio.sleep(2)
+        assert len(stage.spool.entries) == 10
+        assert stage.dispatcher.lane("smarthost").failures == 0
 
     play(scene)
 

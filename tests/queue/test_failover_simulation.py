@@ -160,4 +160,6 @@ def test_without_the_net_mail_is_seen_to_be_lost(monkeypatch: pytest.MonkeyPatch
 
 def test_without_the_second_look_mail_is_seen_to_be_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rescue, "CONFIRM_AFTER", 0.0)
+    for fault, chance in (("filed late", 0.6), ("lost before", 0.0)):
+        monkeypatch.setitem(FAULTS, fault, chance)
     assert any("2 times" in one for seed in range(12) for one in drama(seed).unexplained())

@@ -78,8 +78,7 @@ class Equals:
     def _learn(self, one: _One, seconds: float, outcomes: Iterable[Outcome]) -> None:
         outcomes = list(outcomes)
         failed = all(
-            outcome.state in (State.AGAIN, State.IN_DOUBT) and outcome.failure is not None
-            and retry.is_of_server(outcome.failure) for outcome in outcomes
+            outcome.state in (State.AGAIN, State.IN_DOUBT) and retry.is_of_server(outcome) for outcome in outcomes
         )
         if failed:
             one.failures += 1

@@ -27,6 +27,10 @@ from onedomain.model.server import LoginWay, Server
 from onedomain.net.stream import Stream
 
 READ = 65536
+QUEUED_SECONDS = 10.0
+"""How long a probe message may stay in the queue of a server that has one."""
+
+QUEUED_LOOK_EVERY = 0.5
 
 
 class Deliver(Protocol):
@@ -136,7 +140,7 @@ class Probes:
         selected = await session.ask("SELECT", b"INBOX")
         if not selected.ok:
             raise _wrong(f"SELECT of the probe account: {selected.words}")
-        if not found_uids(await session.ask("UID SEARCH", "HEADER", DELIVERY_ID_HEADER, delivery_id.encode())):
+        if not await self._arrived(session, delivery_id):
             raise _wrong("the probe message was accepted, and is not in the mailbox")
         if "UIDPLUS" not in session.capabilities:
             return
@@ -146,6 +150,17 @@ class Probes:
             # Not pipelined: Dovecot then skips messages now and then.
             await session.ask("UID STORE", numbers, "+FLAGS.SILENT", ["\\Deleted"])
             await session.ask("UID EXPUNGE", numbers)
+
+    async def _arrived(self, session: ImapSession, delivery_id: str) -> bool:
+        clock = asyncio.get_running_loop().time
+        until = clock() + (QUEUED_SECONDS if self._server.queue_time else 0.0)
+        while True:
+            if found_uids(await session.ask("UID SEARCH", "HEADER", DELIVERY_ID_HEADER, delivery_id.encode())):
+                return True
+            if clock() >= until:
+                return False
+            await asyncio.sleep(QUEUED_LOOK_EVERY)
+            await session.ask("NOOP")  # what is new may not be told of during a SEARCH (RFC 9051 section 7.5.1)
 
 
 async def probe_delivery(server: str, door: Door) -> Sighting:

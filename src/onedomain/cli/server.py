@@ -42,7 +42,8 @@ def show(config: ConfigPath, name: str, json: AsJson = False) -> None:
     shown = {
         "name": found.name, "kind": found.kind, "class": found.class_.value, "imap": str(found.imap),
         "imap_tls": found.imap.tls.value, "delivery": str(found.delivery), "delivery_tls": found.delivery.tls.value,
-        "delivery_protocol": found.delivery_protocol, "login": found.login_way.value, "user": found.master_user,
+        "delivery_protocol": found.delivery_protocol, "queue_time": found.queue_time,
+        "login": found.login_way.value, "user": found.master_user,
         "replication": found.replication_user,
         "uidl_format": found.uidl_format, "max_deliveries": found.max_deliveries, "weight": found.weight,
         "probe_accounts": list(found.probe_accounts),

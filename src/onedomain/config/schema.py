@@ -76,7 +76,18 @@ class EndpointTable(Table):
 
 
 class DeliveryTable(EndpointTable):
+    """`queue_time` is for smtp: how long mail may lie in this server's own queue before it is in the mailbox. The
+    default covers the first retry of a Postfix whose own delivery failed (queue_run_delay + minimal_backoff_time).
+    """
+
     protocol: Literal["lmtp", "smtp"] = "lmtp"
+    queue_time: Duration = Field(600.0, ge=1, le=86_400)
+
+    @model_validator(mode="after")
+    def _queues(self) -> DeliveryTable:
+        if self.protocol != "smtp" and "queue_time" in self.model_fields_set:
+            raise wrong("queue_time_only_smtp")
+        return self
 
 
 class LoginTable(Secret):

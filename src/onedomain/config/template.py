@@ -52,6 +52,10 @@ kind = "dovecot"
 class = "exclusive"
 imap = { host = "192.0.2.10", port = 143, tls = "none" }
 delivery = { host = "192.0.2.10", port = 24, protocol = "lmtp" }
+#en With protocol "smtp" mail may wait in the server's own queue, unseen. A delivery whose answer was lost is then sent
+#en again only if it has not turned up for delivery's queue_time, "10m".
+#ja protocol が "smtp" なら、サーバー自身のキューで待つメールは外から見えません。応答が失われた配送は、
+#ja delivery の queue_time ("10m") の間見つからない時に限り再送します。
 #en How people are logged in there: with their own password, or "master" (Dovecot), or "authzid" (Cyrus):
 #ja サーバーへのログイン方法: 本人のパスワード、"master" (Dovecot)、"authzid" (Cyrus):
 # login = { way = "master", user = "onedomain", password_file = "secrets/head" }

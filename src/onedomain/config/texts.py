@@ -123,6 +123,8 @@ TEXTS: Table = {
         "削除してください。他のサーバーへの複製には `login` が使われます",
     ),
     "xclient_only_smtp": ("xclient_trusted is for smtp only", "xclient_trusted は smtp でのみ使えます"),
+    "queue_time_only_smtp": (
+        "queue_time is for protocol = \"smtp\" only", "queue_time は protocol = \"smtp\" でのみ使えます"),
     "only_smtp": (
         "{name} is for smtp, submission and submissions only",
         "{name} は smtp、submission、submissions でのみ使えます",

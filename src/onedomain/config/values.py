@@ -200,6 +200,7 @@ def _server(table: ServerTable) -> Server:
         imap=_endpoint(table.imap, 993 if table.imap.tls == "implicit" else 143),
         delivery=_endpoint(table.delivery, 24 if table.delivery.protocol == "lmtp" else 25),
         delivery_protocol=table.delivery.protocol,
+        queue_time=table.delivery.queue_time if table.delivery.protocol == "smtp" else 0.0,
         class_=ServerClass(table.class_),
         login_way=LoginWay(table.login.way),
         master_user=table.login.user,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from onedomain.model.failure import Failure, Kind, give_up
+from onedomain.model.message import Outcome
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -46,15 +47,19 @@ class Patience:
     give_up_after: float = 5 * DAY
 
 
-def is_of_server(failure: Failure) -> bool:
-    """True if the failure says something of the server as a whole, False if of this message or recipient.
+def is_of_server(outcome: Outcome) -> bool:
+    """True if it says something of the server as a whole, False if of this message or recipient.
 
-    421 closes the channel (RFC 5321 section 3.8); X.4.Z is network and routing (RFC 3463 section 3.5); X.3.2 "not
-    accepting network messages" (section 3.4). X.3.1 is a full mail system.
+    421 closes the channel (RFC 5321 section 3.8); X.3.2 is "not accepting network messages" (RFC 3463 section 3.4),
+    X.3.1 a full mail system. X.4.Z is network and routing (section 3.5): found by us, the way to the server, but in its
+    own words the way from there on, which for a smarthost is some recipient's domain.
     """
-    if failure.kind is not Kind.AGAIN:
+    failure = outcome.failure
+    if failure is None or failure.kind is not Kind.AGAIN:
         return False
-    return failure.code == 421 or failure.enhanced.startswith("4.4.") or failure.enhanced in ("4.3.1", "4.3.2")
+    if failure.code == 421 or failure.enhanced in ("4.3.1", "4.3.2"):
+        return True
+    return failure.enhanced.startswith("4.4.") and not outcome.reply
 
 
 def expired(received: float, now: float, patience: Patience) -> bool:

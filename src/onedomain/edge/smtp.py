@@ -177,10 +177,8 @@ class SmtpSession:
 
     def _xclient(self, event: Xclient) -> None:
         attributes = event.attributes
-        address = attributes.get("ADDR", "")
-        self._client = address.removeprefix("IPv6:").removeprefix("IPV6:") or self._client
-        port = attributes.get("PORT", "")
-        self._port = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else self._port
+        self._client = attributes.get("ADDR", "") or self._client
+        self._port = int(attributes.get("PORT", "") or self._port)
         self._hello = attributes.get("HELO", "")
         self._server.accept()
 
@@ -231,7 +229,7 @@ class SmtpSession:
         """What is to be reported. To strangers no success is: whoever they say they are would get what they did not
         send (backscatter), with the names behind our aliases (Postfix, DSN_README, "Restricting the scope").
         """
-        if self._account is not None or self._rules.trusts(self._stream.peer[0]) or "SUCCESS" not in event.notify:
+        if self._account is not None or self._rules.trusts(self._client) or "SUCCESS" not in event.notify:
             return event.notify
         return ",".join(word for word in event.notify.split(",") if word != "SUCCESS") or "NEVER"
 

@@ -57,6 +57,7 @@ class Server:
     imap: Endpoint
     delivery: Endpoint
     delivery_protocol: str = "lmtp"
+    queue_time: float = 0.0         # seconds that mail may lie in its own queue, if it has one (SMTP), on the way in
     class_: ServerClass = ServerClass.EXCLUSIVE
     login_way: LoginWay = LoginWay.PASSWORD
     master_user: str = ""

@@ -64,6 +64,6 @@ async def attempt_delivery(
 
 def is_trouble(outcomes: Collection[Outcome]) -> bool:
     """Whether the server as a whole failed: it said so, or fell silent, and took the message for nobody."""
-    failures = [outcome.failure for outcome in outcomes if outcome.state in (State.AGAIN, State.IN_DOUBT)]
     worked = any(outcome.state is State.DONE for outcome in outcomes)
-    return not worked and any(failure is not None and retry.is_of_server(failure) for failure in failures)
+    return not worked and any(
+        outcome.state in (State.AGAIN, State.IN_DOUBT) and retry.is_of_server(outcome) for outcome in outcomes)

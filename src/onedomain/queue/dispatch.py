@@ -22,7 +22,7 @@ from onedomain.model.ports import Changes, Clock, Count, Nonce, Trace
 from onedomain.queue import crash
 from onedomain.queue.attempt import attempt_delivery, is_trouble
 from onedomain.queue.bounce import Bouncer
-from onedomain.queue.doubt import CONFIRM_AFTER, Answer, Inquiry, outcome_of
+from onedomain.queue.doubt import Answer, Inquiry, look_again_in, outcome_of
 from onedomain.queue.entry import Entry
 from onedomain.queue.lane import Job, Lane
 from onedomain.queue.level import Waiters
@@ -359,11 +359,13 @@ class Dispatcher:
         if settled:
             await self._settler.settle(entry, settled, self._found_epochs(entry, lane.server, settled))
             self._hold_off(entry, [index for index in settled if entry.of(index).state is State.AGAIN])
-        if Answer.LATER in answers.values():
-            return Wait(self._patience.doubt.after(lane.tried(job), self._nonce.random()), parked=True)
-        if Answer.ASK_AGAIN in answers.values():
-            return Wait(CONFIRM_AFTER, parked=False)
-        return None
+        open_still = set(answers.values()) & {Answer.LATER, Answer.ASK_AGAIN}
+        if not open_still:
+            return None
+        grown = self._patience.doubt.after(lane.tried(job), self._nonce.random())
+        if Answer.LATER in open_still or backend is None:
+            return Wait(grown, parked=True)
+        return Wait(look_again_in(backend.server, grown), parked=False)
 
     def _found_epochs(self, entry: Entry, server: str, settled: Mapping[int, Outcome]) -> dict[int, int]:
         """What was found is held for the home as it is now, unless that is elsewhere: then as it was at the attempt,

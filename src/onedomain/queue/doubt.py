@@ -1,8 +1,9 @@
 """Deliveries whose answer never came: looked up at the server by their delivery id before anything else.
 
 A "no" counts once it has been said twice, some seconds apart: a server that was frozen when the connection broke may
-file the message after it has answered the first look-up. Where nobody can be asked, that is put into the trace, and
-the message is sent again: a second copy is then explained.
+file the message after it has answered the first look-up. A server that takes mail by SMTP has a queue of its own, which
+no look-up sees into, so there the two are farther apart (Server.queue_time), and it must have answered all the while.
+Where nobody can be asked, that is put into the trace, and the message is sent again: a second copy is then explained.
 
 Knows what an answer means. Does not know when to ask.
 """
@@ -17,6 +18,7 @@ from onedomain.model.account import DirectoryView
 from onedomain.model.failure import Kind
 from onedomain.model.message import Outcome, State
 from onedomain.model.ports import Clock, Trace
+from onedomain.model.server import Server
 from onedomain.queue.entry import Entry
 
 CONFIRM_AFTER = 3.0
@@ -54,10 +56,12 @@ class Inquiry:
                 self._denied.pop((entry.id, index), None)
                 answers[index] = Answer.THERE
             elif lookup.found is Found.NO:
-                answers[index] = self._no(entry.id, index)
+                answers[index] = self._no(entry.id, index, backend.server)
             elif lookup.failure is not None and lookup.failure.kind is not Kind.AGAIN:
                 answers[index] = self._lost(backend, entry, index, lookup.failure.reason or lookup.failure.text)
             else:
+                # Whatever kept us from looking may have kept the message from being filed: counted from the next no on.
+                self._denied.pop((entry.id, index), None)
                 answers[index] = Answer.LATER
             self._trace.note(
                 "looked up", queue_id=entry.id, server=backend.server.name, account=account.address,
@@ -65,10 +69,10 @@ class Inquiry:
             )
         return answers
 
-    def _no(self, id: str, index: int) -> Answer:
+    def _no(self, id: str, index: int, server: Server) -> Answer:
         now = self._clock.monotonic()
         first = self._denied.setdefault((id, index), now)
-        if now - first < CONFIRM_AFTER:
+        if now - first < max(CONFIRM_AFTER, server.queue_time):
             return Answer.ASK_AGAIN
         del self._denied[id, index]
         return Answer.NOT_THERE
@@ -84,6 +88,11 @@ class Inquiry:
     def forget(self, entry: Entry) -> None:
         for index in range(entry.targets):
             self._denied.pop((entry.id, index), None)
+
+
+def look_again_in(server: Server, grown: float) -> float:
+    """Seconds after a no that does not count yet; `grown` is the pause that has grown with the looks so far."""
+    return max(CONFIRM_AFTER, min(grown, server.queue_time / 4))
 
 
 def outcome_of(answer: Answer, server: str) -> Outcome | None:

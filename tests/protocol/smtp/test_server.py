@@ -275,7 +275,7 @@ def test_random_splits_change_nothing(data: st.DataObject) -> None:
 WORDS = [
     b"EHLO x\r\n", b"MAIL FROM:<a@b>\r\n", b"RCPT TO:<c@d>\r\n", b"DATA\r\n", b"BDAT 3\r\n", b"BDAT 2 LAST\r\n",
     b"RSET\r\n", b".\r\n", b"\r\n.\r\n", b"\n", b"\r", b"AUTH PLAIN\r\n", b"STARTTLS\r\n", b"QUIT", b" ", b"x" * 300,
-    b"\0", b"\xff\xfe", b"XCLIENT ADDR=1\r\n", b"AUTH LOGIN dGVzdA==\r\n", b"*\r\n"]
+    b"\0", b"\xff\xfe", b"XCLIENT ADDR=192.0.2.1\r\n", b"AUTH LOGIN dGVzdA==\r\n", b"*\r\n"]
 
 
 @given(st.lists(st.one_of(st.sampled_from(WORDS), st.binary(max_size=30)), max_size=60), st.sampled_from(list(Manners)))
@@ -304,7 +304,7 @@ def test_every_verb_in_every_state_is_in_the_table_or_503(state: State, verb: Ve
     said = {
         Verb.EHLO: b"EHLO x", Verb.HELO: b"HELO x", Verb.LHLO: b"LHLO x", Verb.AUTH: b"AUTH PLAIN",
         Verb.MAIL: b"MAIL FROM:<a@b>", Verb.RCPT: b"RCPT TO:<a@b>", Verb.BDAT: b"BDAT 0",
-        Verb.XCLIENT: b"XCLIENT ADDR=1"}
+        Verb.XCLIENT: b"XCLIENT ADDR=192.0.2.1"}
     lead = {
         State.NEW: b"", State.READY: READY, State.MAIL: READY + b"MAIL FROM:<a@b>\r\n", State.RCPT: OPENED,
         State.BETWEEN: OPENED + b"BDAT 0\r\n", State.BROKEN: OPENED + b"BDAT 1\r\n\0"}
@@ -358,7 +358,8 @@ def test_xclient_begins_anew() -> None:
     assert peer.events[-1] == Xclient({"ADDR": "192.0.2.7", "NAME": "", "HELO": "a+b"})
     assert codes(peer.send(b"MAIL FROM:<a@b>\r\n")) == [503]
     assert codes(ready().send(b"XCLIENT ADDR=192.0.2.7\r\n")) == [550]
-    for bad in (b"XCLIENT", b"XCLIENT FOO=1", b"XCLIENT ADDR", b"XCLIENT ADDR=a+0D+0Ab"):
+    for bad in (b"XCLIENT", b"XCLIENT FOO=1", b"XCLIENT ADDR", b"XCLIENT ADDR=a+0D+0Ab",
+                b"XCLIENT ADDR=far.example.org", b"XCLIENT ADDR=fe80::1%]x", b"XCLIENT PORT=65536", b"XCLIENT PORT=-1"):
         assert codes(ready(Offer("foo.com", xclient=True)).send(bad + b"\r\n")) == [501]
 
 

@@ -6,6 +6,7 @@ raises Failed, with what the peer is to be told.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,7 +119,9 @@ XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADD
 
 
 def parse_xclient(line: bytes) -> dict[str, str]:
-    """`XCLIENT NAME=value …` (Postfix XCLIENT_README). [UNAVAILABLE] and [TEMPUNAVAIL] are read as ""."""
+    """`XCLIENT NAME=value …` (Postfix XCLIENT_README). [UNAVAILABLE] and [TEMPUNAVAIL] are read as "". ADDR is an
+    address without its IPV6: prefix, PORT a number, or both "".
+    """
     found: dict[str, str] = {}
     for word in line.decode("ascii", "replace").split()[1:]:
         keyword, equals, value = word.partition("=")
@@ -128,10 +131,30 @@ def parse_xclient(line: bytes) -> dict[str, str]:
             text = decode_xtext(value)
         except ValueError:
             raise _syntax(f"bad value for XCLIENT attribute {keyword.upper()}") from None
-        found[keyword.upper()] = "" if text.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]") else text
+        text = "" if text.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]") else text
+        found[keyword.upper()] = _XCLIENT_VALUES.get(keyword.upper(), str)(text)
     if not found:
         raise _syntax("syntax: XCLIENT attribute=value …")
     return found
+
+
+def _client_address(value: str) -> str:
+    address = value[5:] if value[:5].upper() == "IPV6:" else value
+    try:
+        if "%" in address:  # a zone, which may be any text
+            raise ValueError(address)
+        return str(ipaddress.ip_address(address)) if address else ""
+    except ValueError:
+        raise _syntax("bad value for XCLIENT attribute ADDR") from None
+
+
+def _client_port(value: str) -> str:
+    if value and not (value.isascii() and value.isdigit() and len(value) <= 5 and int(value) <= 65535):
+        raise _syntax("bad value for XCLIENT attribute PORT")
+    return value
+
+
+_XCLIENT_VALUES: dict[str, Callable[[str], str]] = {"ADDR": _client_address, "PORT": _client_port}
 
 
 def _clip(text: str) -> str:
