@@ -62,7 +62,10 @@ async def test_a_server_is_promoted_at_once(database: Database, repository: Repo
     assert await promotions.promote_server("s1", choose, "silent", token + 1) == ([], 0), "not without the lease"
     promoted, last = await promotions.promote_server("s1", choose, "silent", token)
     assert len(promoted) == 1202 and last == before + 1202 == (await repository.version()).seq
-    assert (promoted[0].state, promoted[0].old, promoted[0].new) == (STATE, "s1", "s2")
+    assert (promoted[0].old, promoted[0].new) == ("s1", "s2")
+    first, second = [await promotions.details(each.account, 2) for each in promoted[:2]]
+    assert first and second and (first.state, second.state) == (STATE, None)
+    assert await promotions.details(promoted[0].account, 3) is None
     homes = {row.address: row.home for row in await repository.accounts()}
     assert homes["u0000@example.com"] == Home("s2", ("s1", "s3"), 2, pending=True)
     assert homes["u0001@example.com"] == Home("s1", ("s2", "s3"), 1)
@@ -84,7 +87,8 @@ async def test_settled_then_returned(database: Database, repository: Repository)
     await promotions.promote_accounts([row.address], lambda account: "s2", "by hand")
     await promotions.save_state(row.address, 2, replace(STATE, epoch=7))
     (waiting,) = await promotions.pending()
-    assert waiting.state == replace(STATE, epoch=7) and waiting.result is None
+    found = await promotions.details(waiting.account, waiting.epoch)
+    assert found == replace(waiting, state=replace(STATE, epoch=7)) and found.result is None
     result = Promotion(2)
     assert await promotions.settle([Settled(row.address, 1, result)]) == set(), "another epoch's plan"
     assert await promotions.settle([Settled(row.address, 2, result, no_modseq=True)]) == {row.address}
@@ -92,7 +96,8 @@ async def test_settled_then_returned(database: Database, repository: Repository)
     assert await promotions.settle([Settled(row.address, 2, result)]) == set(), "once"
     assert await promotions.pending() == [] and await links.load(row.address) == []
     (unreturned,) = await promotions.unreturned("s1")
-    assert unreturned.result == result and unreturned.state == replace(STATE, epoch=7)
+    found = await promotions.details(row.address, 2)
+    assert found == replace(unreturned, result=result, state=replace(STATE, epoch=7))
     back = link(row.address, 2, "s2", "s1")
     assert not await promotions.returned(row.address, 2, replace(back, epoch=3))
     assert await promotions.returned(row.address, 2, back)

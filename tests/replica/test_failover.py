@@ -72,7 +72,7 @@ class Realm:
             state = self.town.saved.get(name) if self.town.epochs.get(name) == account.home.epoch else None
             each = Promoted(name, home.epoch, account.home.primary, new, cause, VirtualClock().time(), state)
             self.rows[name, home.epoch] = each
-            made.append(each)
+            made.append(replace(each, state=None))
             self._changed(replace(account, home=home))
         await self._answer()  # committed, and the answer may be lost
         return made, 1
@@ -105,13 +105,18 @@ class Realm:
         self.town.saved[account], self.town.epochs[account] = link.state, link.epoch
         return True
 
+    async def details(self, account: str, epoch: int) -> Promoted | None:
+        await self._answer()
+        return self.rows.get((account, epoch))
+
     async def pending(self) -> list[Promoted]:
         await self._answer()
-        return [each for each in self.rows.values() if not each.settled]
+        return [replace(each, state=None, result=None) for each in self.rows.values() if not each.settled]
 
     async def unreturned(self) -> list[Promoted]:
         await self._answer()
-        return [each for each in self.rows.values() if each.settled and not each.returned]
+        return [replace(each, state=None, result=None)
+                for each in self.rows.values() if each.settled and not each.returned]
 
     async def recent(self, since: float) -> list[Promoted]:
         return list(self.rows.values())

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapp
 from typing import Any, TypeVar
 
 from onedomain.backend.link.base import Letter
-from onedomain.decision.link.actions import Copied, Refused, Rows
+from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import filler, identity_of
 from onedomain.model.failure import Failed, again
 from onedomain.model.replica import Identity, Listing, Mark, Numbering
@@ -132,10 +132,12 @@ class ServerEnd:
             outcomes.append(Copied(uid if self.powers.names_uids else 0, identity_of(letter.raw)))
         return tuple(outcomes)
 
-    async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
-        self.step("raise")
-        self._box(folder)
-        self.server.raise_uidnext(folder, uidnext, modseq)
+    async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
+        """One after the other: it may be cut off between any two."""
+        for each in folders:
+            self.step("raise")
+            self._box(each.folder)
+            self.server.raise_uidnext(each.folder, each.uidnext, each.modseq)
 
     async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
         self.step("burn")

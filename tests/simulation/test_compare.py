@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from onedomain.backend.link.base import Letter, LinkEnd
-from onedomain.decision.link.actions import Refused, Rows
+from onedomain.decision.link.actions import Raise, Refused, Rows
 from onedomain.model.failure import Failed
 from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import Folder, Mark, Numbering
@@ -213,7 +213,7 @@ class Both:
             else:
                 self.raised += 10_000  # above what either has by itself
                 modseq = self.random.choice((0, self.raised))
-                await self.ask("raise_uidnext", name, max(folder.mark.uidnext + beyond, 1), modseq)
+                await self.ask("raise_uidnext", (Raise(name, max(folder.mark.uidnext + beyond, 1), modseq),))
         elif dice < 0.92:
             self.client(name, some, self.random.choice(sorted(folders)), folders)
         elif dice < 0.95:

@@ -78,6 +78,9 @@ class PromotionStore:
     async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool:
         return await self._ask(lambda store: store.returned(account, epoch, link))
 
+    async def details(self, account: str, epoch: int) -> Promoted | None:
+        return await self._ask(lambda store: store.details(account, epoch))
+
     async def pending(self) -> list[Promoted]:
         return await self._ask(lambda store: store.pending())
 

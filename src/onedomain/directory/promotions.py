@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from onedomain.directory.links import BATCH, LINKER, SavedLink, holds, link_row
@@ -29,7 +29,8 @@ Choose = Callable[[Account], str]
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """`state`: the link as it was last saved, None if there never was one. `result` None: not settled yet.
+    """`state`: the link as it was last saved, None if there never was one. `result` None: not settled yet. Both only
+    where one account's promotion is asked for (`details`): all of a server's are not held in memory.
 
     `at`, `settled`, `returned`: seconds since 1970, the latter two 0 where that has not happened.
     """
@@ -101,11 +102,10 @@ class Promotions:
             promoted.append(Promoted(account.address, home.epoch, account.home.primary, new, cause, now))
         if not promoted:
             return [], 0
-        states = await _states(writer.connection, promoted)
-        promoted = [replace(each, state=states.get(each.account)) for each in promoted]
         for start in range(0, len(promoted), BATCH):
             rows = [_row(each) for each in promoted[start : start + BATCH]]
             await writer.connection.execute(self._database.upsert(schema.promotion), rows)
+        await _take_states(writer.connection, promoted)
         await writer.put_many(accounts=accounts)
         barrier = update(schema.meta).where(schema.meta.c.name == "barrier").values(number=writer.last)
         await writer.connection.execute(barrier)
@@ -121,23 +121,28 @@ class Promotions:
     async def settle(self, settled: Iterable[Settled]) -> frozenset[str]:
         """Their plans are done: people may come in. In one transaction; the accounts whose home still was that one."""
         wanted = {each.account: each for each in settled}
+        results = {account: spelt(each.result) for account, each in wanted.items()}  # before anybody waits for us
         now = self._clock.time()
         async with self._repository.writing() as writer:
             accounts = [account for account in await writer.accounts(sorted(wanted))
                         if account.home.pending and account.home.epoch == wanted[account.address].epoch]
+            if not accounts:
+                return frozenset()
             homes = []
+            rows = []
             for account in accounts:
                 each = wanted[account.address]
                 no_modseq = account.home.no_modseq or each.no_modseq
                 homes.append(replace(account, home=replace(account.home, pending=False, no_modseq=no_modseq)))
-                columns = schema.promotion.c
-                statement = update(schema.promotion)
-                statement = statement.where(columns.account == each.account, columns.epoch == each.epoch)
-                await writer.connection.execute(statement.values(result=spelt(each.result), settled=now))
-                # The link that led here is part of the promotion now.
-                link = schema.link.c
-                gone = delete(schema.link).where(link.account == each.account, link.target == account.home.primary)
-                await writer.connection.execute(gone)
+                rows.append({"key": each.account, "number": each.epoch, "result": results[each.account],
+                             "settled": now})
+            columns, link = schema.promotion.c, schema.link.c
+            done = update(schema.promotion)
+            done = done.where(columns.account == bindparam("key"), columns.epoch == bindparam("number"))
+            await writer.connection.execute(done, rows)
+            # The link that led here is part of the promotion now.
+            gone = delete(schema.link).where(link.account == bindparam("key"), link.target == bindparam("to"))
+            await writer.connection.execute(gone, [{"key": home.address, "to": home.home.primary} for home in homes])
             await writer.put_many(accounts=homes)
             return frozenset(account.address for account in accounts)
 
@@ -157,27 +162,31 @@ class Promotions:
                 await writer.connection.execute(self._database.upsert(schema.link), [link_row(link, now)])
             return True
 
-    async def pending(self, server: str = "") -> list[Promoted]:
-        """Committed and not settled; `server`: the new primary. With their states."""
+    async def details(self, account: str, epoch: int) -> Promoted | None:
+        """With state and result."""
         columns = schema.promotion.c
-        return await self._read(select(schema.promotion).where(columns.settled == 0.0), columns.new, server)
+        query = select(schema.promotion).where(columns.account == account, columns.epoch == epoch)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).one_or_none()
+            return _detailed(row) if row is not None else None
+
+    async def pending(self, server: str = "") -> list[Promoted]:
+        """Committed and not settled; `server`: the new primary."""
+        columns = schema.promotion.c
+        return await self._read(_brief().where(columns.settled == 0.0), columns.new, server)
 
     async def unreturned(self, server: str = "") -> list[Promoted]:
-        """Settled, and the old primary (`server`) has not been brought back yet. With states and results."""
+        """Settled, and the old primary (`server`) has not been brought back yet."""
         columns = schema.promotion.c
-        query = select(schema.promotion).where(columns.settled > 0.0, columns.returned == 0.0)
+        query = _brief().where(columns.settled > 0.0, columns.returned == 0.0)
         return await self._read(query, columns.old, server)
 
     async def recent(self, since: float) -> list[Promoted]:
-        """Those at or after `since`, without states and results."""
+        """Those at or after `since`."""
         columns = schema.promotion.c
         async with self._database.reading() as connection:
-            rows = await connection.execute(
-                select(columns.account, columns.epoch, columns.old, columns.new, columns.cause, columns.at,
-                       columns.settled, columns.returned)
-                .where(columns.at >= since).order_by(columns.at, columns.account))
-            return [Promoted(row.account, int(row.epoch), row.old, row.new, row.cause, float(row.at),
-                             settled=float(row.settled), returned=float(row.returned)) for row in rows]
+            query = _brief().where(columns.at >= since).order_by(columns.at, columns.account)
+            return [_promoted(row) for row in await connection.execute(query)]
 
     async def _read(self, query: Select[Any], column: Any, server: str) -> list[Promoted]:
         """In the order in which they were made; those of homes that have changed since are nobody's to finish."""
@@ -196,29 +205,33 @@ def swapped(home: Home, new: str) -> Home:
     return Home(new, replicas, home.epoch + 1, pending=True, no_modseq=home.no_modseq)
 
 
-async def _states(connection: AsyncConnection, promoted: list[Promoted]) -> dict[str, LinkState]:
-    columns = schema.link.c
-    wanted = {each.account: each for each in promoted}
-    ordered = sorted(wanted)
-    found: dict[str, LinkState] = {}
-    for start in range(0, len(ordered), BATCH):
-        query = select(schema.link).where(columns.account.in_(ordered[start : start + BATCH]))
-        for row in await connection.execute(query):
-            each = wanted[row.account]
-            if (row.source, row.target) == (each.old, each.new):
-                found[row.account] = read(LinkState, row.state)
-    return found
+async def _take_states(connection: AsyncConnection, promoted: list[Promoted]) -> None:
+    """From row to row, unread: decoded and spelt again, those of 2,000 accounts hold everybody up for seconds."""
+    columns, link = schema.promotion.c, schema.link.c
+    state = select(link.state).where(link.account == columns.account, link.source == columns.old,
+                                     link.target == columns.new).scalar_subquery()
+    query = update(schema.promotion).where(columns.account == bindparam("key"), columns.epoch == bindparam("number"))
+    for start in range(0, len(promoted), BATCH):
+        keys = [{"key": each.account, "number": each.epoch} for each in promoted[start : start + BATCH]]
+        await connection.execute(query.values(state=func.coalesce(state, "")), keys)
 
 
 def _row(each: Promoted) -> dict[str, Any]:
     return {"account": each.account, "epoch": each.epoch, "old": each.old, "new": each.new, "cause": each.cause,
-            "state": spelt(each.state) if each.state else "", "result": "", "at": each.at, "settled": 0.0,
-            "returned": 0.0}
+            "state": "", "result": "", "at": each.at, "settled": 0.0, "returned": 0.0}
+
+
+def _brief() -> Select[Any]:
+    columns = schema.promotion.c
+    return select(columns.account, columns.epoch, columns.old, columns.new, columns.cause, columns.at, columns.settled,
+                  columns.returned)
 
 
 def _promoted(row: Row[Any]) -> Promoted:
-    return Promoted(
-        row.account, int(row.epoch), row.old, row.new, row.cause, float(row.at),
-        read(LinkState, row.state) if row.state else None, read(Promotion, row.result) if row.result else None,
-        float(row.settled), float(row.returned),
-    )  # fmt: skip
+    return Promoted(row.account, int(row.epoch), row.old, row.new, row.cause, float(row.at),
+                    settled=float(row.settled), returned=float(row.returned))
+
+
+def _detailed(row: Row[Any]) -> Promoted:
+    return replace(_promoted(row), state=read(LinkState, row.state) if row.state else None,
+                   result=read(Promotion, row.result) if row.result else None)

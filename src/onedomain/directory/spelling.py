@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -34,17 +34,22 @@ def _any(kind: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _plain(at) for each in fields(value) if (at := getattr(value, each.name)) != _default(each)}
-    if isinstance(value, tuple):
+    kind = type(value)
+    if kind is int or kind is str:
+        return value
+    if kind is tuple:
         return [_plain(each) for each in value]
-    if isinstance(value, frozenset):
+    if kind is frozenset:
         return sorted(value)
+    if defaults := _defaults(_any(kind)):
+        return {name: _plain(at) for name, default in defaults if (at := getattr(value, name)) != default}
     return value.value if isinstance(value, Enum) else value
 
 
-def _default(field: Field[Any]) -> Any:
-    return MISSING if field.default is MISSING else field.default
+@cache
+def _defaults(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """Of a dataclass, by field; where there is none it is dataclasses.MISSING, which equals nothing."""
+    return tuple((each.name, each.default) for each in fields(kind)) if is_dataclass(kind) else ()
 
 
 @cache

@@ -120,8 +120,8 @@ class Performer:
                 self.done["subscribed"] += 1
             case Append():
                 return await self._append(action)
-            case RaiseUidNext(folder, uidnext, modseq, replicated):
-                await target.raise_uidnext(folder, uidnext, modseq, replicated)
+            case RaiseUidNext(folders):
+                await target.raise_uidnext(folders)
             case Burn(folder, first, count):
                 named = await target.burn(folder, first, count)
                 self.done["burned"] += count

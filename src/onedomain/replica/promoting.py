@@ -37,6 +37,7 @@ KEEPS_MODSEQ = frozenset({"node"})
 class Store(Protocol):
     """directory/promotions.py over a database that may be away: each raises Failed then."""
 
+    async def details(self, account: str, epoch: int) -> Promoted | None: ...
     async def save_state(self, account: str, epoch: int, state: LinkState) -> None: ...
     async def settle(self, settled: Sequence[Settled]) -> frozenset[str]: ...
 
@@ -202,9 +203,13 @@ class Promoting:
             self._over(waiting)  # it has left, or has yet another home
             return
         await self._means.quiet(promoted.account)
-        result, state = await self._plan(promoted, account)
+        found = await self._store.details(promoted.account, promoted.epoch)
+        if found is None:
+            self._over(waiting)  # it has left just now
+            return
+        result = await self._plan(promoted, account, found.state)
         if await self._settled(Settled(promoted.account, promoted.epoch, result, self._changed(promoted, result))):
-            self._tell(replace(promoted, state=state, result=result, settled=self._means.clock.time()))
+            self._tell(replace(promoted, settled=self._means.clock.time()))
             self._means.trace.note("promoted", account=promoted.account, server=promoted.new, before=promoted.old,
                                    epoch=promoted.epoch, refused=result.refused,
                                    seconds=round(self._means.clock.time() - promoted.at, 3))
@@ -217,12 +222,12 @@ class Promoting:
         if not waiting.done.done():
             waiting.done.set_result(None)
 
-    async def _plan(self, promoted: Promoted, account: Account) -> tuple[Promotion, LinkState | None]:
-        """What it came to, and the link as it was left."""
-        if promoted.state is None:
+    async def _plan(self, promoted: Promoted, account: Account, state: LinkState | None) -> Promotion:
+        """What it came to; the link as it is left is saved."""
+        if state is None:
             # Nothing was ever carried: somebody wanted it all the same, or nobody would have come here.
-            return Promotion(promoted.epoch, refused="nothing has been copied yet"), None
-        kept = [replace(promoted.state, epoch=promoted.epoch - 1)]
+            return Promotion(promoted.epoch, refused="nothing has been copied yet")
+        kept = [replace(state, epoch=promoted.epoch - 1)]
 
         async def save(state: LinkState) -> None:
             await self._store.save_state(promoted.account, promoted.epoch, state)
@@ -238,7 +243,7 @@ class Promoting:
             performer = Performer(Nobody(), target, keeping)
             result = await performer.run(promote(kept[0], target.powers, allowed))
             broken = False
-            return result, kept[0]
+            return result
         finally:
             await target.close(broken=broken)
 

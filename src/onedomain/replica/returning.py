@@ -35,6 +35,7 @@ MOVED = again(451, "4.3.2", "the account's home changed meanwhile", "home change
 class Store(Protocol):
     """directory/promotions.py; raises Failed where the database is away."""
 
+    async def details(self, account: str, epoch: int) -> Promoted | None: ...
     async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool: ...
 
 
@@ -135,9 +136,11 @@ class Returning:
         if each.old not in row.home.replicas:
             await self._store.returned(each.account, each.epoch, None)
             return None
+        found = await self._store.details(each.account, each.epoch)
+        if found is None or found.result is None:
+            raise Failed(MOVED)
         # Without a link nothing is known to be equal: everything that is there is the tail.
-        state = each.state or LinkState(each.epoch - 1)
-        assert each.result is not None
+        state = found.state or LinkState(each.epoch - 1)
         ends: dict[str, LinkEnd] = {}
         broken = True
         try:
@@ -147,7 +150,7 @@ class Returning:
             keeping = Ours(self._means, each.account, (each.old, each.new), _nothing)
             performer = Performer(source, target, keeping)
             known = await target.find(await performer.run(tail(state)))
-            brought = await performer.run(bring_back(state, each.result, known))
+            brought = await performer.run(bring_back(state, found.result, known))
             broken = False
         finally:
             for end in ends.values():

@@ -20,7 +20,7 @@ from onedomain.app.real import RealClock
 from onedomain.backend.link.base import Letter, LinkEnd, LinkServer
 from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
-from onedomain.decision.link.actions import Copied, Refused
+from onedomain.decision.link.actions import Copied, Raise, Refused
 from onedomain.decision.link.identity import filler, identity_of
 from onedomain.model.failure import Failed, Kind
 from onedomain.model.message import DELIVERY_ID_HEADER
@@ -395,14 +395,18 @@ class Contract:
                 raws = {uid: raw for uid, (_, raw) in look(target).items() if uid != uids[0]}
                 assert raws == {uid: filler("INBOX", uid) for uid in range(uids[0] + 1, goal)}
                 with pytest.raises(Failed) as raised:
-                    await end.raise_uidnext("INBOX", goal)
+                    await end.raise_uidnext([Raise("INBOX", goal)])
                 assert raised.value.failure.kind is Kind.GIVE_UP
                 return
             modseq = (await end.read("INBOX")).before.modseq
-            await end.raise_uidnext("INBOX", goal, modseq + 1000, modseq)
-            inbox = (await end.list_folders()).find("INBOX")
+            name = target.path("Lists")
+            await end.create_folder(name, 1_700_000_000)
+            await end.raise_uidnext([Raise("INBOX", goal, modseq + 1000, modseq), Raise(name, 500)])
+            listed = await end.list_folders()
+            other, inbox = listed.find(name), listed.find("INBOX")
+            assert other and other.mark.uidnext == 500
             assert inbox and inbox.mark.uidnext == goal and inbox.mark.modseq >= modseq
-            await end.raise_uidnext("INBOX", goal - 5)  # it never goes down
+            await end.raise_uidnext([Raise("INBOX", goal - 5)])  # it never goes down
             assert await fill(target, end, "INBOX", [text(2)]) == [goal]
             now = await end.read("INBOX")
             assert [row.uid for row in now.rows] == [uids[0], goal] and now.before.modseq > modseq + 1000

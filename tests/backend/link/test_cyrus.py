@@ -9,7 +9,7 @@ import pytest
 
 from onedomain.backend.link.base import Letter
 from onedomain.backend.link.cyrus import AT_ONCE, CyrusEnd, CyrusLinks
-from onedomain.decision.link.actions import Copied, Refused
+from onedomain.decision.link.actions import Copied, Raise, Refused
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.replica import Numbering
 from tests.backend.contract import account
@@ -130,7 +130,7 @@ async def test_inbox_takes_on_what_it_is_elsewhere(case: Case, end: CyrusEnd) ->
 async def test_special_use_survives_everything(end: CyrusEnd) -> None:
     await end.create_folder("Sent", 77, "\\Sent")
     await end.append("Sent", [letter(1, text(1))])
-    await end.raise_uidnext("Sent", 50)
+    await end.raise_uidnext([Raise("Sent", 50)])
     assert (await end.list_folders()).find("Sent").special_use == "\\Sent"  # type: ignore[union-attr]
     await end.rename_folder("Sent", "Away")
     listing = await end.list_folders()

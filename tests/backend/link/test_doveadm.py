@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from onedomain.backend.link.doveadm import Doveadm
+from onedomain.backend.link.doveadm import Doveadm, Update
 from onedomain.backend.trouble import Trouble
 from onedomain.model.failure import Kind
 from onedomain.model.server import Endpoint
@@ -20,7 +20,10 @@ from tests.backend.contract import local
 from tests.backend.link import mailbox
 from tests.backend.test_real import ACL
 
-FINE = b'[["doveadmResponse",[],"t"]]'
+FINE = b'[["doveadmResponse",[],"t0"]]'
+TWO = b'[["doveadmResponse",[],"t0"],["doveadmResponse",[],"t1"]]'
+REFUSED = b'[["error",{"type":"exitCode","exitCode":68},"t0"]]'
+RAISE = Update("INBOX", uidnext=3)
 
 
 def answer(body: bytes, status: int = 200, headers: str = "") -> bytes:
@@ -63,21 +66,39 @@ async def interface(*answers: bytes) -> AsyncIterator[tuple[Doveadm, list[bytes]
 
 async def test_a_call() -> None:
     async with interface(answer(FINE), answer(FINE)) as (doveadm, asked, connections):
-        await doveadm.update_mailbox("u@example.com", "Lists/&ZeVnLIqe-", uidvalidity=7, uidnext=12, modseq=900)
-        await doveadm.update_mailbox("u@example.com", "INBOX", uidnext=3)
+        update = Update("Lists/&ZeVnLIqe-", uidvalidity=7, uidnext=12, modseq=900)
+        await doveadm.update_mailboxes("u@example.com", [update])
+        await doveadm.update_mailboxes("u@example.com", [RAISE])
     head, _, body = asked[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /doveadm/v1 HTTP/1.1\r\n")
     assert b"Authorization: X-Dovecot-API " + base64.b64encode(b"the-key") in head
     values = {"uidValidity": "7", "minNextUid": "12", "minHighestModseq": "900"}
-    assert json.loads(body) == [["mailboxUpdate", {"user": "u@example.com", "mailbox": "Lists/日本語", **values}, "t"]]
+    assert json.loads(body) == [["mailboxUpdate", {"user": "u@example.com", "mailbox": "Lists/日本語", **values}, "t0"]]
     assert len(connections) == 1
+
+
+def commands(question: bytes) -> list[tuple[str, str]]:
+    return [(each[1]["mailbox"], each[2]) for each in json.loads(question.partition(b"\r\n\r\n")[2])]
+
+
+async def test_many_folders_go_together() -> None:
+    many = [Update(f"F{number}", uidnext=3) for number in range(2)]
+    async with interface(answer(TWO), answer(FINE), answer(FINE), answer(FINE), answer(REFUSED)) as (doveadm, asked, _):
+        await doveadm.update_mailboxes("u", many)
+        assert [commands(each) for each in asked] == [[("F0", "t0"), ("F1", "t1")]]
+        await doveadm.update_mailboxes("u", many)  # only the first is answered: the other goes alone
+        assert [commands(each) for each in asked[1:]] == [[("F0", "t0"), ("F1", "t1")], [("F1", "t0")]]
+        with pytest.raises(Trouble, match="refuses") as raised:
+            await doveadm.update_mailboxes("u", many)
+        assert "68" in raised.value.failure.reason
+        assert [commands(each) for each in asked[3:]] == [[("F0", "t0")], [("F1", "t0")]], "each alone from then on"
 
 
 async def test_a_connection_that_is_closed_is_not_used_again() -> None:
     replies = answer(FINE, headers="Connection: close\r\n"), answer(FINE)
     async with interface(*replies) as (doveadm, asked, connections):
         for _ in range(2):
-            await doveadm.update_mailbox("u", "INBOX", uidnext=3)
+            await doveadm.update_mailboxes("u", [RAISE])
     assert len(connections) == len(asked) == 2
 
 
@@ -86,9 +107,9 @@ async def test_a_connection_that_is_closed_is_not_used_again() -> None:
     [
         (answer(b"", 401), "doveadm_api_key"),
         (answer(b"", 500), "500"),
-        (answer(b'[["error",{"type":"exitCode","exitCode":68},"t"]]'), "68"),
+        (answer(REFUSED), "68"),
         (answer(b"hello"), "hello"),
-        (answer(b"[]"), "[]"),
+        (answer(b"[]"), "no answer"),
         (answer(b"[1]"), "[1]"),
         (b"", "closed"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhe close", "within"),
@@ -98,14 +119,14 @@ async def test_a_connection_that_is_closed_is_not_used_again() -> None:
 async def test_what_goes_wrong(reply: bytes, reason: str) -> None:
     async with interface(reply) as (doveadm, _, _):
         with pytest.raises(Trouble) as raised:
-            await doveadm.update_mailbox("u", "INBOX", uidnext=3)
+            await doveadm.update_mailboxes("u", [RAISE])
     failure = raised.value.failure
     assert failure.kind is Kind.AGAIN and reason in failure.reason and "the-key" not in failure.reason
 
 
 async def test_a_name_that_is_no_modified_utf_7() -> None:
     with pytest.raises(Trouble):
-        await Doveadm(Endpoint("127.0.0.1", 1), "k", ClientContexts()).update_mailbox("u", "&x", uidnext=3)
+        await Doveadm(Endpoint("127.0.0.1", 1), "k", ClientContexts()).update_mailboxes("u", [Update("&x", uidnext=3)])
 
 
 @pytest.mark.real
@@ -114,15 +135,18 @@ async def test_the_real_one(start_dovecot: Callable[..., Any]) -> None:
     lab.prepare("u@example.com")
     doveadm = Doveadm(local(lab.doveadm_http_port), lab.api_key, ClientContexts())
     await doveadm.probe()
-    calls = [doveadm.update_mailbox("u@example.com", "INBOX", uidnext=100 + n, uidvalidity=77) for n in range(6)]
-    await asyncio.gather(*calls)
+    updates = [Update("INBOX", uidnext=100 + n, uidvalidity=77) for n in range(6)]
+    await asyncio.gather(*(doveadm.update_mailboxes("u@example.com", [each]) for each in updates))
     box = mailbox.look(lab, "u@example.com").boxes["INBOX",]
     assert (box.uidvalidity, box.uidnext) == (77, 105)
+    names = ("Sent", "Drafts", "Trash")
+    await doveadm.update_mailboxes("u@example.com", [Update(name, uidnext=50) for name in names])
+    assert {mailbox.look(lab, "u@example.com").boxes[name,].uidnext for name in names} == {50}
     with pytest.raises(Trouble, match="refuses"):
-        await doveadm.update_mailbox("u@example.com", "Missing", uidnext=3)
+        await doveadm.update_mailboxes("u@example.com", [Update("Sent", uidnext=60), Update("Missing", uidnext=3)])
     wrong = Doveadm(local(lab.doveadm_http_port), "wrong", ClientContexts())
     with pytest.raises(Trouble) as raised:
-        await wrong.update_mailbox("u@example.com", "INBOX", uidnext=3)
+        await wrong.update_mailboxes("u@example.com", [RAISE])
     with pytest.raises(Trouble):
         await wrong.probe()
     assert "doveadm_api_key" in raised.value.failure.reason

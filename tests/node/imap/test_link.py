@@ -15,7 +15,7 @@ from onedomain.node.store import expunges
 from onedomain.node.store.verify import verify
 from tests.node.imap.test_session import append, put
 from tests.node.lab import Imap, imap, message, start_node
-from tests.node.replica import FOLDER, LARGEST, Link, ask, link_log_in
+from tests.node.replica import FOLDER, LARGEST, Link, Refused, ask, link_log_in
 
 U = b'"u@example.com"'
 F = U + b" ff 77"
@@ -232,7 +232,7 @@ async def test_a_gap_after_a_promotion(replica: Node) -> None:
     client = await with_folder(replica)
     await give(client, b"1 5 0 () NIL|1", b"3 6 0 () NIL|3")
     for _ in range(2):
-        await ask(client, b"GAP " + F + b" 100001 50 6")
+        await ask(client, b"GAP " + U + b" (ff 77 100001 50 6)")
     assert (await state(client))[0] == b"* XLINK FOLDER " + F + b" f 100001 50 NIL"
     assert (await give(client, b"4 7 0 () NIL|late"))[-1].startswith(b"NO [FORGOTTEN 4]")
     user = await imap(replica)
@@ -243,6 +243,18 @@ async def test_a_gap_after_a_promotion(replica: Node) -> None:
     assert not any(b"VANISHED" in line for line in await user("SELECT f (QRESYNC (77 50))"))
 
 
+async def test_gaps_of_several_folders_are_one_commit(replica: Node) -> None:
+    client = await with_folder(replica)
+    await ask(client, b"FOLDER " + U + b" gg 78 g 1 1 NIL")
+    before = [await state(client), await state(client, U + b" gg 78")]
+    with pytest.raises(Refused, match="UIDVALIDITY 77"):
+        await ask(client, b"GAP " + U + b" (gg 78 50 60 0) (ff 76 100001 50 6)")
+    assert [await state(client), await state(client, U + b" gg 78")] == before
+    await ask(client, b"GAP " + U + b" (gg 78 50 60 0) (ff 77 100001 70 6)")
+    assert (await state(client))[0].endswith(b" ff 77 f 100001 70 NIL")
+    assert (await state(client, U + b" gg 78"))[0].endswith(b" gg 78 g 50 60 NIL")
+
+
 async def test_what_a_lost_tail_has_told_is_told_anew(replica: Node) -> None:
     """The old primary has shown changes up to 20, of which those up to 6 came here. Clients may be ahead of us."""
     client = await with_folder(replica)
@@ -250,7 +262,7 @@ async def test_what_a_lost_tail_has_told_is_told_anew(replica: Node) -> None:
     await watcher("ENABLE QRESYNC")
     await watcher("SELECT f")
     await give(client, b"1 5 0 (a) NIL|1", b"2 6 0 () NIL|2", b"3 8 0 () NIL|3")
-    await ask(client, b"GAP " + F + b" 100001 1000 6")
+    await ask(client, b"GAP " + U + b" (ff 77 100001 1000 6)")
 
     async def told(session: Imap, modseq: int) -> list[int]:
         lines = await session(f"SELECT f (QRESYNC (77 {modseq}))")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from onedomain.decision.link.actions import Copied, Refused, Rows
+from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.model.account import Account
 from onedomain.model.replica import Identity, Listing, Mark, Powers
 
@@ -66,7 +66,10 @@ class LinkEnd(Protocol):
         """In their order; where UIDs are not given it ends with the first that is refused."""
         ...
 
-    async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None: ...
+    async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
+        """All of them, or Failed: then any of them may have been raised."""
+        ...
+
     async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]: ...
 
     async def set_flags(

@@ -27,7 +27,7 @@ from onedomain.backend.mailserver import Tools
 from onedomain.backend.names import mailbox_name
 from onedomain.backend.pool import Pool, PoolLimits
 from onedomain.backend.trouble import troubles
-from onedomain.decision.link.actions import Copied, Refused
+from onedomain.decision.link.actions import Copied, Raise, Refused
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, again
@@ -146,14 +146,15 @@ class CyrusEnd(ImapEnd):
         if use:
             await self._connection.ask("SETMETADATA", wire(name), ["/private/specialuse", use.encode()])
 
-    async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
-        async def lift(sync: SyncConnection) -> Answer:
-            now = await sync.mailbox(await self._id(folder))
-            last = max(uidnext, now.uidnext) - 1
-            return await sync.apply(now.but(LAST_UID=last, HIGHESTMODSEQ=max(modseq, now.modseq + 1)), since=now.modseq)
-
+    async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
         await self._connection.let_go()
-        await self._accepted(lift)
+        for each in folders:
+            await self._accepted(lambda sync, each=each: self._raise(sync, each))  # type: ignore[misc]
+
+    async def _raise(self, sync: SyncConnection, to: Raise) -> Answer:
+        now = await sync.mailbox(await self._id(to.folder))
+        last = max(to.uidnext, now.uidnext) - 1
+        return await sync.apply(now.but(LAST_UID=last, HIGHESTMODSEQ=max(to.modseq, now.modseq + 1)), since=now.modseq)
 
     # -- messages
 

@@ -10,17 +10,18 @@ A FETCH shows NULs as 0x80 and every line end as CRLF (measured); decision/link/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
 from onedomain.backend.link.connection import Connection
-from onedomain.backend.link.doveadm import Doveadm
+from onedomain.backend.link.doveadm import Doveadm, Update
 from onedomain.backend.link.folders import INBOX, IdentityItem
 from onedomain.backend.link.imap_end import ImapEnd, ImapLinks
 from onedomain.backend.link.sessions import SessionLimits
 from onedomain.backend.mailserver import Tools
 from onedomain.backend.names import mailbox_name
+from onedomain.decision.link.actions import Raise
 from onedomain.model.replica import Mark, Numbering
 from onedomain.model.server import Server
 
@@ -51,12 +52,13 @@ class DovecotEnd(BurningDovecotEnd):
         untouched = mark.uidnext == 1 and not mark.messages
         if not uidvalidity or not untouched or mark.uidvalidity == uidvalidity:
             return mark
-        await self._doveadm.update_mailbox(self._user, name, uidvalidity=uidvalidity)
+        await self._doveadm.update_mailboxes(self._user, [Update(name, uidvalidity=uidvalidity)])
         return await self._folders.mark(name)
 
-    async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
+    async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
         await self._connection.let_go()
-        await self._doveadm.update_mailbox(self._user, folder, uidnext=uidnext, modseq=modseq)
+        updates = [Update(each.folder, uidnext=each.uidnext, modseq=each.modseq) for each in folders]
+        await self._doveadm.update_mailboxes(self._user, updates)
 
 
 class DovecotLinks(ImapLinks):

@@ -19,7 +19,7 @@ from onedomain.backend.link.writing import Writing
 from onedomain.backend.login import Login, login_of
 from onedomain.backend.mailserver import Tools
 from onedomain.backend.trouble import Trouble
-from onedomain.decision.link.actions import Copied, Refused, Rows
+from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, give_up
 from onedomain.model.health import Seen, Sighting
@@ -75,8 +75,9 @@ class ImapEnd:
     async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
         return await self._writing.append(folder, letters)
 
-    async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
-        reason = f"{self._connection.session.doing}: UIDNEXT of {folder} can't be set to {uidnext}"
+    async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
+        names = ", ".join(each.folder for each in folders)
+        reason = f"{self._connection.session.doing}: UIDNEXT of {names} can't be set"
         raise Failed(give_up(550, "5.3.3", "the mail server cannot do this", reason))
 
     async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:

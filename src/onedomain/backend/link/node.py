@@ -33,7 +33,7 @@ from onedomain.backend.mailserver import Tools
 from onedomain.backend.names import mailbox_name
 from onedomain.backend.pool import Pool, PoolLimits
 from onedomain.backend.trouble import troubles
-from onedomain.decision.link.actions import Copied, Refused, Rows
+from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, Failure, again, give_up
@@ -267,13 +267,20 @@ class NodeEnd:
             await self._server.ask(b"SUBSCRIPTIONS", string(self._account), listed)
             self._known.subscriptions = tuple(after)
 
-    async def raise_uidnext(self, folder: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
-        async def give(at: FolderAt) -> None:
-            highest = max(modseq, at.mark.modseq + 1)
-            await self._server.ask(b"GAP", self._at(at), b"%d %d %d" % (uidnext, highest, replicated))
-            self._raised(at, uidnext, highest)
+    async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
+        for some in (folders[start : start + AT_ONCE] for start in range(0, len(folders), AT_ONCE)):
 
-        await self._with(folder, give)
+            async def give(places: Sequence[FolderAt], some: Sequence[Raise] = some) -> None:
+                highest = [max(each.modseq, at.mark.modseq + 1) for each, at in zip(some, places, strict=True)]
+                gaps = b" ".join(
+                    b"(%b %d %d %d %d)" % (at.mailbox_id.encode(), at.mark.uidvalidity, each.uidnext, modseq,
+                                           each.replicated)
+                    for each, at, modseq in zip(some, places, highest, strict=True))
+                await self._server.ask(b"GAP", string(self._account), gaps)
+                for each, at, modseq in zip(some, places, highest, strict=True):
+                    self._raised(at, each.uidnext, modseq)
+
+            await self._with_all([each.folder for each in some], give)
 
     # -- messages
 
@@ -351,14 +358,17 @@ class NodeEnd:
 
     async def _with(self, folder: str, work: Callable[[FolderAt], Awaitable[T]]) -> T:
         """What is known may be old: once it is looked at anew."""
-        at = await self._find(folder)
+        return await self._with_all([folder], lambda places: work(places[0]))
+
+    async def _with_all(self, folders: Sequence[str], work: Callable[[Sequence[FolderAt]], Awaitable[T]]) -> T:
+        places = [await self._find(each) for each in folders]
         try:
-            return await work(at)
+            return await work(places)
         except Refusal as refusal:
             if refusal.code not in ("NONEXISTENT", "UIDVALIDITY", "CONFLICT"):
                 raise
         await self.list_folders()
-        return await work(await self._find(folder))
+        return await work([await self._find(each) for each in folders])
 
     async def _until_won(self, folder: str, give: Callable[[FolderAt], Awaitable[bool]]) -> None:
         if not await self._with(folder, give):

@@ -145,17 +145,26 @@ Outcome: TypeAlias = Copied | Refused | Gone
 
 
 @dataclass(frozen=True, slots=True)
-class RaiseUidNext:
-    """-> None. What is not there below `uidnext` never comes.
-
-    `modseq`: above all that clients may have been shown; `replicated`: up to which of them they have seen nothing
-    that is lost. Zeros: not known.
+class Raise:
+    """One folder of RaiseUidNext. `modseq`: above all that clients may have been shown; `replicated`: up to which of
+    them they have seen nothing that is lost. Zeros: not known.
     """
 
     folder: str
     uidnext: int
     modseq: int = 0
     replicated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseUidNext:
+    """-> None. What is not there below a folder's `uidnext` never comes.
+
+    In one go where the server allows it: a promotion raises every folder of an account, and thousands of accounts wait
+    for theirs. After a failure any of them may have been raised; none ever goes down.
+    """
+
+    folders: tuple[Raise, ...]
 
 
 @dataclass(frozen=True, slots=True)

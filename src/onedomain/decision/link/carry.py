@@ -20,6 +20,7 @@ from onedomain.decision.link.actions import (
     Identities,
     Outcome,
     Plan,
+    Raise,
     RaiseUidNext,
     Read,
     ReadIdentities,
@@ -143,7 +144,7 @@ def burn(folder: str, first: int, count: int, powers: Powers) -> Plan[bool]:
 
 def _advance(link: FolderLink, uid: int, powers: Powers) -> Plan[tuple[FolderLink, bool]]:
     if powers.numbering is Numbering.RAISED:
-        yield RaiseUidNext(link.target_name, uid)
+        yield RaiseUidNext((Raise(link.target_name, uid),))
     elif uid - link.target.uidnext > BURN_LIMIT:
         return link, True
     elif not (yield from burn(link.target_name, link.target.uidnext, uid - link.target.uidnext, powers)):

@@ -8,7 +8,7 @@ does depends on the saved state, and on the target only in ways that repeating d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from onedomain.decision.link.actions import (
@@ -16,6 +16,7 @@ from onedomain.decision.link.actions import (
     Identities,
     ListFolders,
     Plan,
+    Raise,
     RaiseUidNext,
     Read,
     ReadIdentities,
@@ -82,7 +83,7 @@ def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None 
                     moved.update(it.digest for it in carried)
             yield from _drop_twins(link, rows[link.target_name], moved, powers)
     highest = max(mark.uidvalidity for mark in (*marks.values(), *(link.source for link in links)))
-    shown = []
+    there_still = []
     for link in links:
         if link.gone:
             left: Rows = yield Read(Side.TARGET, link.target_name)
@@ -91,11 +92,13 @@ def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None 
                 continue
         fillers = [uid for uid, it in arrived[link.target_name].items() if it.filler]
         yield from expunge(link.target_name, fillers, powers, keep_bodies=False)
-        mark = marks[link.target_name]
-        raised = yield from _gap(link, mark, powers, (allowed or {}).get(link.source_name))
+        there_still.append(link)
+    raised = yield from _gaps(there_still, marks, powers, allowed or {})
+    shown = []
+    for link in there_still:
         came = tuple(it for it in arrived[link.target_name].values() if not it.filler)
         # A message that came and was not saved has the UID that was wanted, or else nobody knows which.
-        aligned = link.aligned and raised > 0 and not came
+        aligned = link.aligned and raised[link.target_name] > 0 and not came
         if not aligned:
             highest += 1
         shown.append(
@@ -155,18 +158,36 @@ def _recent(link: FolderLink, arrived: Mapping[int, Identity]) -> Plan[tuple[Ide
     return tuple({**known, **arrived}.values())
 
 
-def _gap(link: FolderLink, mark: Mark, powers: Powers, allowed: int | None) -> Plan[int]:
-    """UIDNEXT after it; 0: there is none, so UIDs may come again."""
-    base = max(link.source.uidnext, link.target.uidnext)
+def _gaps(
+    links: Sequence[FolderLink], marks: Mapping[str, Mark], powers: Powers, allowed: Mapping[str, int]
+) -> Plan[dict[str, int]]:
+    """UIDNEXT after it by target folder; 0: there is no gap, so UIDs may come again."""
+    found: dict[str, int] = {}
     if powers.numbering is not Numbering.BURNED:
-        last = link.passes[-1] if link.passes else None
-        shown = max(link.source.modseq, last.after if last else 0)
-        modseq = shown + MODSEQ_GAP if shown else 0
-        yield RaiseUidNext(link.target_name, base + GAP, modseq, last.before if last else 0)
-        return base + GAP
-    if allowed is None:
+        raises = tuple(_raise(link) for link in links)
+        if raises:
+            yield RaiseUidNext(raises)
+        return {each.folder: each.uidnext for each in raises}
+    for link in links:
+        found[link.target_name] = yield from _burnt(link, marks[link.target_name], powers, allowed)
+    return found
+
+
+def _raise(link: FolderLink) -> Raise:
+    last = link.passes[-1] if link.passes else None
+    shown = max(link.source.modseq, last.after if last else 0)
+    modseq = shown + MODSEQ_GAP if shown else 0
+    return Raise(link.target_name, _base(link) + GAP, modseq, last.before if last else 0)
+
+
+def _burnt(link: FolderLink, mark: Mark, powers: Powers, allowed: Mapping[str, int]) -> Plan[int]:
+    if link.source_name not in allowed:
         return 0
-    goal = base + allowed
+    goal = _base(link) + allowed[link.source_name]
     if goal > mark.uidnext and not (yield from burn(link.target_name, mark.uidnext, goal - mark.uidnext, powers)):
         return 0
     return max(goal, mark.uidnext)
+
+
+def _base(link: FolderLink) -> int:
+    return max(link.source.uidnext, link.target.uidnext)

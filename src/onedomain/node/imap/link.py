@@ -231,8 +231,8 @@ async def _give_expunges(talk: Talk, command: c.GiveExpunges) -> Done:
     return await _apply(talk, partial(rows.expunge, ref=command.folder, given=command.gone), "Expunge completed")
 
 
-async def _gap(talk: Talk, command: c.Gap) -> Done:
-    await talk.store.write(partial(rows.gap, given=command))
+async def _give_gaps(talk: Talk, command: c.GiveGaps) -> Done:
+    await talk.store.write(partial(rows.give_gaps, given=command.gaps))
     return Done("Gap completed")
 
 
@@ -270,5 +270,5 @@ _HANDLERS: dict[type, Callable[[Talk, Any], Awaitable[Done]]] = {
     c.GiveDelivered: _give_delivered,
     c.GiveFlags: _give_flags,
     c.GiveExpunges: _give_expunges,
-    c.Gap: _gap,
+    c.GiveGaps: _give_gaps,
 }

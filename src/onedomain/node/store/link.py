@@ -189,7 +189,12 @@ def expunge(tx: Transaction, ref: FolderRef, given: Sequence[Gone]) -> Outcome:
     return outcome
 
 
-def gap(tx: Transaction, given: Gap) -> None:
+def give_gaps(tx: Transaction, given: Iterable[Gap]) -> None:
+    for each in given:
+        _gap(tx, each)
+
+
+def _gap(tx: Transaction, given: Gap) -> None:
     """UIDs below `uidnext` that are not here never come. Clients with an older modseq are told that they vanished, and
     those that have been told more than was replicated are told of every message."""
     folder = find(tx.db, given.folder)

@@ -118,14 +118,18 @@ class GiveExpunges:
     gone: tuple[Gone, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """`replicated`: the modseq up to which everything is here."""
 
     folder: FolderRef
     uidnext: int
     highestmodseq: int
     replicated: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveGaps:
+    gaps: tuple[Gap, ...]
 
 
 class GivenMessage(NamedTuple):
@@ -140,7 +144,7 @@ class GivenMessage(NamedTuple):
 
 LinkCommand = (
     Changes | Messages | Bodies | Find | GiveAccount | GiveFolder | DropFolder | GiveSubscriptions | GiveDelivered
-    | GiveFlags | GiveExpunges | Gap
+    | GiveFlags | GiveExpunges | GiveGaps
 )
 
 
@@ -292,19 +296,28 @@ def _give_expunges(cursor: Cursor) -> GiveExpunges:
     return GiveExpunges(folder, _bounded(items))
 
 
-def _gap(cursor: Cursor) -> Gap:
-    folder = _folder(cursor)
-    cursor.space()
-    uidnext = _uid(cursor)
-    cursor.space()
-    highestmodseq = _modseq(cursor)
-    cursor.space()
-    return Gap(folder, uidnext, highestmodseq, cursor.number())
+def _gaps(cursor: Cursor) -> GiveGaps:
+    account = _account(cursor)
+    items: list[Gap] = []
+    while cursor.skip(b" ("):
+        folder = _folder_of(account, cursor)
+        cursor.space()
+        uidnext = _uid(cursor)
+        cursor.space()
+        highestmodseq = _modseq(cursor)
+        cursor.space()
+        items.append(Gap(folder, uidnext, highestmodseq, cursor.number()))
+        cursor.expect(b")")
+    return GiveGaps(_bounded(items))
 
 
 def _folder(cursor: Cursor) -> FolderRef:
     account = _account(cursor)
     cursor.space()
+    return _folder_of(account, cursor)
+
+
+def _folder_of(account: str, cursor: Cursor) -> FolderRef:
     mailbox_id = _matching(cursor, _MAILBOX_ID, "mailbox id")
     cursor.space()
     uidvalidity = cursor.number()
@@ -387,5 +400,5 @@ _COMMANDS: Mapping[str, Callable[[Cursor], LinkCommand]] = {
     "DELIVERED": _give_delivered,
     "FLAGS": _give_flags,
     "EXPUNGE": _give_expunges,
-    "GAP": _gap,
+    "GAP": _gaps,
 }
