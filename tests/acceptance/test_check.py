@@ -92,6 +92,14 @@ def test_a_good_set_up(good: Edge) -> None:
         good.stop()
 
 
+def test_before_anything_has_run_it_makes_nothing(good: Edge, lab_folder: Path) -> None:
+    good.tables["edge"]["state"] = lab_folder / "new"
+    good.write()
+    said = onedomain("check", "--config", good.config, "--json")
+    assert said.status == 0 and "there are no accounts" in str(said.findings("warning")), said
+    assert not (lab_folder / "new").exists()
+
+
 def test_everything_that_is_wrong_is_found_at_once(
     good: Edge, home: Dovecot, start_dovecot: Callable[..., Dovecot], lab_folder: Path, authority: Authority
 ) -> None:

@@ -180,6 +180,16 @@ def test_csv_both_ways(run: Run, tmp_path: Path) -> None:
     assert "removed" in run("alias", "remove", "@example.co.jp").stdout
 
 
+def test_people_may_be_named_before_anything_has_run(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "onedomain.toml").write_text(CONFIG.replace('state = "."', 'state = "var/state"'))
+    assert run("account", "add", "joe@example.com", "--unit", "head").exit_code == 0
+    assert (tmp_path / "var/state").stat().st_mode & 0o777 == 0o700
+    elsewhere = '[directory]\nurl = "sqlite:///missing/people.db"\n[[listener]]'
+    (tmp_path / "onedomain.toml").write_text(CONFIG.replace("[[listener]]", elsewhere))
+    result = run("account", "list")
+    assert result.exit_code == 3 and "missing is not a folder" in result.output and not (tmp_path / "missing").exists()
+
+
 def test_units(run: Run) -> None:
     run("account", "add", "taro@example.com", "--unit", "head")
     head, sales = data(run("unit", "list", "--json"))

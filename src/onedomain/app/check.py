@@ -120,6 +120,10 @@ class Check:
     # -- the directory
 
     async def _directory(self) -> AsyncIterator[Finding]:
+        file = self._config.database_file
+        if file is not None and not file.exists() and (file.parent.is_dir() or file.parent == self._config.state):
+            yield self._say(Weight.WARNING, ("directory",), "no_accounts")  # and it is not made here
+            return
         try:
             database = await Database.open(self._config.database_url)
             try:

@@ -120,10 +120,10 @@ class Crew:
         """How to tell each worker of a lease (app/fencing)."""
         return {slot: partial(_tell_fence, link) for slot, link in self.workers.items()}
 
-    async def figures(self) -> dict[int, dict[str, Any]]:
-        """By slot, of the workers that answer."""
+    async def figures(self, within: float) -> dict[int, dict[str, Any]]:
+        """By slot, of the workers that answer within so many seconds."""
         members = self._workers()
-        answers = await asyncio.gather(*(m.link.call("figures", timeout=ANSWER_SECONDS) for m in members),
+        answers = await asyncio.gather(*(m.link.call("figures", timeout=within) for m in members),
                                        return_exceptions=True)
         return {m.slot: answer for m, answer in zip(members, answers, strict=True) if isinstance(answer, dict)}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ from onedomain.trace.search import search
 
 ACTIONS = ("retry", "hold", "release", "delete")
 MAX_EVENTS = 2000
+STATUS_SECONDS = 2.0
+"""Who asks how things are is told in time, also of what does not answer."""
 
 
 class Desk:
     def __init__(self, name: str, log: Path, *, crew: Crew, book: Book, board: Board, feed: Feed, clock: Clock,
-                 reload: Callable[[], list[str]]) -> None:
+                 workers: int, reload: Callable[[], Awaitable[list[str]]]) -> None:
         self._name = name
         self._log = log
         self._crew = crew
@@ -37,6 +39,7 @@ class Desk:
         self._board = board
         self._feed = feed
         self._clock = clock
+        self._workers = workers
         self._reload = reload
         self._started = clock.monotonic()
         self.peers: Peers | None = None
@@ -67,7 +70,8 @@ class Desk:
             return {"pairs": []}
         try:
             assert self.hub is not None
-            pairs, failover = await asyncio.gather(self.hub.ask("link_pairs"), self.hub.ask("failover"))
+            pairs, failover = await asyncio.gather(self.hub.ask("link_pairs", timeout=STATUS_SECONDS),
+                                                   self.hub.ask("failover", timeout=STATUS_SECONDS))
             return {"pairs": pairs, "failover": failover, "at": self.hub.leader}
         except LinkError as error:
             return {"pairs": [], "error": str(error)}
@@ -76,7 +80,7 @@ class Desk:
         return await self._own_status()
 
     async def _own_status(self) -> dict[str, Any]:
-        figures = await self._crew.figures()
+        figures = await self._crew.figures(STATUS_SECONDS)
         sessions: Counter[str] = Counter()
         waiting: Counter[str] = Counter()
         queue: dict[str, Any] = {"messages": 0, "bytes": 0, "oldest": 0.0, "in_doubt": 0, "trouble": [],
@@ -96,11 +100,12 @@ class Desk:
             "uptime": self._clock.monotonic() - self._started,
             "workers": [{"slot": slot, "pid": one["pid"], "sessions": sum(one["sessions"].values()),
                          "queue": one["queue"]["messages"]} for slot, one in sorted(figures.items())],
+            "silent": [slot for slot in range(self._workers) if slot not in figures],
             "processes": {"keeper": os.getpid(), "linker": self._crew.linker_pid},
             "sessions": dict(sessions),
             "queue": queue,
             "directory": {"accounts": len(self._book), "seq": self._book.seq, "age": self._feed.age,
-                          "source": "database" if self._feed.connected else "snapshot"},
+                          "source": self._feed.source, "trouble": self._feed.trouble},
             "servers": self._servers(waiting),
         }
 
@@ -164,4 +169,4 @@ class Desk:
         return [id for answer in await self._crew.ask("queue_act", action=action, ids=ids) for id in answer]
 
     async def _read_again(self, link: Link) -> dict[str, Any]:
-        return {"restart_needed": self._reload()}
+        return {"restart_needed": await self._reload()}

@@ -12,7 +12,7 @@ from onedomain.app import descriptors, keeper, linker, worker
 from onedomain.app.current import Current
 from onedomain.app.inherited import inherit
 from onedomain.app.memory import freeze_all
-from onedomain.app.privileges import drop
+from onedomain.app.privileges import give_up_for_good, lower
 from onedomain.app.real import RealClock
 from onedomain.app.supervisor import Child, Supervisor
 from onedomain.config import Config
@@ -26,9 +26,9 @@ def run(config: Config) -> int:
     prepare(config.state)
     claim(config.state)
     inherited = inherit(config)
-    drop(config.file.edge.user, config.file.edge.group, config.state)
+    lower(config.file.edge.user, config.file.edge.group, config.state)
     trace = Recorder(config.state / "log", "supervisor", edge=config.name, clock=RealClock(), keep=config.log.keep)
-    current = Current(config, inherited.contexts, trace)
+    current = Current(config, inherited.contexts, inherited.handed, trace)
 
     def work(slot: int) -> Callable[[], int]:
         return lambda: worker.main(current.config, inherited, slot)
@@ -42,7 +42,8 @@ def run(config: Config) -> int:
         trace.note("few descriptors", limit=files, needed=needed,
                    reason="the limit of open files is too low for max_sessions of all listeners")
     freeze_all()
-    return Supervisor(children, inherited.beats, trace, current.reload, partial(inherited.keep, None)).run()
+    return Supervisor(children, inherited.beats, trace, current.reload, partial(inherited.keep, None),
+                      give_up_for_good).run()
 
 
 def claim(state: Path) -> None:

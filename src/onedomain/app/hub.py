@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from onedomain.control.link import Handler, Link, LinkError
+from onedomain.control.link import Handler, Link, LinkError, SilentLink
 from onedomain.model.ports import Trace
 
 ANSWER_SECONDS = 10.0
@@ -84,10 +84,12 @@ class Hub:
 
     async def ask(self, verb: str, *, timeout: float = ANSWER_SECONDS, **arguments: Any) -> Any:
         """Of the active linker, wherever it is. Raises LinkError."""
-        if self._leads and self._crew.linker is not None:
-            return await self._crew.linker.call(verb, timeout=timeout, **arguments)
-        if not self._leads and self._up is not None:
-            return await self._up.call(f"hub_{verb}", timeout=timeout, **arguments)
+        link = self._crew.linker if self._leads else self._up
+        if link is not None:
+            try:
+                return await link.call(verb if self._leads else f"hub_{verb}", timeout=timeout, **arguments)
+            except SilentLink:
+                raise LinkError(f"the linker of {self.leader} does not answer") from None
         raise LinkError(f"no linker is active{f', {self.leader} is to have it' if self.leader else ''}")
 
     def _asked(self, verb: str) -> Handler:

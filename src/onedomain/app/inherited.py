@@ -12,6 +12,7 @@ import os
 import socket
 from dataclasses import dataclass
 
+from onedomain.app.handed import Handed
 from onedomain.app.supervisor import Beats
 from onedomain.config import Config, ListenerValues
 from onedomain.model.failure import Failed, give_up
@@ -38,6 +39,7 @@ class Inherited:
     failures: SharedTable
     known: SharedTable
     beats: Beats
+    handed: Handed
 
     def keep(self, slot: int | None) -> None:
         """Close the sockets of all other workers, of all with None: whoever holds one keeps its queue open."""
@@ -71,7 +73,7 @@ def inherit(config: Config) -> Inherited:
                for _ in range(count)]
     return Inherited(
         sockets, contexts, connections=SharedTable(workers=count), failures=SharedTable(workers=count),
-        known=SharedTable(workers=count, half_life=KNOWN_HALF_LIFE), beats=Beats(count + 2))
+        known=SharedTable(workers=count, half_life=KNOWN_HALF_LIFE), beats=Beats(count + 2), handed=Handed())
 
 
 def server_contexts(config: Config) -> ServerContexts | None:

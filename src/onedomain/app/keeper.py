@@ -22,13 +22,13 @@ from onedomain.app.crew import ANSWER_SECONDS, Crew
 from onedomain.app.desk import Desk
 from onedomain.app.fencing import Fencing
 from onedomain.app.hub import Hub
-from onedomain.app.inherited import LINKER_SLOT, Inherited, server_contexts
+from onedomain.app.inherited import LINKER_SLOT, Inherited
 from onedomain.app.memory import freeze
 from onedomain.app.peers import Peers
 from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
 from onedomain.backend.mailserver import Tools
-from onedomain.config import Config, ConfigErrors, load
+from onedomain.config import Config
 from onedomain.control.link import MAX_LINE, Handler, Link, LinkError
 from onedomain.control.peer import identity
 from onedomain.decision.health import Patience
@@ -40,13 +40,16 @@ from onedomain.directory.snapshot import Snapshot
 from onedomain.health.board import Board
 from onedomain.health.prober import Prober, Rhythm
 from onedomain.health.view import Change
-from onedomain.net.tls import CertificateError, ClientContexts
+from onedomain.net.tls import ClientContexts
 from onedomain.store.sql import Database
 from onedomain.trace.counters import Counters, Dump, total
 from onedomain.trace.recorder import Recorder
 
+COUNT_SECONDS = 1.0    # who hangs does not keep the board from the others for long
 OBSERVE_SECONDS = 1.5  # and no longer than PEER_SECONDS for one of them
 PEER_SECONDS = 1.0
+RELOAD_SECONDS = 8.0  # within which the supervisor has read the file: it dials nothing
+RELOAD_LOOK = 0.02
 TICK = 0.5
 """Seconds between two boards sent to the workers; a change goes at once."""
 
@@ -64,13 +67,15 @@ class Keeper:
         self._serving: dict[asyncio.Task[None], Link] = {}
         self._book = Book(config.domains, config.units, config.servers)
         self._board = Board(config.servers, self._clock, Patience(silence=config.health.patience))
-        self._backends = Backends(Tools(ClientContexts(names(config)), self._board, nonce, config.name))
+        self._tools = Tools(ClientContexts(names(config)), self._board, nonce, config.name)
+        self._backends = Backends(self._tools)
         self._prober = Prober(self._board, self._backends, nonce.random, rhythm(config))
         self._crew = Crew(self._book, self._board, self.trace)
         self._feed = Feed(self._open_database, self._book, Snapshot(config.snapshot), self._publish,
                           clock=self._clock, nonce=nonce, trace=self.trace, poll=config.file.directory.poll)
         self._desk = Desk(config.name, config.state / "log", crew=self._crew, book=self._book, board=self._board,
-                          feed=self._feed, clock=self._clock, reload=self._reload_all)
+                          feed=self._feed, clock=self._clock, workers=inherited.workers,
+                          reload=self._reload_all)
         self._down: dict[str, float] = {}
         table = config.alerts
         self.alerts = Alerts(config.name, table.every, self._mail_postmaster if table.mail else None, table.webhook,
@@ -108,7 +113,8 @@ class Keeper:
         control.close()
         for link in self._serving.values():
             link.close()
-        for task in tasks:
+        # Whoever is served may be waiting for a directory that has not come.
+        for task in (*tasks, *self._serving):
             task.cancel()
         await asyncio.gather(*tasks, *self._serving, return_exceptions=True)
         await self._backends.close()
@@ -229,22 +235,25 @@ class Keeper:
 
     # -- reload
 
-    def _reload_all(self) -> list[str]:
-        """For the operator: checks everything, then lets the supervisor tell everybody. Raises LinkError."""
-        try:
-            new = load(self._config.path)
-            server_contexts(new)
-        except (ConfigErrors, CertificateError) as problems:
-            raise LinkError(str(problems)) from None
+    async def _reload_all(self) -> list[str]:
+        """For the operator: has the supervisor read everything, and tell everybody. Raises LinkError."""
+        old, handed = self._config, self._inherited.handed
+        before = handed.get().number
         os.kill(os.getppid(), signal.SIGHUP)
-        return needs_restart(self._config, new)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RELOAD_SECONDS):
+                while (reading := handed.get()).number == before:
+                    await asyncio.sleep(RELOAD_LOOK)
+        if reading.number == before:
+            raise LinkError("the supervisor does not answer")
+        if reading.config is None:
+            raise LinkError(reading.refused)
+        return needs_restart(old, reading.config)
 
     def _reload(self) -> None:
-        try:
-            new = load(self._config.path)
-        except ConfigErrors as problems:
-            self.trace.note("configuration refused", reason=str(problems))
+        if (new := self._inherited.handed.get().config) is None:
             return
+        self._tools.contexts.forget()  # files of authorities may have changed
         restart = needs_restart(self._config, new)
         self._config = new
         self._book.configure(new.domains, new.units, new.servers)
@@ -273,11 +282,11 @@ class Keeper:
                 self.alerts.tell("", "", f"server {name} is {down[name].value}")
 
     async def _count(self) -> None:
-        figures = await self._crew.figures()
+        figures = await self._crew.figures(COUNT_SECONDS)
         dumps = [one["counters"] for one in figures.values()]
         if (linker := self._crew.linker) is not None:
             with suppress(LinkError):
-                dumps.append((await linker.call("figures", timeout=ANSWER_SECONDS))["counters"])
+                dumps.append((await linker.call("figures", timeout=COUNT_SECONDS))["counters"])
         self._tell_down()
         for name in self._board.servers:
             self._counters.set("server_usable", float(self._board.verdict(name).usable), server=name)

@@ -28,7 +28,7 @@ from onedomain.app.reloading import needs_restart
 from onedomain.app.standing import Standing
 from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
-from onedomain.config import Config, ConfigErrors, load
+from onedomain.config import Config
 from onedomain.control.link import Handler, Link
 from onedomain.decision.link.brake import Brake
 from onedomain.decision.link.succession import Waits
@@ -178,11 +178,9 @@ class Linker:
             await self._aside.tidy()
 
     def _reload(self) -> None:
-        try:
-            new = load(self._config.path)
-        except ConfigErrors as problems:
-            self.trace.note("configuration refused", reason=str(problems))
+        if (new := self._inherited.handed.get().config) is None:
             return
+        self._tools.contexts.forget()  # files of authorities may have changed
         restart = needs_restart(self._config, new)
         self._config = new
         self._book.configure(new.domains, new.units, new.servers)

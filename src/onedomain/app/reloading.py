@@ -11,8 +11,10 @@ def needs_restart(old: Config, new: Config) -> list[str]:
     if old.listeners != new.listeners:
         found.append("listener")
     # New contents of the same certificate files need none.
-    for part in ("tls", "edge", "directory", "metrics", "log", "limits", "retry", "health", "failover", "links",
-                 "alerts"):
+    for part in ("tls", "edge", "directory", "smarthost", "resolver", "metrics", "log", "limits", "retry", "health",
+                 "failover", "links", "alerts"):
         if getattr(old.file, part) != getattr(new.file, part):
             found.append(part)
+    if old.file.domain[0].name != new.file.domain[0].name:
+        found.append("domain")  # what bounces and sessions call us
     return found

@@ -58,15 +58,17 @@ class Child:
 
 class Supervisor:
     def __init__(self, children: Sequence[Child], beats: Beats, trace: Trace,
-                 reload: Callable[[], bool] | None = None, stopping: Callable[[], None] | None = None) -> None:
+                 reload: Callable[[], bool] | None = None, stopping: Callable[[], None] | None = None,
+                 become: Callable[[], None] | None = None) -> None:
         """`reload` checks the new configuration; only if it says yes do the children hear of it. `stopping` gives up
-        what was kept for children to come.
+        what was kept for children to come. `become` is done first in each child.
         """
         self._children = list(children)
         self._beats = beats
         self._trace = trace
         self._reload = reload
         self._stopping = stopping
+        self._become = become
         self._ends = False
 
     def run(self) -> int:
@@ -91,7 +93,7 @@ class Supervisor:
         parent = os.getpid()
         child.pid = os.fork()
         if child.pid == 0:
-            os._exit(_child(child.main, parent))
+            os._exit(_child(child.main, parent, self._become))
         self._trace.note("process started", child=child.name, pid=child.pid)
 
     def _reap(self) -> None:
@@ -153,9 +155,11 @@ class Supervisor:
         self._reap()
 
 
-def _child(main: Callable[[], int], parent: int) -> int:
+def _child(main: Callable[[], int], parent: int, become: Callable[[], None] | None) -> int:
     """In the fork: default signals, death together with the parent, then the part itself."""
     try:
+        if become is not None:
+            become()  # before prctl: the kernel forgets that signal when a process changes its user
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

@@ -30,7 +30,7 @@ from onedomain.app.smarthost import outside
 from onedomain.backend.base import Backend
 from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
-from onedomain.config import Config, ConfigErrors, load
+from onedomain.config import Config
 from onedomain.control.link import Handler, Link, LinkError
 from onedomain.decision.retry import Patience, Pauses
 from onedomain.directory import credentials
@@ -47,7 +47,7 @@ from onedomain.health.mirror import Mirror
 from onedomain.health.view import Change
 from onedomain.model.failure import Failed
 from onedomain.net.listen import Listener
-from onedomain.net.tls import CertificateError, ClientContexts
+from onedomain.net.tls import ClientContexts
 from onedomain.queue.crash import crash_points
 from onedomain.queue.dispatch import Dispatcher
 from onedomain.queue.net import Net
@@ -152,7 +152,7 @@ class Worker:
         fence = self._fence = EdgeFence(self._book, clock, lease(config))
         fence.on_open.append(lambda: self._dispatcher.reroute())
         fence.on_close.append(self._fenced)
-        contexts = ClientContexts(names(config))
+        contexts = self._contexts = ClientContexts(names(config))
         tools = Tools(contexts, mirror, nonce, config.name)
         self._backends = Backends(tools)
         self._link_servers = LinkServers(tools, make_link_server)
@@ -256,13 +256,12 @@ class Worker:
             await asyncio.sleep(BEAT)
 
     def _reload(self) -> None:
-        try:
-            new = load(self._config.path)
-            if self._inherited.contexts is not None:
-                self._inherited.contexts.reload()
-        except (ConfigErrors, CertificateError) as problems:
-            self.trace.note("configuration refused", reason=str(problems))
+        reading = self._inherited.handed.get()
+        if (new := reading.config) is None:
             return
+        if self._inherited.contexts is not None:
+            self._inherited.contexts.use(reading.certificates)
+        self._contexts.forget()  # files of authorities may have changed
         restart = needs_restart(self._config, new)
         self._config = new
         self._book.configure(new.domains, new.units, new.servers)

@@ -60,6 +60,8 @@ def with_directory(path: Path, action: Callable[[Desk], Awaitable[T]]) -> T:
 
 
 async def _run(config: Config, action: Callable[[Desk], Awaitable[T]]) -> T:
+    if (file := config.database_file) is not None and file.parent == config.state:
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)  # people may be named before anything has run
     database = await Database.open(config.database_url)
     try:
         clock = RealClock()

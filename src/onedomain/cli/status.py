@@ -75,14 +75,25 @@ def edge_row(edge: dict[str, Any]) -> list[object]:
         return [edge["edge"], "", "", "", "", "", "", Text(edge["error"], "red")]
     directory = edge["directory"]
     known = f"{directory['accounts']} {say('accounts')}"
-    if directory["source"] != "database":
-        known += f" ({directory['source']}, {duration(directory['age'])})"
+    if directory["source"] == "snapshot":
+        known += f" ({say('snapshot', age=duration(directory['age']))})"
     queue = edge["queue"]
     waiting = str(queue["messages"])
     if queue.get("net"):
         waiting += f" ({queue['net']} {say('in_net')})"
     return [edge["edge"], duration(edge["uptime"]), len(edge["workers"]), sum(edge["sessions"].values()),
-            waiting, duration(queue["oldest"]) if queue["messages"] else "", known, ""]
+            waiting, duration(queue["oldest"]) if queue["messages"] else "", known,
+            Text("; ".join(edge_troubles(edge)), "red")]
+
+
+def edge_troubles(edge: dict[str, Any]) -> list[str]:
+    """What of an edge itself needs a person. Older edges do not say all of it."""
+    directory, troubles = edge["directory"], list(edge["queue"]["trouble"])
+    if directory.get("trouble"):
+        key = "no_directory" if directory["source"] == "nothing" else "directory_away"
+        troubles.append(say(key, why=directory["trouble"]))
+    troubles += [say("silent_worker", slot=slot) for slot in edge.get("silent", ())]
+    return troubles
 
 
 def server_row(server: dict[str, Any]) -> list[object]:

@@ -137,6 +137,12 @@ TEXTS: Table = {
     "event": ("event", "出来事"), "details": ("details", "詳細"), "id": ("id", "ID"), "age": ("age", "経過"),
     "size": ("size", "サイズ"), "sender": ("sender", "差出人"), "recipient": ("recipient", "宛先"),
     "state": ("state", "状態"), "attempts": ("attempts", "試行"), "next": ("next try", "次の試行"),
+    "snapshot": ("as {age} ago", "{age}前の写し"),
+    "no_directory": (
+        "there is no directory yet, clients wait: {why}", "ディレクトリがまだなく、クライアントは待たされています: {why}",
+    ),
+    "directory_away": ("the directory's database is away: {why}", "ディレクトリのデータベースに届きません: {why}"),
+    "silent_worker": ("worker {slot} does not answer", "ワーカー {slot} が応答しません"),
     "workers": ("workers", "ワーカー"), "up_for": ("up for", "稼働時間"),
 }
 

@@ -24,8 +24,8 @@ state = "/var/lib/onedomain"
 #en One worker per core:
 #ja コアごとに一つのワーカー:
 # workers = 0
-#en After the ports are open, run as (who must be able to read the keys of [tls], or a reload can't renew them):
-#ja ポートを開いた後の実行ユーザー ([tls] の鍵を読める必要があります。読めないと再読み込みで更新できません):
+#en After the ports are open, run as; if root starts us, keys and secrets may stay readable by root alone:
+#ja ポートを開いた後の実行ユーザー。root で起動すれば、鍵やパスワードのファイルは root だけが読めるままで構いません:
 # user = "onedomain"
 #en Several edges tell each other what they know, so that `onedomain trace` answers for all of them:
 #ja 複数のエッジは互いに情報を交換し、`onedomain trace` がすべてのエッジについて答えます:

@@ -151,6 +151,12 @@ class Config:
         user = login.partition(":")[0] if at else ""
         return f"{scheme}://{user}:{quote(password, safe='')}@{place}"
 
+    @property
+    def database_file(self) -> Path | None:
+        """SQLite's; None where it is another database."""
+        scheme, _, path = self.database_url.partition(":///")
+        return Path(path) if scheme == "sqlite" else None
+
     @cached_property
     def domains(self) -> tuple[Domain, ...]:
         """Every name we answer to: each domain, its aliases, and the other spelling (IDNA) of each."""

@@ -26,6 +26,10 @@ class LinkError(Exception):
     """The other side said no, or is gone; the text is fit for an operator."""
 
 
+class SilentLink(LinkError):
+    """The other side is there, and did not answer in time."""
+
+
 class Link:
     """One connection. `handlers` maps verbs to coroutines called with the request's other keys as arguments."""
 
@@ -41,7 +45,7 @@ class Link:
         self.closed = False
 
     async def call(self, verb: str, *, timeout: float = 30.0, **arguments: Any) -> Any:
-        """The peer's answer. Raises LinkError. "do" and "id" are the line's own names, no arguments'."""
+        """The peer's answer. Raises LinkError; SilentLink after `timeout`. "do" and "id" are no names for arguments."""
         if arguments.keys() & RESERVED:
             raise ValueError(f"{verb}: {', '.join(RESERVED)} are no names for arguments")
         if len(self._waiting) >= MAX_WAITING:
@@ -54,7 +58,7 @@ class Link:
             async with asyncio.timeout(timeout):
                 return await answer
         except TimeoutError:
-            raise LinkError(f"no answer to {verb} within {timeout:g} s") from None
+            raise SilentLink(f"no answer to {verb} within {timeout:g} s") from None
         finally:
             self._waiting.pop(number, None)
 

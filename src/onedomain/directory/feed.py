@@ -60,6 +60,14 @@ class Feed:
         self._heard = 0     # deltas that the database has given
         self._kept = False  # the snapshot is this process's own, and can be added to
         self.connected = False
+        self.trouble = ""   # why not
+
+    @property
+    def source(self) -> str:
+        """What is answered from: "database", "snapshot" (as it was when the database was last seen) or "nothing"."""
+        if self.connected:
+            return "database"
+        return "snapshot" if self._loaded.is_set() else "nothing"
 
     @property
     def age(self) -> float | None:
@@ -87,6 +95,7 @@ class Feed:
             except (DatabaseError, *AWAY) as error:
                 if isinstance(error, DatabaseError):  # which no second try will mend
                     self._go_by_snapshot()
+                self.trouble = _reason(error)
                 if self.connected or pause == FIRST_PAUSE:
                     self._trace.note("directory away", reason=_reason(error), age=self.age)
                 if self.connected:
@@ -106,7 +115,7 @@ class Feed:
                         await self._catch_up(repository)
                     await self._mark()
                     if not self.connected:
-                        self.connected = True
+                        self.connected, self.trouble = True, ""
                         self._trace.note("directory", seq=self._book.seq, accounts=len(self._book))
                     await self._prune(repository)
                     changed = await watcher.wait()

@@ -55,11 +55,18 @@ class ServerContexts:
         self.reload()
 
     def reload(self) -> None:
-        """Read the files again, into the same contexts: sessions live on, and tickets stay good.
+        """Read the files again, and use what they have now. Raises CertificateError, and then nothing has changed."""
+        self.use(self.read())
+
+    def read(self) -> tuple[bytes, ...]:
+        """What the files have now, for `use`, here or in another process. Raises CertificateError."""
+        return tuple(_read(files) for files in self._files)
+
+    def use(self, pems: Sequence[bytes]) -> None:
+        """Into the same contexts: sessions live on, and tickets stay good.
 
         All are tried before any is used. Raises CertificateError, and then nothing has changed.
         """
-        pems = [_read(files) for files in self._files]
         names: dict[str, ssl.SSLContext] = {}
         for files, pem, context in zip(self._files, pems, self._contexts, strict=True):
             _load(_server_context(), files, pem)

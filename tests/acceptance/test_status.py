@@ -1,0 +1,91 @@
+"""`onedomain status` when what it asks does not answer: said in time, and what it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.cluster import Cluster, Home, control
+from tests.lab.edge import Edge
+from tests.lab.ports import free_port
+from tests.lab.process import wait_until
+
+IN_TIME = 4.5
+"""Two seconds for what does not answer; the command itself takes one on a busy machine."""
+
+
+@pytest.fixture
+def cluster(make_cluster: Callable[..., Cluster], make_home: Callable[..., Home]) -> Cluster:
+    made = make_cluster(make_home("node", "a"), make_home("node", "b"), people=1, lives=["a"], replicas={"a": "b"})
+    wait_until(lambda: [pair["whole"] for pair in control(made.edge, "status")["links"]["pairs"]] == [1], "a link")
+    return made
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def of_process(pid: int) -> list[str]:
+    """Its state (proc(5)) and its parent; ["", ""] if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return ["", ""]
+
+
+def asked(edge: Edge) -> tuple[dict[str, Any], str]:
+    """As JSON and as a table."""
+    began = time.monotonic()
+    answer = edge.ask("status")
+    assert time.monotonic() - began < IN_TIME
+    return answer, edge.run("status", check=False)
+
+
+def test_a_linker_that_hangs(cluster: Cluster) -> None:
+    edge = cluster.edge
+    with stopped(control(edge, "status")["processes"]["linker"]):
+        answer, shown = asked(edge)
+        assert answer["links"]["error"] == f"the linker of {edge.name} does not answer"
+        assert answer["links"]["error"] in shown and "node" in shown
+        assert [server["verdict"] for server in answer["servers"]] == ["up", "up"]
+    wait_until(lambda: not control(edge, "status")["links"].get("error"), "the linker's answer", 20)
+
+
+def test_a_worker_that_hangs(cluster: Cluster) -> None:
+    edge = cluster.edge
+    with stopped(control(edge, "status")["workers"][1]["pid"]):
+        answer, shown = asked(edge)
+        assert answer["silent"] == [1] and [worker["slot"] for worker in answer["workers"]] == [0]
+        assert "worker 1 does not answer" in shown
+    wait_until(lambda: not control(edge, "status")["silent"], "the worker's answer", 20)
+
+
+def test_an_edge_that_never_had_a_directory(lab_folder: Path) -> None:
+    """It says so, and ends when it is told to, with its keeper still waiting."""
+    closed = {"host": "127.0.0.1", "port": free_port("127.0.0.1")}
+    edge = Edge(lab_folder / "e1", servers=[{"name": "d1", "kind": "dovecot", "imap": closed, "delivery": closed}],
+                protocols=("smtp",), directory=f"sqlite:///{lab_folder}/nowhere/directory.db")
+    tree = edge._launch()
+    try:
+        wait_until(lambda: edge.events("directory away"), "the keeper's word")
+        answer, shown = asked(edge)
+        known = answer["directory"]
+        assert known["source"] == "nothing" and "nowhere is not a folder" in known["trouble"]
+        assert "there is no directory yet" in shown
+        keeper = answer["processes"]["keeper"]
+        os.kill(int(of_process(keeper)[1]), signal.SIGKILL)
+        wait_until(lambda: of_process(keeper)[0] in ("Z", ""), "its end, without a supervisor", 10)
+    finally:
+        tree.kill()
