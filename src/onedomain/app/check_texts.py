@@ -21,7 +21,9 @@ TEXTS: Table = {
         "nobody to try a log-in with: no probe account, and no account of the directory lives here",
         "ログインを試すアカウントがありません (probe もディレクトリ上のアカウントもなし)",
     ),
-    "login_unknown?": ('add probe = { accounts = ["probe@…"] }', '次を追加してください: probe = { accounts = ["probe@…"] }'),
+    "login_unknown?": (
+        'add probe = {{ accounts = ["probe@…"] }}', '次を追加してください: probe = {{ accounts = ["probe@…"] }}',
+    ),
     "no_find": (
         "a delivery whose answer is lost cannot be looked up here, and may arrive twice",
         "応答が失われた配送をこのサーバーでは照会できず、重複して届くことがあります",
