@@ -64,7 +64,7 @@ def lab_folder() -> Iterator[Path]:
     _remove(folder)
 
 
-def _factory(kind: type[Server]) -> Iterator[Callable[..., Server]]:
+def factory(kind: type[Server]) -> Iterator[Callable[..., Server]]:
     with ExitStack() as stack:
 
         def start(*, start: bool = True, **options: object) -> Server:
@@ -84,28 +84,28 @@ def _factory(kind: type[Server]) -> Iterator[Callable[..., Server]]:
 @pytest.fixture
 def start_dovecot() -> Iterator[Callable[..., Dovecot]]:
     """`start_dovecot(**options)`: another Dovecot; `start=False` leaves the start to the test."""
-    yield from _factory(Dovecot)  # type: ignore[misc]
+    yield from factory(Dovecot)  # type: ignore[misc]
 
 
 @pytest.fixture
 def start_cyrus() -> Iterator[Callable[..., Cyrus]]:
-    yield from _factory(Cyrus)  # type: ignore[misc]
+    yield from factory(Cyrus)  # type: ignore[misc]
 
 
 @pytest.fixture
 def start_postfix() -> Iterator[Callable[..., Postfix]]:
-    yield from _factory(Postfix)  # type: ignore[misc]
+    yield from factory(Postfix)  # type: ignore[misc]
 
 
 @pytest.fixture
 def start_sink() -> Iterator[Callable[..., Sink]]:
-    yield from _factory(Sink)  # type: ignore[misc]
+    yield from factory(Sink)  # type: ignore[misc]
 
 
 @pytest.fixture
 def start_postgres() -> Iterator[Callable[..., Postgres]]:
     """`start_postgres(**options)`: a cluster of the test's own, to be crashed; takes about a second."""
-    yield from _factory(Postgres)  # type: ignore[misc]
+    yield from factory(Postgres)  # type: ignore[misc]
 
 
 @pytest.fixture

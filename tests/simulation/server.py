@@ -26,6 +26,7 @@ class Traits:
     refuses_twins: bool = False  # Cyrus: "Too many identical emails"
     suppresses: bool = False     # Cyrus: LMTP takes a Message-ID once, answers 250 again
     keywords: bool = True
+    subscribed: tuple[str, ...] = ()  # Dovecot's `auto = subscribe`: UNSUBSCRIBE is answered OK and has no effect
 
 
 TRAITS = {
@@ -102,7 +103,7 @@ class Server:
         return [each for each in self.boxes if each == name or each.startswith(name + self.traits.separator)]
 
     def subscribe(self, name: str, on: bool) -> None:
-        (self.subscriptions.add if on else self.subscriptions.discard)(name)
+        (self.subscriptions.add if on or name in self.traits.subscribed else self.subscriptions.discard)(name)
 
     def rename(self, name: str, to: str) -> None:
         """Subscriptions stay with the names (RFC 9051 section 6.3.6), also at a DELETE: clients see to them."""

@@ -5,6 +5,8 @@ The others are in test_convergence.py (2, 6, 7) and test_failover.py (1 to 6, 12
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from onedomain.decision.link.release import SWEEPS, release
@@ -13,6 +15,7 @@ from onedomain.model.health import Verdict
 
 from .driver import Disk
 from .seeds import PAIRS, seeds
+from .server import TRAITS, Server
 from .world import World
 
 
@@ -118,6 +121,31 @@ def test_10_folders_are_the_same_for_clients(source: str, target: str) -> None:
             here = world.source.boxes[folder.name]
             subscribed = (folder.name in world.source.subscriptions, folder.target_name in world.target.subscriptions)
             assert subscribed[0] == subscribed[1] and here.special_use == folder.special_use, world.label
+
+
+def test_10_what_is_configured_to_be_subscribed_is_told_once() -> None:
+    """And again when its user has changed their mind, or where the folder is another one."""
+    world = World(0, "node", "dovecot")
+    world.busy = False
+    world.target = world.driver.target = Server("dovecot", 5000, replace(TRAITS["dovecot"], subscribed=("Sent",)))
+    world.target.create("Sent")
+    world.target.subscribe("Sent", True)
+    world.source.create("Sent")
+
+    def told() -> int:
+        before = len(world.driver.log)
+        world.sweep()
+        return sum(each.startswith("Subscribe") for each in world.driver.log[before:])
+
+    assert [told() for _ in range(3)] == [1, 0, 0]
+    world.source.subscribe("Sent", True)
+    assert told() == 0
+    world.source.subscribe("Sent", False)
+    assert [told() for _ in range(2)] == [1, 0]
+    world.source.create("Lists")
+    for on in (True, False, True):
+        world.source.subscribe("Lists", on)
+        assert told() == 1 and ("Lists" in world.target.subscriptions) is on
 
 
 @pytest.mark.parametrize("accident", ["wiped", "rolled back", "expired", "folder lost"])

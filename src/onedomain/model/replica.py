@@ -139,7 +139,7 @@ class FolderLink:
     settled: bool = False  # paired once: what is unknown on the target from now on is ours, come late
     gone: bool = False  # the source's folder is deleted; the target's waits for its turn
     special_use: str = ""
-    subscribed: bool = True
+    asked: str = ""  # what the target was told, SUBSCRIBE or UNSUBSCRIBE, and has not been seen to have done
 
     @property
     def aligned(self) -> bool:

@@ -68,6 +68,15 @@ def append(session: imaplib.IMAP4, name: str, raw: bytes, flags: str = "", date:
     done(session.append(quote(name), flags, f'"{date}"' if date else None, raw))  # type: ignore[arg-type]
 
 
+def append_many(session: imaplib.IMAP4, name: str, raws: list[bytes]) -> None:
+    """One command (MULTIAPPEND, RFC 3502) with literals that nobody waits for (RFC 7888)."""
+    literals = b"".join(b" {%d+}\r\n%b" % (len(raw), raw) for raw in raws)
+    session.send(b"many APPEND " + quote(name).encode() + literals + b"\r\n")
+    while not (line := session.readline()).startswith(b"many "):
+        assert line, "closed"
+    assert line.startswith(b"many OK"), line
+
+
 def store(session: imaplib.IMAP4, name: str, uids: str, how: str, flags: str) -> None:
     done(session.select(quote(name)))
     done(session.uid("STORE", uids, how, f"({flags})"))

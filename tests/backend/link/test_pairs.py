@@ -52,8 +52,8 @@ class Place:
     def path(self, *parts: str) -> str:
         return self.prefix + self.separator.join(parts)
 
-    def look(self) -> Mailbox:
-        return mailbox.look(self.lab, NAME, prefix=self.prefix)
+    def look(self, name: str = NAME) -> Mailbox:
+        return mailbox.look(self.lab, name, prefix=self.prefix)
 
 
 @dataclass
@@ -77,8 +77,8 @@ class Kept:
 
 
 class Pair:
-    def __init__(self, primary: Place, replica: Place) -> None:
-        self.primary, self.replica = primary, replica
+    def __init__(self, primary: Place, replica: Place, name: str = NAME) -> None:
+        self.primary, self.replica, self.name = primary, replica, name
         self.source, self.target = (make_link_server(place.server, tools()) for place in (primary, replica))
         self.kept = Kept()
         self.done: dict[str, int] = {}
@@ -89,7 +89,7 @@ class Pair:
         sides: list[LinkServer] = [self.source, self.target]
         if turned:
             sides.reverse()
-        one, other = [await side.end(account(NAME)) for side in sides]
+        one, other = [await side.end(account(self.name)) for side in sides]
         performer = Performer(one, other, self.kept)
         broken = True
         try:
@@ -101,9 +101,10 @@ class Pair:
             self.done = dict(performer.done)
         return result
 
-    async def sweep(self, *, turned: bool = False, audit: bool = False) -> Report:
+    async def sweep(self, *, turned: bool = False, audit: bool = False, commanded: bool = True) -> Report:
+        """`commanded`: all that is deleted was deleted by somebody through our relays."""
         everything = frozenset(link.source_name for link in self.kept.state.folders)
-        order = Order(0.0, everything, audit)
+        order = Order(0.0, everything if commanded else frozenset(), audit)
         report: Report = await self.run(lambda a, b: sweep(self.kept.state, a, b, order), turned=turned)
         return report
 
@@ -130,40 +131,46 @@ def places(
 ) -> Iterator[Callable[[str], Place]]:
     nodes: list[Node] = []
 
-    def start(kind: str) -> Place:
-        if kind == "node":
-            folder = lab_folder / f"node{len(nodes)}"
-            folder.mkdir()
-            nodes.append(Node(folder))
-            nodes[-1].start()
-            lab = nodes[-1]
-            return Place(lab, Server(
-                kind, kind, local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.AUTHZID,
-                master_user=lab.proxy, master_password=lab.proxy_password,
-                replication_user=lab.replication_user, replication_password=lab.replication_password,
-            ))  # fmt: skip
-        if kind == "cyrus":
-            lab = start_cyrus(users={NAME: "secret"})
-            return Place(lab, cyrus_server(lab))
-        if kind == "dots":
-            lab = start_cyrus(users={NAME: "secret"}, dots=True)
-            return Place(lab, cyrus_server(lab), ".", "INBOX.")
-        if kind == "dovecot":
-            lab = start_dovecot(plugins=ACL)
-            return Place(lab, dovecot_server(lab))
-        if kind == "maildir":
-            lab = start_dovecot(plugins=ACL, format="maildir")
-            return Place(lab, dovecot_server(lab, doveadm=False), sets_uidvalidity=False)
-        if kind == "generic":
-            lab = start_dovecot(plugins=ACL, format="maildir", extra=PREFIXED)
-            return Place(lab, dovecot_server(lab, kind="imap", doveadm=False), ".", "INBOX.", sets_uidvalidity=False)
-        assert kind == "plain"
-        lab = start_dovecot(plugins=ACL, extra="protocol imap {\n  imap_capability = IMAP4rev1\n}\n")
-        return Place(lab, dovecot_server(lab, kind="imap", doveadm=False), sets_uidvalidity=False)
+    def start_node() -> Node:
+        folder = lab_folder / f"node{len(nodes)}"
+        folder.mkdir()
+        nodes.append(Node(folder))
+        nodes[-1].start()
+        return nodes[-1]
 
-    yield start
+    yield lambda kind: make_place(kind, start_dovecot, start_cyrus, start_node)
     for node in nodes:
         node.kill()
+
+
+def make_place(
+    kind: str, start_dovecot: Callable[..., Any], start_cyrus: Callable[..., Any], start_node: Callable[..., Any]
+) -> Place:
+    if kind == "node":
+        lab: Any = start_node()
+        return Place(lab, Server(
+            kind, kind, local(lab.imap_port), local(lab.lmtp_port), login_way=LoginWay.AUTHZID,
+            master_user=lab.proxy, master_password=lab.proxy_password,
+            replication_user=lab.replication_user, replication_password=lab.replication_password,
+        ))  # fmt: skip
+    if kind == "cyrus":
+        lab = start_cyrus(users={NAME: "secret"})
+        return Place(lab, cyrus_server(lab))
+    if kind == "dots":
+        lab = start_cyrus(users={NAME: "secret"}, dots=True)
+        return Place(lab, cyrus_server(lab), ".", "INBOX.")
+    if kind == "dovecot":
+        lab = start_dovecot(plugins=ACL)
+        return Place(lab, dovecot_server(lab))
+    if kind == "maildir":
+        lab = start_dovecot(plugins=ACL, format="maildir")
+        return Place(lab, dovecot_server(lab, doveadm=False), sets_uidvalidity=False)
+    if kind == "generic":
+        lab = start_dovecot(plugins=ACL, format="maildir", extra=PREFIXED)
+        return Place(lab, dovecot_server(lab, kind="imap", doveadm=False), ".", "INBOX.", sets_uidvalidity=False)
+    assert kind == "plain"
+    lab = start_dovecot(plugins=ACL, extra="protocol imap {\n  imap_capability = IMAP4rev1\n}\n")
+    return Place(lab, dovecot_server(lab, kind="imap", doveadm=False), sets_uidvalidity=False)
 
 
 @pytest.fixture
@@ -225,7 +232,7 @@ def change(place: Place) -> None:
 
 def check_same(pair: Pair, *, uids: bool, turned: bool = False) -> Mailbox:
     """Every message on both sides once, as it was; returns how it is."""
-    here, there = pair.primary.look(), pair.replica.look()
+    here, there = pair.primary.look(pair.name), pair.replica.look(pair.name)
     if turned:
         here, there = there, here
     extra = {path for path, box in there.boxes.items() if not box.messages} - here.boxes.keys()

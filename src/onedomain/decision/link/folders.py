@@ -79,7 +79,7 @@ def found_again(links: Iterable[FolderLink], target: Listing) -> tuple[FolderLin
         if link.target_name not in names and link.target.uidvalidity:
             same = [folder.name for folder in stray if folder.mark.uidvalidity == link.target.uidvalidity]
             if len(same) == 1:
-                link = replace(link, target_name=same[0])
+                link = replace(link, target_name=same[0], asked="")
         found.append(link)
     return tuple(found)
 

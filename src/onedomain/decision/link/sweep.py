@@ -221,9 +221,13 @@ class _Sweep:
                     link.target_name, folder_here.mark.uidvalidity, folder_here.special_use, folder_here.identity
                 )
                 folder_there = Folder(link.target_name, mark, subscribed=False)
+                link = replace(link, asked="")
+            asked = ""
             if folder_here.subscribed != folder_there.subscribed:
-                yield Subscribe(link.target_name, folder_here.subscribed)
-            link = replace(link, special_use=folder_here.special_use)
+                asked = "SUBSCRIBE" if folder_here.subscribed else "UNSUBSCRIBE"
+                if asked != link.asked:  # else it had no effect: Dovecot's `auto = subscribe`
+                    yield Subscribe(link.target_name, folder_here.subscribed)
+            link = replace(link, special_use=folder_here.special_use, asked=asked)
             work = _Work(link, link, folder_here, folder_there.mark)
             if not link.target.uidvalidity:
                 work.link = work.begun = replace(
@@ -246,9 +250,9 @@ class _Sweep:
         links = list(self._state.folders)
         for i, link in enumerate(links):
             if i == number:
-                links[i] = replace(link, target_name=to)
+                links[i] = replace(link, target_name=to, asked="")
             elif link.target_name.startswith(below):
-                links[i] = replace(link, target_name=to + separator + link.target_name[len(below) :])
+                links[i] = replace(link, target_name=to + separator + link.target_name[len(below) :], asked="")
         for name in [name for name in present if name == old or name.startswith(below)]:
             present[to + name[len(old) :]] = present.pop(name)
         self._state = replace(self._state, folders=tuple(links))
