@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import imaplib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -32,32 +33,37 @@ class Pair:
     lines: list[Relay]
 
 
+def new_pair(stack: ExitStack, extra: Mapping[str, Any] | None = None) -> Pair:
+    folder = new_folder(stack)
+    (folder / "pg").mkdir(mode=0o755)
+    database = Postgres(folder / "pg", durable=False)
+    stack.callback(database.kill)
+    database.start()
+    name = database.create_database()
+    homes = [KINDS["node"](folder, "a"), KINDS["node"](folder, "b")]
+    cluster = Cluster(folder / "edges", homes, people=2, edges=2, lives=["a"], replicas={"a": "b"},
+                      extra={**AUTOMATIC, **(extra or {})})  # fmt: skip
+    stack.callback(cluster.kill)
+    lines = []
+    for edge in cluster.edges:
+        line = Relay("127.0.0.1", database.port)
+        line.start()
+        stack.callback(line.stop)
+        lines.append(line)
+        url = database.url(name, "postgresql").replace(f":{database.port}/", f":{line.port}/")
+        edge.tables["directory"] = {"url": url}
+        edge.write()
+    for server in (database, *cluster.servers):
+        _running.append(server)
+        stack.callback(_running.remove, server)
+    cluster.start()
+    return Pair(cluster, lines)
+
+
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     with ExitStack() as stack:
-        folder = new_folder(stack)
-        (folder / "pg").mkdir(mode=0o755)
-        database = Postgres(folder / "pg", durable=False)
-        stack.callback(database.kill)
-        database.start()
-        name = database.create_database()
-        homes = [KINDS["node"](folder, "a"), KINDS["node"](folder, "b")]
-        cluster = Cluster(folder / "edges", homes, people=2, edges=2, lives=["a"], replicas={"a": "b"}, extra=AUTOMATIC)
-        stack.callback(cluster.kill)
-        lines = []
-        for edge in cluster.edges:
-            line = Relay("127.0.0.1", database.port)
-            line.start()
-            stack.callback(line.stop)
-            lines.append(line)
-            url = database.url(name, "postgresql").replace(f":{database.port}/", f":{line.port}/")
-            edge.tables["directory"] = {"url": url}
-            edge.write()
-        for server in (database, *cluster.servers):
-            _running.append(server)
-            stack.callback(_running.remove, server)
-        cluster.start()
-        yield Pair(cluster, lines)
+        yield new_pair(stack)
 
 
 def whole(cluster: Cluster) -> bool:

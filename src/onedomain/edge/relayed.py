@@ -201,17 +201,17 @@ class ReplicatedRelayed(Relayed):
         return released
 
     async def _wait(self, ticket: int, touch: Touch) -> None:
-        parts = self._parts
+        parts, now = self._parts, asyncio.get_running_loop().time
+        began, reason = now(), "the replica has not confirmed it"
         try:
             covered = await parts.changes.covered(self._seat.account.address, ticket, parts.held_seconds)
         except Exception as error:  # noqa: BLE001  the client's answer must not hang on whoever watches the link
-            covered = False
-            parts.trace.note("append not covered", account=self._seat.account.address, reason=repr(error))
+            covered, reason = False, repr(error)
         parts.count.add("appends_held_total", result="covered" if covered else "released")
         if not covered:
             parts.trace.note(
-                "append not covered", account=self._seat.account.address, folder=touch.folder,
-                reason="the replica did not confirm it in time", seconds=parts.held_seconds,
+                "append not covered", account=self._seat.account.address, folder=touch.folder, reason=reason,
+                seconds=round(now() - began, 3),
             )  # fmt: skip
         self._holding = None
         released = self._answers.release()
