@@ -144,6 +144,24 @@ async def test_files_that_are_none(repository: Repository, text: str, expected: 
     assert errors(await load(repository, text)) == expected
 
 
+@pytest.mark.parametrize("sign", [";", "\t"])
+async def test_what_spreadsheets_of_other_countries_write(repository: Repository, sign: str) -> None:
+    text = f"\ufeffaddress{sign}unit{sign}forward_to\r\n" f'ann@example.com{sign}head{sign}"a@x.org b@x.org"\r\n'
+    report = await load(repository, text)
+    assert report.added == ["ann@example.com"] and not report.errors
+    (account,) = await repository.accounts()
+    assert account.forward_to == ("a@x.org", "b@x.org")
+
+
+async def test_the_one_unit_need_not_be_said(repository: Repository) -> None:
+    text = "address\nann@example.com\n"
+    assert errors(await load(repository, text)) == [(2, "no_unit")]
+    report = await import_accounts(repository, VIEW, QuietBoard(), text, unit="head")
+    assert report.added == ["ann@example.com"]
+    report = await import_accounts(repository, VIEW, QuietBoard(), text, unit="branch")
+    assert report.unchanged == 1  # whoever is there already stays where they are
+
+
 async def test_aliases_in_the_way(repository: Repository) -> None:
     await load(repository, "".join(export_accounts(ROWS)))
     report = await import_aliases(repository, VIEW, "address,targets\nhana@example.com,a@b.example\nx@example.com,\n")

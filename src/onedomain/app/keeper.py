@@ -181,6 +181,8 @@ class Keeper:
         self._serving[serving] = link
         try:
             await link.serve()
+        except asyncio.CancelledError:
+            pass  # we end; asyncio's own streams take a cancelled one for a fault
         finally:
             del self._serving[serving]
             self._crew.left(link)

@@ -230,7 +230,9 @@ def import_(
     text = read_file(file)
 
     async def action(desk: Desk) -> Report:
-        return await import_accounts(desk.repository, desk.view, await ask_board(desk.config), text, dry_run=dry_run)
+        units = desk.config.units
+        return await import_accounts(desk.repository, desk.view, await ask_board(desk.config), text, dry_run=dry_run,
+                                     unit=units[0].name if len(units) == 1 else "")
 
     report = with_directory(config, action)
     print_report(report, dry_run=dry_run, json=json)

@@ -79,9 +79,11 @@ class _DryRun(Exception):
 
 
 async def import_accounts(
-    repository: Repository, view: DirectoryView, board: BoardView, text: str, *, dry_run: bool = False
+    repository: Repository, view: DirectoryView, board: BoardView, text: str, *, unit: str = "", dry_run: bool = False
 ) -> Report:
-    """Make and change the accounts of a file in one transaction. `view` knows domains, units and servers."""
+    """Make and change the accounts of a file in one transaction. `view` knows domains, units and servers; `unit` is
+    that of new accounts of which the file says none.
+    """
     report = Report()
     try:
         async with repository.writing(patient=True) as writer:
@@ -92,7 +94,8 @@ async def import_accounts(
                 key = account_key(view, cells["address"])
                 if key in aliases:
                     raise RowError("taken", value=key)
-                account = _account(cells, key, accounts.get(key), view, board, numbers)
+                account = _account({**cells, "unit": cells.get("unit") or ("" if key in accounts else unit)}, key,
+                                   accounts.get(key), view, board, numbers)
                 if key in accounts:
                     return replace(account, home=next_home(accounts[key].home, account.home))
                 epoch = max(account.home.epoch, gone.get(key, 0) + 1)
@@ -143,7 +146,8 @@ def _read(
     report: Report,
 ) -> list[Row]:
     """The rows of a file; what is wrong goes to the report."""
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    text = text.removeprefix("\ufeff")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     found: dict[str, tuple[int, Row]] = {}
     heads: list[str] | None = None
     line = 1
@@ -171,6 +175,14 @@ def _read(
     if heads is None and not report.errors:
         report.errors.append((1, RowError("no_heads", value=", ".join(required))))
     return [row for _, row in found.values()]
+
+
+def _delimiter(text: str) -> str:
+    """Spreadsheets write what their country has for a list: a comma, a semicolon where that is the decimal sign, or a
+    tab. No name of a column has any of them.
+    """
+    heads = next((line for line in text.splitlines() if line.strip()), "")
+    return next((sign for sign in ",;\t" if sign in heads), ",")
 
 
 def _heads(cells: list[str], columns: tuple[str, ...], required: tuple[str, ...]) -> list[str]:
