@@ -105,6 +105,7 @@ class ImapSession:
                 contexts=door.contexts,
                 client=client,
                 quick_ack=door.quick_ack,
+                greeted=True,
             )
         session = cls(stream, door, parser)
         try:
@@ -271,7 +272,7 @@ class ImapSession:
             values = response.code.values
         else:
             return
-        self.capabilities = frozenset(str(value).upper() for value in values)
+        self.capabilities = frozenset(" ".join(map(str, values)).upper().split())
 
     def forget_capabilities(self) -> None:
         """Before a log-in: what the server then names are the new ones, if it names any."""

@@ -90,8 +90,9 @@ class SmtpSession:
     async def _open(cls, door: Door, *, plain: bool) -> SmtpSession:
         with troubles(f"connect to {door.endpoint}"):
             stream = await dial(
-                door.endpoint, timeout=door.times.connect, contexts=door.contexts, quick_ack=door.quick_ack
-            )
+                door.endpoint, timeout=door.times.connect, contexts=door.contexts, quick_ack=door.quick_ack,
+                greeted=True,
+            )  # fmt: skip
         session = cls(stream, door)
         try:
             await session._begin(plain)

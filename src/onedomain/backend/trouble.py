@@ -5,11 +5,10 @@ Knows how the errors of sockets, TLS and parsers translate. Does not know who as
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from asyncio import get_running_loop
+from types import TracebackType
 
 from onedomain.model.failure import Failed, Failure, Kind, again
 from onedomain.model.health import Seen
@@ -33,19 +32,26 @@ def closed(doing: str) -> Trouble:
     return Trouble(again(451, "4.4.2", "the connection to the mail server broke", f"{doing}: closed"), Seen.REFUSED)
 
 
-@contextmanager
-def troubles(doing: str) -> Iterator[None]:
-    """Everything that the network, TLS or a parser raises within comes out as Trouble, timed."""
-    clock = asyncio.get_running_loop().time
-    began = clock()
-    try:
-        yield
-    except (OSError, Failed, ValueError) as error:
-        result = _trouble(error, doing)
-        result.seconds = clock() - began
-        if result is error:
-            raise
-        raise result from error
+class troubles:
+    """Everything that the network, TLS or a parser raises within comes out as Trouble, timed.
+
+    A class and no generator: a log-in goes through a dozen of them.
+    """
+
+    __slots__ = ("_began", "_doing")
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        self._began = get_running_loop().time()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(error, OSError | Failed | ValueError):
+            result = _trouble(error, self._doing)
+            result.seconds = get_running_loop().time() - self._began
+            if result is not error:
+                raise result from error
 
 
 def _trouble(error: OSError | Failed | ValueError, doing: str) -> Trouble:

@@ -6,9 +6,10 @@ Knows the board, the epoch and patience. Does not know how a server is spoken to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import TypeVar
 
 from onedomain.backend.base import Backend, ClientInfo, Session
 from onedomain.edge.login import Admission
@@ -104,37 +105,57 @@ class Homes:
         self._check(name)
         return self.backend(name)
 
-    async def _while_up(self, work: Coroutine[Any, Any, T], account: Account) -> T:
-        name = account.home.primary
-        task = asyncio.ensure_future(work)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while not (await asyncio.wait((task,), timeout=LOOK_AGAIN))[0]:
-                    self._check(name)
-            return task.result()
-        except TimeoutError:
-            _abandon(task)
-            raise Failed(unavailable(f"log-in at {name} took more than {PATIENCE:.0f} s")) from None
-        except BaseException:
-            _abandon(task)
-            raise
+    async def _while_up(self, work: Awaitable[T], account: Account) -> T:
+        with _Patience(self, account.home.primary):
+            return await work
 
     def _check(self, name: str) -> None:
+        if failure := self.down(name):
+            raise Failed(failure)
+
+    def down(self, name: str) -> Failure | None:
         verdict = self.board.verdict(name)
-        if not verdict.usable:
-            raise Failed(unavailable(f"server {name} is {verdict.value}"))
+        return None if verdict.usable else unavailable(f"server {name} is {verdict.value}")
 
 
 def unavailable(reason: str) -> Failure:
     return again(454, "4.7.0", "Your mail server is not available now, please try again later.", reason)
 
 
-def _abandon(task: asyncio.Future[Any]) -> None:
-    task.cancel()
-    task.add_done_callback(_close)
+class _Patience:
+    """What is awaited within is cancelled once the home is down, or after PATIENCE, and Failed raised instead.
 
+    As asyncio.timeout does it, but that somebody looks at the board meanwhile: no second task for each log-in.
+    """
 
-def _close(task: asyncio.Future[Any]) -> None:
-    """A session may have been ready at the very moment when nobody wanted it any more."""
-    if not task.cancelled() and task.exception() is None and isinstance(task.result(), Session):
-        task.result().stream.close()
+    __slots__ = ("_cancelled", "_failure", "_homes", "_loop", "_name", "_task", "_timer", "_until")
+
+    def __init__(self, homes: Homes, name: str) -> None:
+        self._homes = homes
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._until = self._loop.time() + PATIENCE
+        self._failure: Failure | None = None
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelled = task.cancelling()
+        self._timer = self._loop.call_later(min(LOOK_AGAIN, PATIENCE), self._look)
+
+    def _look(self) -> None:
+        left = self._until - self._loop.time()
+        self._failure = self._homes.down(self._name)
+        if self._failure is None and left <= 0:
+            self._failure = unavailable(f"log-in at {self._name} took more than {PATIENCE:.0f} s")
+        if self._failure is None:
+            self._timer = self._loop.call_later(min(LOOK_AGAIN, left), self._look)
+        else:
+            self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._timer.cancel()
+        # Unless somebody else has cancelled it, too.
+        if self._failure is not None and self._task.uncancel() <= self._cancelled and kind is asyncio.CancelledError:
+            raise Failed(self._failure) from None

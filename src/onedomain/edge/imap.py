@@ -160,7 +160,7 @@ class _ImapSession:
             front.refuse(_code(error.failure), error.failure.text)
             self._refused += error.failure.kind is Kind.REFUSE
         else:
-            hidden = HIDDEN if seat.account.home.no_modseq else ()
+            hidden = HIDDEN if seat.account.home.no_modseq else frozenset()
             front.accept(through_relay(session.capabilities, hidden), session.text or "Logged in.")
             program = front.client_id.get("name", "")
             return _Entered(seat, session, front.take_output(), front.take_rest(), program)

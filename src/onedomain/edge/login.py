@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -185,11 +184,10 @@ class LogIns:
     def _wait(self, attempt: _Attempt) -> float:
         now = self._parts.clock.monotonic()
         failures = self._parts.failures
-        return self._rules.slowing.wait(
-            failures.penalty(attempt.address_key, now),
-            failures.penalty(attempt.account_key, now),
-            known=self._parts.known.penalty(attempt.place_key, now) >= KNOWN,
-        )
+        of_address = failures.penalty(attempt.address_key, now)
+        of_account = failures.penalty(attempt.account_key, now)
+        known = not of_account or self._parts.known.penalty(attempt.place_key, now) >= KNOWN
+        return self._rules.slowing.wait(of_address, of_account, known=known)
 
     async def _sit_out(self, attempt: _Attempt, wait: float) -> None:
         """Raises Failed of kind AGAIN, without a look at the password, for who waits on many connections at once."""
@@ -227,7 +225,7 @@ class LogIns:
     def _digest(self, *parts: str) -> bytes:
         """What passwords are remembered by; worthless outside this process."""
         message = "\0".join(parts).encode("utf-8", "surrogateescape")
-        return hmac.digest(self._secret, message, hashlib.sha256)
+        return hashlib.blake2b(message, key=self._secret, digest_size=32).digest()
 
     def _note(self, event: str, attempt: _Attempt, began: float, reason: str = "", *, result: str) -> None:
         self._parts.count.add("logins_total", service=attempt.fields["service"], result=result)

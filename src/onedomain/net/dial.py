@@ -25,6 +25,9 @@ from onedomain.protocol.proxy import build_v2
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))
 """A peer that vanished without a FIN is noticed after four minutes."""
 
+Address = tuple[str, int] | tuple[str, int, int, int]
+
+
 class DialFailed(Failed):
     """`seen` is for health: REFUSED, SILENT (time ran out, no route) or BROKEN (TLS, name, configuration)."""
 
@@ -40,13 +43,17 @@ async def dial(
     contexts: ClientContexts,
     client: tuple[str, int] | None = None,
     quick_ack: bool = False,
+    greeted: bool = False,
 ) -> Stream:
     """A connected Stream within `timeout` seconds, TLS on it if the endpoint is IMPLICIT. DialFailed.
 
-    `client` is what the PROXY header says, if the endpoint wants one.
+    `client` is what the PROXY header says, if the endpoint wants one. `greeted`: the server is the first to speak.
     """
     limit = asyncio.get_running_loop().time() + timeout
-    stream = await _connect(endpoint, limit, quick_ack, contexts.names)
+    we_begin = endpoint.proxy_protocol or endpoint.tls is TlsMode.IMPLICIT
+    stream = await _connect(endpoint, limit, quick_ack, greeted and not we_begin, contexts.names)
+    if not we_begin:
+        return stream
     try:
         stream.deadline = limit
         if endpoint.proxy_protocol:
@@ -92,7 +99,7 @@ def _keep_session(contexts: ClientContexts, context: ssl.SSLContext, server: str
         contexts.keep(context, server, name, sock.session)
 
 
-async def _connect(endpoint: Endpoint, limit: float, quick_ack: bool, names: Names) -> Stream:
+async def _connect(endpoint: Endpoint, limit: float, quick_ack: bool, greeted: bool, names: Names) -> Stream:
     loop = asyncio.get_running_loop()
     places = await _resolve(endpoint, limit, names)
     reasons: list[str] = []
@@ -104,7 +111,7 @@ async def _connect(endpoint: Endpoint, limit: float, quick_ack: bool, names: Nam
         try:
             if left <= 0:
                 raise TimeoutError
-            return await _connect_one(family, address, loop.time() + patience, quick_ack)
+            return await _connect_one(family, address, loop.time() + patience, quick_ack, greeted)
         except TimeoutError:
             reasons.append(f"{address[0]}: timed out")
         except OSError as error:
@@ -140,7 +147,7 @@ async def _resolve(endpoint: Endpoint, limit: float, names: Names) -> list[Place
 
 
 async def _connect_one(
-    family: socket.AddressFamily, address: tuple[str, int] | tuple[str, int, int, int], limit: float, quick_ack: bool
+    family: socket.AddressFamily, address: Address, limit: float, quick_ack: bool, greeted: bool
 ) -> Stream:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -155,6 +162,9 @@ async def _connect_one(
     stream = Stream(sock, peer=(address[0], address[1]), quick_ack=quick_ack)
     try:
         stream.deadline = limit
+        if greeted and code == errno.EINPROGRESS:
+            # Its first words say that we are connected: one event less to wait for.
+            code = await _first_words(stream, sock, address)
         # Events are hints: only a second connect tells for certain.
         while code in (errno.EINPROGRESS, errno.EALREADY):
             await stream.writable()
@@ -164,4 +174,17 @@ async def _connect_one(
     except BaseException:
         stream.close()
         raise
+    stream.deadline = None
     return stream
+
+
+async def _first_words(stream: Stream, sock: socket.socket, address: Address) -> int:
+    """Leaves them to be read; as connect_ex does, but that it also ends when time runs out on an open connection."""
+    try:
+        stream.unread(await stream.read())
+    except TimeoutError:
+        code = sock.connect_ex(address)
+        if code in (errno.EINPROGRESS, errno.EALREADY):
+            raise
+        return code
+    return 0

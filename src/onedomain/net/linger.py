@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 
-from onedomain.net.poller import IN, Poller
+from onedomain.net.poller import Poller
 
 LINGER_SECONDS = 2.0
 
@@ -44,6 +44,6 @@ class Linger:
             self._close()
 
     def _close(self) -> None:
-        self._poller.detach(self._fd, IN)
+        self._poller.detach(self._fd)
         self._poller.unwatch(self)
         self._sock.close()

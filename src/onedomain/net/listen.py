@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from onedomain.model.failure import Failed
 from onedomain.model.ports import Trace
@@ -76,6 +77,7 @@ def bind(host: str, port: int, *, reuse_port: bool = True, backlog: int = 1024) 
     return sock
 
 
+@lru_cache(4096)
 def address_key(address: str) -> str:
     """What counts as one peer: an IPv4 address, or an IPv6 /64, which is what one subscriber has."""
     try:
@@ -141,8 +143,8 @@ class Listener:
             self._acceptable(IN)  # a connection left in the queue would be reset
         if self._resume is not None:
             self._resume.cancel()
-        self._poller.detach(self._sock.fileno(), self._mask)
-        self._mask = 0
+        self._ask(0)
+        self._poller.detach(self._sock.fileno())
         self._poller = None
         self._sock.close()
 

@@ -80,10 +80,12 @@ class Poller:
         else:
             self._epoll.modify(fd, new)
 
-    def detach(self, fd: int, old: int) -> None:
-        """To be called before the descriptor is closed."""
-        if self._callbacks.pop(fd, None) is not None and old:
-            self._epoll.unregister(fd)
+    def detach(self, fd: int) -> None:
+        """To be called before the descriptor is closed, which takes it out of the epoll.
+
+        One that other processes have open, too, stays there: its owner has to ask for 0 first.
+        """
+        self._callbacks.pop(fd, None)
 
     def splice(self, source: int, sink: int, limit: int) -> tuple[int, bytes]:
         """Move up to `limit` bytes between two sockets; how many were taken from `source`, and which of them `sink`

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
-from onedomain.net.poller import BROKEN, RECEIVE_SIZE, Poller
+from onedomain.net.poller import BROKEN, RECEIVE_SIZE
 from onedomain.net.stream import Stream
 from onedomain.net.wire import BLOCKED, RECORD, Bytes
 
@@ -72,7 +72,7 @@ class Relay:
         self.client = client
         self.server = server
         self.finished = False
-        self._poller = Poller.running()
+        self._poller = client.poller
         self._up = _Flow(self, client, server, upstream, gate)
         self._down = _Flow(self, server, client, downstream, None)
         self._idle = idle
@@ -189,7 +189,7 @@ class _Flow:
 
     def __init__(self, relay: Relay, source: Stream, sink: Stream, look: Filter | None, gate: Gate | None) -> None:
         self._relay = relay
-        self._poller = Poller.running()
+        self._poller = source.poller
         self._buffer = self._poller.buffer  # one for the whole process
         self._back: _Flow | None = None
         self._gate = gate

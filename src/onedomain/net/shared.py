@@ -13,8 +13,12 @@ import hashlib
 import math
 import mmap
 import secrets
+from functools import lru_cache
 
 _ROWS = 2
+_REMEMBERED = 4096
+"""Keys whose places are remembered: the same people and addresses come again and again, and a hash costs more than all
+the rest."""
 HALF_LIFE = 300.0
 """Seconds in which a penalty halves."""
 
@@ -31,6 +35,8 @@ class SharedTable:
         self._slots = slots
         self._workers = workers
         self._half_life = half_life
+        self._stride = _ROWS * slots  # from one worker's slot to the next one's
+        self._places = lru_cache(_REMEMBERED)(self._hashed)
         self._secret = secrets.token_bytes(32)
         cells = _ROWS * slots * workers
         self._counts = memoryview(mmap.mmap(-1, cells * 4)).cast("i")
@@ -43,7 +49,7 @@ class SharedTable:
         if not 0 <= worker < self._workers:
             raise ValueError(f"no column for worker {worker}")
         self._column = worker
-        first, size = self._base(worker), _ROWS * self._slots
+        first, size = worker * self._stride, self._stride
         self._counts[first : first + size] = memoryview(bytes(size * 4)).cast("i")
 
     def add(self, key: str, amount: int = 1) -> None:
@@ -54,10 +60,8 @@ class SharedTable:
 
     def total(self, key: str) -> int:
         """Over all workers."""
-        return min(
-            sum(self._counts[self._base(worker) + slot] for worker in range(self._workers))
-            for slot in self._places(key)
-        )
+        first, second = self._places(key)
+        return min(sum(self._counts[first :: self._stride]), sum(self._counts[second :: self._stride]))
 
     def add_penalty(self, key: str, now: float, amount: float = 1.0) -> None:
         """`now` is a clock that all workers share, such as loop.time() (CLOCK_MONOTONIC)."""
@@ -69,9 +73,12 @@ class SharedTable:
 
     def penalty(self, key: str, now: float) -> float:
         """Over all workers, each halved for every half life since its last addition."""
+        places = self._places(key)
+        if not all(any(self._penalties[place :: self._stride]) for place in places):
+            return 0.0
+        cells = len(self._penalties)
         return min(
-            math.fsum(self._decayed(self._base(worker) + slot, now) for worker in range(self._workers))
-            for slot in self._places(key)
+            math.fsum(self._decayed(cell, now) for cell in range(place, cells, self._stride)) for place in places
         )
 
     def _decayed(self, cell: int, now: float) -> float:
@@ -83,12 +90,9 @@ class SharedTable:
     def _own(self) -> int:
         if self._column is None:
             raise RuntimeError("this process has no column: start() was not called")
-        return self._base(self._column)
+        return self._column * self._stride
 
-    def _base(self, worker: int) -> int:
-        return worker * _ROWS * self._slots
-
-    def _places(self, key: str) -> tuple[int, int]:
+    def _hashed(self, key: str) -> tuple[int, int]:
         digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=16).digest()
         first = int.from_bytes(digest[:8], "little") % self._slots
         second = int.from_bytes(digest[8:], "little") % self._slots

@@ -41,8 +41,8 @@ class Stream:
     """
 
     __slots__ = (
-        "__weakref__", "_busy", "_eof", "_error", "_local", "_mask", "_out", "_poller", "_quick_ack", "_reader",
-        "_turns", "_unread", "_writer", "closed", "deadline", "fd", "leaving", "on_close", "peer", "resting", "tls",
+        "__weakref__", "_busy", "_eof", "_error", "_local", "_mask", "_out", "_quick_ack", "_reader", "_turns",
+        "_unread", "_writer", "closed", "deadline", "fd", "leaving", "on_close", "peer", "poller", "resting", "tls",
         "wire",
     )  # fmt: skip
 
@@ -53,7 +53,8 @@ class Stream:
 
         `quick_ack` acknowledges at once, every time: a server that leaves Nagle's algorithm on stalls 40 ms without.
         """
-        sock.setblocking(False)
+        if sock.gettimeout() != 0:
+            sock.setblocking(False)
         self.wire: Wire = PlainWire(sock)
         self.fd = sock.fileno()
         self.peer = peer if peer is not None else _address(sock.getpeername())
@@ -72,9 +73,9 @@ class Stream:
         self._busy = False  # more is likely to be there already: try before waiting
         self._turns = 0
         self._mask = 0
-        self._poller = Poller.running()
-        self._poller.attach(self.fd, self._event)
-        self._poller.watch(self)
+        self.poller = Poller.running()
+        self.poller.attach(self.fd, self._event)
+        self.poller.watch(self)
 
     def __repr__(self) -> str:
         return f"<Stream {self.peer[0]}:{self.peer[1]}{' TLS' if self.tls else ''}{' closed' if self.closed else ''}>"
@@ -164,7 +165,7 @@ class Stream:
         if self._unread:
             raise Failed(refuse(503, "5.5.1", "Nothing may follow STARTTLS before the handshake", "plaintext injected"))
         before = self.deadline
-        limit = self._poller.loop.time() + seconds
+        limit = self.poller.loop.time() + seconds
         self.deadline = limit if before is None else min(limit, before)
         try:
             if self._out:
@@ -184,10 +185,10 @@ class Stream:
             return
         self._tell()
         if self._out:
-            self._poller.attach(self.fd, self._event)
-            self._poller.watch(self)
+            self.poller.attach(self.fd, self._event)
+            self.poller.watch(self)
             self.ask(reading=False)
-            self.deadline = self._poller.loop.time() + CLOSE_SECONDS
+            self.deadline = self.poller.loop.time() + CLOSE_SECONDS
             try:
                 await self._drained()
             except (ConnectionError, TimeoutError):
@@ -308,7 +309,7 @@ class Stream:
     def want(self, mask: int) -> None:
         """Ask for these events and no others."""
         if mask != self._mask and not self.closed:
-            self._poller.interest(self.fd, self._mask, mask)
+            self.poller.interest(self.fd, self._mask, mask)
             self._mask = mask
 
     def ask(self, *, reading: bool) -> None:
@@ -318,8 +319,8 @@ class Stream:
     def take_over(self, callback: Callback) -> None:
         """From now on events go to `callback`, and no deadline is looked at; aclose() takes back what it needs."""
         if not self.closed:
-            self._poller.attach(self.fd, callback)
-            self._poller.unwatch(self)
+            self.poller.attach(self.fd, callback)
+            self.poller.unwatch(self)
 
     async def readable(self) -> None:
         """Until there may be something to read."""
@@ -347,7 +348,6 @@ class Stream:
     def _wrap(
         self, context: ssl.SSLContext, server_side: bool, server_hostname: str | None, session: ssl.SSLSession | None
     ) -> TlsWire:
-        self.want(0)
         try:
             # The new socket takes the descriptor over from the plain one, and closes it if it fails after that.
             sock = context.wrap_socket(
@@ -365,9 +365,9 @@ class Stream:
     def _wait(self) -> asyncio.Future[None]:
         if self.closed:
             raise ConnectionAbortedError("closed here")
-        if self.deadline is not None and self._poller.now >= self.deadline:
+        if self.deadline is not None and self.poller.now >= self.deadline:
             raise TimeoutError("the peer took too long")
-        return self._poller.loop.create_future()
+        return self.poller.loop.create_future()
 
     async def _write_wait(self) -> None:
         if self._writer is not None:
@@ -407,8 +407,8 @@ class Stream:
 
     def _end(self) -> None:
         """Leave the poller and wake whoever waits."""
-        self._poller.detach(self.fd, self._mask)
-        self._poller.unwatch(self)
+        self.poller.detach(self.fd)
+        self.poller.unwatch(self)
         self._mask = 0
         self.closed = True
         self._out = None
@@ -426,7 +426,7 @@ class Stream:
         self.want(IN)
         self._mask = 0  # the descriptor stays in the epoll, for Linger
         self._end()
-        Linger(self._poller, self.wire.sock)
+        Linger(self.poller, self.wire.sock)
 
 
 def _address(name: tuple[str, int] | tuple[str, int, int, int] | str) -> tuple[str, int]:

@@ -6,6 +6,7 @@ AUTH) nor whether a password is right. Secrets don't show in a repr.
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ MAX_RESPONSE = 12_288  # bytes of base64 in one answer: RFC 4954 section 4.3's b
 MAX_NAME = 1024
 MAX_PASSWORD = 4096
 MECHANISMS = ("PLAIN", "LOGIN")
+
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 class SaslError(ValueError):
@@ -143,5 +146,5 @@ def _check_login(login: bytes) -> None:
         raise Unacceptable("empty login name")
     if len(login) > MAX_NAME:
         raise Unacceptable("login name too long")
-    if any(byte < 32 or byte == 127 for byte in login):
+    if _CONTROL.search(login):
         raise Unacceptable("control character in login name")

@@ -176,7 +176,7 @@ def test_passwords_do_not_show() -> None:
 
 
 def test_capabilities_through_a_relay() -> None:
-    home = ["IMAP4rev1", "auth=PLAIN", "COMPRESS=DEFLATE", "IDLE", "SASL-IR", "STARTTLS"]
+    home = ("IMAP4rev1", "auth=PLAIN", "COMPRESS=DEFLATE", "IDLE", "SASL-IR", "STARTTLS")
     assert through_relay(home) == ("IMAP4rev1", "IDLE")
 
 

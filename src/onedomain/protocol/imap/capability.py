@@ -5,7 +5,7 @@ Knows names. Does not know what any of them does on the wire.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 _BEFORE = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID")
 
@@ -17,6 +17,7 @@ _NOT_THROUGH = frozenset(
 _NOT_THROUGH_PREFIXES = ("AUTH=", "COMPRESS=")
 
 
+@lru_cache
 def before_login(*, starttls: bool, log_in: bool) -> tuple[str, ...]:
     """`starttls`: it can be said now; `log_in`: a password may be sent over the connection as it is."""
     names = list(_BEFORE)
@@ -26,7 +27,8 @@ def before_login(*, starttls: bool, log_in: bool) -> tuple[str, ...]:
     return tuple(names)
 
 
-def through_relay(names: Iterable[str], hidden: Collection[str] = ()) -> tuple[str, ...]:
+@lru_cache(16)
+def through_relay(names: tuple[str, ...], hidden: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """The home's capabilities after its log-in, in any case and order -> those that the client may use through us.
 
     `hidden`, in capitals, are further ones that it may not.

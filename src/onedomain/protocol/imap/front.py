@@ -115,7 +115,7 @@ class Front:
 
     def accept(self, capabilities: Iterable[str], text: str) -> None:
         """The log-in is done. Front is not used any more but for `take_output` and `take_rest`."""
-        names = " ".join(_one_line(name) for name in capabilities)
+        names = " ".join(capabilities)
         self._tagged("OK", f"[CAPABILITY {names}] {text}" if names else text)
 
     def end(self, code: str, text: str) -> None:

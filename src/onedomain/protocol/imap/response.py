@@ -71,7 +71,7 @@ Event = Response | Big | Chunk
 
 _STATUS = frozenset(("OK", "NO", "BAD", "BYE", "PREAUTH"))
 _HAS_TEXT = re.compile(rb"(?i)\* (?:OK|NO|BAD|BYE|PREAUTH)(?: |\r?\n)")
-_CODE = re.compile(rb'\[((?:[^\]"]|"(?:[^"\\]|\\.)*")*)\] ?')
+_CODE = re.compile(rb'\[([^\]"]*(?:"(?:[^"\\]|\\.)*"[^\]"]*)*)\] ?')
 _TOKEN = re.compile(
     rb' *(?:(\()|(\))|"((?:[^"\\\r\n]|\\[^\r\n])*)"|(~?\{\d+\+?\}\r?\n)'
     rb'|((?i:BODY|BINARY(?:\.SIZE)?)\[[^\]\r\n]*\](?:<\d+>)?|[^ ()"{\r\n][^ ()"\r\n]*))'
@@ -212,6 +212,8 @@ def _code_and_text(rest: bytes) -> tuple[Code | None, str]:
 
 
 def _code_values(data: bytes) -> list[Any]:
+    if data.isascii() and not _NEEDS_CARE.search(data) and b"(" not in data and b")" not in data:
+        return [_atom(word) for word in data.split(b" ") if word]
     # A code may hold anything but "]" (resp-text-code's last alternative): what is no list of values stays one text.
     try:
         return parse_values([data], [], 8)
