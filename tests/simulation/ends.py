@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from onedomain.backend.link.base import Letter
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import filler, identity_of
-from onedomain.model.failure import Failed, again
+from onedomain.model.failure import Failed, again, refuse
 from onedomain.model.replica import Identity, Listing, Mark, Numbering
 
 from .server import No, Server
@@ -88,7 +88,10 @@ class ServerEnd:
         self, name: str, uidvalidity: int, special_use: str = "", identity: str = ""
     ) -> Mark:
         self.step("create")
-        self.server.create(name, uidvalidity, special_use)
+        try:
+            self.server.create(name, uidvalidity, special_use)
+        except No as refusal:
+            raise _unwanted(refusal) from refusal
         return self.server.mark(name)
 
     async def rename_folder(self, name: str, to: str) -> None:
@@ -97,7 +100,7 @@ class ServerEnd:
             subscribed = self.server.subscriptions & set(self.server.below(name))
             self.server.rename(name, to)
         except No as refusal:
-            raise Failed(again(451, "4.3.0", str(refusal))) from refusal
+            raise _unwanted(refusal) from refusal
 
         for each in subscribed:
             self.server.subscribe(each, False)
@@ -170,3 +173,8 @@ class ServerEnd:
 
     async def close(self, *, broken: bool = False) -> None:
         self.closed.append(broken)
+
+
+def _unwanted(refusal: No) -> Failed:
+    kind = refuse if "no name" in str(refusal) else again
+    return Failed(kind(550 if kind is refuse else 450, "5.6.0", str(refusal)))

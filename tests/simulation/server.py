@@ -27,6 +27,7 @@ class Traits:
     suppresses: bool = False     # Cyrus: LMTP takes a Message-ID once, answers 250 again
     keywords: bool = True
     subscribed: tuple[str, ...] = ()  # Dovecot's `auto = subscribe`: UNSUBSCRIBE is answered OK and has no effect
+    forbids: str = ""            # a level of a name that it will not have
 
 
 TRAITS = {
@@ -97,6 +98,8 @@ class Server:
     def _spell(self, name: str) -> None:
         if name != "INBOX" and not name.startswith(self.traits.prefix):
             raise No(f"{name} is outside the personal namespace")
+        if self.traits.forbids and self.traits.forbids in name.split(self.traits.separator):
+            raise No(f"{name} is no name for a folder")
 
     def below(self, name: str) -> list[str]:
         """It and what lies below."""

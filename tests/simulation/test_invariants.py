@@ -148,6 +148,45 @@ def test_10_what_is_configured_to_be_subscribed_is_told_once() -> None:
         assert told() == 1 and ("Lists" in world.target.subscriptions) is on
 
 
+@pytest.mark.parametrize("accidents", [0.0, 0.15])
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_10_a_name_that_the_replica_will_not_have_costs_the_name_and_nothing_else(
+    source: str, target: str, accidents: float
+) -> None:
+    for seed in seeds(5):
+        world = World(seed, source, target, accidents=accidents)
+        here, there = world.source, world.target
+        there.traits = replace(there.traits, forbids="con")
+        for name in ("Lists", "Old"):
+            here.create(here.path(name))
+        here.create(here.path("con", "Below"))
+        for number, name in enumerate((*here.boxes, here.path("Lists"))):
+            here.append(name, f"Message-ID: <n{number}>\r\n\r\n{number}".encode(), frozenset(), number)
+        world.quiet()
+        world.check_equal()
+        called = {link.source_name: link.target_name for link in world.disk.state.folders}
+        assert called[here.path("con", "Below")].startswith(there.traits.prefix)
+        assert any("will not have a folder named" in alert for alert in world.alerts), world.label
+        here.rename(here.path("Lists"), here.path("con"))  # a good name becomes a bad one: its twin keeps the good one
+        here.rename(here.path("con", "Below"), here.path("Fine"))
+        world.accidents = accidents
+        for _ in range(3):
+            world.act(here)
+            world.sweep()
+        world.quiet()
+        world.check_equal()
+        asked = len(world.driver.log)
+        world.sweep()
+        assert not any("Folder(" in each for each in world.driver.log[asked:]), "it is asked for again in every pass"
+        state, names = world.disk.state, set(here.boxes)
+        promotion = world.fail_over()
+        assert not promotion.refused, world.label
+        world.bring_back(state, promotion)
+        world.quiet()
+        world.check_equal()
+        assert set(here.boxes) == names, f"{world.label}: names of the old primary have changed"
+
+
 @pytest.mark.parametrize("accident", ["wiped", "rolled back", "expired", "folder lost"])
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_11_what_befalls_a_replica_deletes_nothing_on_the_primary(source: str, target: str, accident: str) -> None:

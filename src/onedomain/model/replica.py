@@ -117,7 +117,8 @@ class FolderLink:
     `kept` are UIDs of the target that have no partner and stay; `refused` those of the source that the target didn't
     take. `untaken`: keywords that it doesn't keep. `doomed`: UIDs of the target that the source has lost, written
     before anything of the same pass is copied, so that a promotion can finish a MOVE. `deleted` since
-    `deleted_from` (seconds) that nobody commanded; `braked`: deletions wait for a person.
+    `deleted_from` (seconds) that nobody commanded; `braked`: deletions wait for a person. `renamed`: the target has
+    it under a name from which its own does not follow: that was taken, or is none that the target will have.
     """
 
     source_name: str
@@ -140,6 +141,7 @@ class FolderLink:
     gone: bool = False  # the source's folder is deleted; the target's waits for its turn
     special_use: str = ""
     asked: str = ""  # what the target was told, SUBSCRIBE or UNSUBSCRIBE, and has not been seen to have done
+    renamed: bool = False
 
     @property
     def aligned(self) -> bool:

@@ -39,7 +39,7 @@ from onedomain.decision.link.actions import (
     SetFlags,
     Subscribe,
 )
-from onedomain.model.failure import Failed, again
+from onedomain.model.failure import Failed, Kind, again
 from onedomain.model.replica import LinkState, Numbering, Side
 
 T = TypeVar("T")
@@ -102,13 +102,24 @@ class Performer:
                 return await self._on(side).read(folder, since, first)
             case ReadIdentities(side, folder, uids, uidvalidity):
                 return await self._on(side).read_identities(folder, uids, uidvalidity)
-            case CreateFolder(name, uidvalidity, special_use, identity):
-                mark = await target.create_folder(name, uidvalidity, special_use, identity)
+            case CreateFolder(name, uidvalidity, special_use, identity, must):
+                try:
+                    mark = await target.create_folder(name, uidvalidity, special_use, identity)
+                except Failed as refusal:
+                    if must or refusal.failure.kind is Kind.AGAIN:
+                        raise
+                    return None
                 self.done["created"] += 1
                 return mark
             case RenameFolder(name, to):
-                await target.rename_folder(name, to)
+                try:
+                    await target.rename_folder(name, to)
+                except Failed as refusal:
+                    if refusal.failure.kind is Kind.AGAIN:
+                        raise
+                    return False
                 self.done["renamed"] += 1
+                return True
             case DeleteFolder(name):
                 rows = await target.read(name)
                 uids = tuple(row.uid for row in rows.rows)

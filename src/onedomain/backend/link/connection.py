@@ -6,6 +6,7 @@ there. A command that was not answered leaves it unfit for any other: `good` say
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from onedomain.backend.imap_session import Answer, ImapDoor, ImapSession
 from onedomain.backend.login import Login, log_in
 from onedomain.backend.trouble import Trouble, troubles
 from onedomain.model.account import Account
-from onedomain.model.failure import Failed, again
+from onedomain.model.failure import Failed, again, refuse
 from onedomain.model.health import Seen
 from onedomain.model.replica import Mark
 from onedomain.protocol.imap.client import Argument, Command
@@ -23,6 +24,16 @@ from onedomain.protocol.imap.rows import RowParser
 
 LARGEST = 160 * 1024 * 1024
 """Bytes of a message. A larger one stops its link, which says why: nobody may believe that it was carried."""
+
+
+_FOR_GOOD = frozenset(("OVERQUOTA", "TOOBIG", "LIMIT", "CANNOT", "BADCHARSET", "UNKNOWN-CTE"))
+_PASSING = frozenset((
+    "TRYCREATE", "NONEXISTENT", "UNAVAILABLE", "SERVERBUG", "INUSE", "CONTACTADMIN", "NOPERM", "READ-ONLY", "CLIENTBUG",
+    "ALREADYEXISTS",
+))
+_PASSING_WORDS = re.compile(
+    r"(?i)i/o|internal|temporar|try again|unavailable|lock|time ?out|timed|busy|disk|space|permission|read-?only|system"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +170,13 @@ class Connection:
         reason = f"{self.session.doing}: {doing}: {answer.words}"
         return Trouble(again(451, "4.3.0", "the mail server refuses", reason), Seen.OK)
 
+    def unwanted(self, doing: str, answer: Answer) -> Failed:
+        """A folder of that name can't be had."""
+        if not for_good(answer):
+            return self.refused(doing, answer)
+        reason = f"{self.session.doing}: {doing}: {answer.words}"
+        return Trouble(refuse(550, "5.6.0", "the mail server will not have that name", reason), Seen.OK)
+
     def failed(self, why: str) -> Failed:
         return Failed(again(451, "4.3.0", "the mail server is not as it was", f"{self.session.doing}: {why}"))
 
@@ -267,3 +285,10 @@ def _namespace(response: Untagged) -> Namespace:
         prefix_of_own = text(as_bytes(personal[0][0]))
         separator = text(as_bytes(personal[0][1])) if personal[0][1] is not None else "/"
     return Namespace(separator or "/", prefix_of_own, tuple(foreign))
+
+
+def for_good(answer: Answer) -> bool:
+    """Whether the same message, or name, will be refused another time, too (RFC 5530, RFC 7889, or by the words)."""
+    if answer.tagged.status != "NO" or answer.code in _PASSING:
+        return False
+    return answer.code in _FOR_GOOD or not _PASSING_WORDS.search(answer.tagged.text)

@@ -30,7 +30,7 @@ from onedomain.backend.trouble import troubles
 from onedomain.decision.link.actions import Copied, Raise, Refused
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.account import Account
-from onedomain.model.failure import Failed, again
+from onedomain.model.failure import Failed, again, refuse
 from onedomain.model.replica import Listing, Mark, Numbering
 from onedomain.model.server import Server
 from onedomain.protocol.imap.flags import SYSTEM
@@ -231,6 +231,8 @@ class CyrusEnd(ImapEnd):
                         continue
             if answer is None or answer.ok:
                 return
+            if refusal_is(answer, "IMAP_MAILBOX_BADNAME"):
+                raise Failed(refuse(550, "5.6.0", "the mail server will not have that name", answer.words))
             raise sync.refused(answer)
 
     async def _id(self, folder: str) -> str:

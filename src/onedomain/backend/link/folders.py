@@ -71,7 +71,7 @@ class Folders:
     # ---- changing them
 
     async def create(self, name: str, special_use: str = "") -> None:
-        """There already is fine."""
+        """There already is fine. Raises Failed, with Kind.REFUSE for a name that it will never have."""
         connection = self._connection
         await connection.let_go()
         use = [["USE", [special_use]]] if special_use and connection.can("CREATE-SPECIAL-USE") else []
@@ -79,14 +79,16 @@ class Folders:
         if not answer.ok and use and answer.code != "ALREADYEXISTS":  # RFC 6154 section 3: USEATTR, or it has one
             answer = await connection.ask("CREATE", wire(name))
         if not answer.ok and not await self.there(name):
-            raise connection.refused(f"CREATE {name}", answer)
+            raise connection.unwanted(f"CREATE {name}", answer)
 
     async def rename(self, name: str, to: str) -> None:
         """With its subscriptions and those below, which RENAME leaves to names that are gone (RFC 9051 6.3.6)."""
         connection = self._connection
         await connection.let_go()
         subscribed = await self._subscribed(name)
-        await connection.demand("RENAME", wire(name), wire(to))
+        answer = await connection.ask("RENAME", wire(name), wire(to))
+        if not answer.ok:
+            raise connection.unwanted(f"RENAME {name} {to}", answer)
         for each in subscribed:
             await self.subscribe(each, False)
             await self.subscribe(to + each[len(name) :], True)

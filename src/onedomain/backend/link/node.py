@@ -36,7 +36,7 @@ from onedomain.backend.trouble import troubles
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.account import Account
-from onedomain.model.failure import Failed, Failure, again, give_up
+from onedomain.model.failure import Failed, Failure, again, give_up, refuse
 from onedomain.model.replica import Folder, Identity, Listing, Mark, Numbering, Powers, Row
 from onedomain.model.server import Server
 from onedomain.protocol.imap.flags import MAX_KEYWORD, MAX_KEYWORDS, SYSTEM
@@ -231,7 +231,7 @@ class NodeEnd:
             await self._give(new)
         except Refusal as refusal:
             if refusal.code != "ALREADYEXISTS":
-                raise
+                raise _unwanted(refusal) from refusal
             await self._give(new._replace(mailbox_id=there.mailbox_id if there else fresh))
         await self.list_folders()
         return self._known.folders[name].mark
@@ -242,7 +242,10 @@ class NodeEnd:
         if not moved or any(to + each[len(name) :] in self._known.folders for each in moved):
             raise Failed(again(450, "4.2.0", "the folder can't be renamed", f"{self._server.doing}: {name} to {to}"))
         for each in moved:
-            await self._give(self._known.folders[each]._replace(name=to + each[len(name) :]))
+            try:
+                await self._give(self._known.folders[each]._replace(name=to + each[len(name) :]))
+            except Refusal as refusal:
+                raise _unwanted(refusal) from refusal
         await self.list_folders()
         # RENAME leaves subscriptions to names that are gone (RFC 9051 section 6.3.6).
         await self._subscribe(to + each[len(name) :] if each in moved else each for each in self._known.subscriptions)
@@ -434,3 +437,10 @@ def _commands(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
         size += len(letter.raw)
     if some:
         yield some
+
+
+def _unwanted(refusal: Refusal) -> Failed:
+    """A folder of that name can't be had."""
+    if refusal.code not in ("CANNOT", "LIMIT"):
+        return refusal
+    return Failed(refuse(550, "5.6.0", "the mail server will not have that name", refusal.failure.reason))

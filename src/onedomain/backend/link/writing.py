@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from onedomain.backend.imap_session import Answer
 from onedomain.backend.link.base import Letter
-from onedomain.backend.link.connection import Connection, Opened, wire
+from onedomain.backend.link.connection import Connection, Opened, for_good, wire
 from onedomain.decision.link.actions import Copied, Refused
 from onedomain.decision.link.identity import filler, identity_of
 from onedomain.protocol.imap.client import Command, quoted
@@ -34,13 +34,6 @@ SLOWEST = 100_000
 
 _PLAIN = re.compile(r"[A-Za-z0-9$_.:+/-]{1,50}")
 _ATOM = re.compile(r"[!#$&'+,./0-9:;<=>?@A-Z^_`a-z|}~-]{1,255}")
-_FOR_GOOD = frozenset(("OVERQUOTA", "TOOBIG", "LIMIT", "CANNOT", "BADCHARSET", "UNKNOWN-CTE"))
-_PASSING = frozenset((
-    "TRYCREATE", "NONEXISTENT", "UNAVAILABLE", "SERVERBUG", "INUSE", "CONTACTADMIN", "NOPERM", "READ-ONLY", "CLIENTBUG",
-))
-_PASSING_WORDS = re.compile(
-    r"(?i)i/o|internal|temporar|try again|unavailable|lock|time ?out|timed|busy|disk|space|permission|read-?only|system"
-)
 
 
 class Writing:
@@ -137,7 +130,7 @@ class Writing:
                 return [Copied(uid, identity_of(each.raw)) for uid, each in zip(uids, chunk, strict=True)]
             if len(chunk) == 1:
                 return [await self._refusal(folder, chunk[0], answer)]
-            if not _for_good(answer):
+            if not for_good(answer):
                 raise self._connection.refused(f"APPEND {folder}", answer)
         elif len(chunk) == 1:
             return [Refused(f"larger than the server's limit of {limit} bytes", identity_of(chunk[0].raw))]
@@ -149,7 +142,7 @@ class Writing:
         return outcomes
 
     async def _refusal(self, folder: str, letter: Letter, answer: Answer) -> Copied | Refused:
-        if not _for_good(answer):
+        if not for_good(answer):
             raise self._connection.refused(f"APPEND {folder}", answer)
         system = letter.flags & frozenset(SYSTEM)
         if answer.code in ("CANNOT", "LIMIT") and system != letter.flags:  # its keywords may be the reason
@@ -200,13 +193,6 @@ class Writing:
 
 def _sendable(flag: str) -> bool:
     return flag in SYSTEM or _ATOM.fullmatch(flag) is not None
-
-
-def _for_good(answer: Answer) -> bool:
-    """Whether the same message will be refused another time, too (RFC 5530, RFC 7889, or by the words)."""
-    if answer.tagged.status != "NO" or answer.code in _PASSING:
-        return False
-    return answer.code in _FOR_GOOD or not _PASSING_WORDS.search(answer.tagged.text)
 
 
 def _uid(response: Untagged) -> int:

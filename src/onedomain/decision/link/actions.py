@@ -63,20 +63,22 @@ class ReadIdentities:
 
 @dataclass(frozen=True, slots=True)
 class CreateFolder:
-    """-> Mark. With `uidvalidity` where the target can set it, and where an empty folder of that name is there.
+    """-> Mark | None. With `uidvalidity` where the target can set it, and where an empty folder of that name is there.
 
-    `identity`: the source's, for targets that can take it over.
+    `identity`: the source's, for targets that can take it over. None: the target will never have that name; with `must`
+    that ends the plan.
     """
 
     name: str
     uidvalidity: int
     special_use: str = ""
     identity: str = ""
+    must: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RenameFolder:
-    """-> None. What lies below moves along (RFC 9051 section 6.3.6)."""
+    """-> bool. What lies below moves along (RFC 9051 section 6.3.6). False: the target will never have that name."""
 
     name: str
     to: str

@@ -25,7 +25,7 @@ from onedomain.decision.link.actions import (
     Rows,
     SetAside,
 )
-from onedomain.decision.link.folders import INBOX, target_name
+from onedomain.decision.link.folders import INBOX, plain_name, target_name
 from onedomain.decision.link.uids import Pairs
 from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Promotion, Row, Side
 
@@ -75,8 +75,10 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
             continue
         link = links.get(name)
         target = link.target_name if link else target_name(name, here, there, ())
-        if there.find(target) is None and (link is None or link.target_name == target):
-            yield CreateFolder(target, 0)
+        missing = there.find(target) is None and (link is None or link.target_name == target)
+        if missing and (yield CreateFolder(target, 0)) is None:
+            target = plain_name(name, there, ())
+            yield CreateFolder(target, 0, must=True)
         uids = tuple(row.uid for row in rows_left)
         bodies: Identities = yield ReadIdentities(Side.SOURCE, name, uids)
         for row in rows_left:
@@ -111,9 +113,10 @@ def turned(state: LinkState, promotion: Promotion, here: Listing, there: Listing
         if same and link.aligned and not link.refused:
             source = Mark(link.target.uidvalidity, link.target.uidnext)
             target = Mark(link.source.uidvalidity, link.source.uidnext)
-            folders.append(FolderLink(link.target_name, link.source_name, identity, source=source, target=target))
+            folders.append(FolderLink(link.target_name, link.source_name, identity, source=source, target=target,
+                                      renamed=link.renamed))
         else:
-            folders.append(FolderLink(link.target_name, link.source_name, identity))
+            folders.append(FolderLink(link.target_name, link.source_name, identity, renamed=link.renamed))
     return LinkState(promotion.epoch, tuple(folders), surplus=True)
 
 

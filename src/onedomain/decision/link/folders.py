@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import count
 
 from onedomain.model.replica import Folder, FolderLink, LinkState, Listing, Mark
 
 INBOX = "INBOX"
+MAX_PLAIN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,14 @@ def target_name(source_name: str, source: Listing, target: Listing, taken: Itera
     return unique
 
 
+def plain_name(source_name: str, target: Listing, taken: Iterable[str]) -> str:
+    """For a folder whose own name the target will not have: one that every server takes and a person recognises."""
+    kept = "".join(each if each.isascii() and each.isalnum() else "_" for each in source_name).strip("_")
+    base = target.prefix + (kept[:MAX_PLAIN] or "Folder")
+    used = {*taken, *(folder.name for folder in target.folders)}
+    return next(name for number in count(1) if (name := f"{base}~{number}") not in used)
+
+
 def _same(link: FolderLink, folder: Folder) -> bool:
     """A restore keeps name and identity and may lower UIDVALIDITY; who deletes and creates gets another identity, or,
     where there are none, a higher UIDVALIDITY (RFC 9051 section 2.3.1.1).
@@ -126,4 +136,5 @@ def _moved(
 
 
 def _now(link: FolderLink, folder: Folder) -> FolderLink:
-    return replace(link, source_name=folder.name, identity=folder.identity)
+    renamed = link.renamed and link.source_name == folder.name  # a new name may be one that the target has
+    return replace(link, source_name=folder.name, identity=folder.identity, renamed=renamed)

@@ -34,7 +34,7 @@ from onedomain.decision.link.actions import (
 from onedomain.decision.link.brake import Brake
 from onedomain.decision.link.carry import BATCH, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
-from onedomain.decision.link.folders import INBOX, found_again, match, restored, target_name, wiped
+from onedomain.decision.link.folders import INBOX, found_again, match, plain_name, restored, target_name, wiped
 from onedomain.decision.link.marks import thinned
 from onedomain.decision.link.pairing import Paired, pair
 from onedomain.decision.link.uids import Pairs, unpaired
@@ -114,7 +114,7 @@ def _forgotten(link: FolderLink) -> FolderLink:
     """Names stay, UIDs are looked at again."""
     return FolderLink(
         link.source_name, link.target_name, link.identity, untaken=link.untaken, gone=link.gone,
-        special_use=link.special_use,
+        special_use=link.special_use, renamed=link.renamed,
     )
 
 
@@ -184,22 +184,36 @@ class _Sweep:
         depths = [link.source_name.count(here.separator) for link in self._state.folders]
         for number in sorted(range(len(depths)), key=depths.__getitem__):
             link = self._state.folders[number]
-            if link.gone:
+            if link.gone or link.renamed:
                 continue
             others = {each.target_name for each in self._state.folders if each is not link}
             name = target_name(link.source_name, here, there, others)
-            if link.target_name in present and link.target_name != name and not self._same_path(link, name, others):
+            if link.target_name not in present:
+                continue
+            if link.target_name == name or self._is_twin(link, name):
+                if target_name(link.target_name, there, here, ()) != link.source_name:
+                    self._put(number, replace(link, renamed=True))
+            else:
                 below = link.target_name + there.separator
                 moved = [each for each in present if each == link.target_name or each.startswith(below)]
                 if any(name + each[len(link.target_name) :] in present for each in moved):
                     continue  # taken for now; the link knows the folder by either name
-                yield from self._rename(number, name, there.separator, present)
+                if not (yield from self._rename(number, name, there.separator, present)):
+                    plain = plain_name(link.source_name, there, others)  # the old name may be wanted again
+                    yield from self._named_otherwise(link.source_name, name, plain)
+                    yield from self._rename(number, plain, there.separator, present, renamed=True)
         for folder in matched.fresh:
             taken = {link.target_name for link in self._state.folders}
             name = target_name(folder.name, here, there, taken)
-            yield CreateFolder(name, folder.mark.uidvalidity, folder.special_use, folder.identity)
+            made: Mark | None = yield CreateFolder(
+                name, folder.mark.uidvalidity, folder.special_use, folder.identity)
+            if made is None:
+                refused, name = name, plain_name(folder.name, there, taken)
+                yield from self._named_otherwise(folder.name, refused, name)
+                yield CreateFolder(name, folder.mark.uidvalidity, folder.special_use, folder.identity, must=True)
             self._reshaped = True
-            link = FolderLink(folder.name, name, folder.identity, special_use=folder.special_use)
+            renamed = target_name(name, there, here, ()) != folder.name
+            link = FolderLink(folder.name, name, folder.identity, special_use=folder.special_use, renamed=renamed)
             self._state = replace(self._state, folders=(*self._state.folders, link))
             yield Save(self._state)
         if self._reshaped or self._state.surplus:
@@ -218,7 +232,8 @@ class _Sweep:
             folder_there = found.get(link.target_name)
             if folder_there is None:  # wiped
                 mark: Mark = yield CreateFolder(
-                    link.target_name, folder_here.mark.uidvalidity, folder_here.special_use, folder_here.identity
+                    link.target_name, folder_here.mark.uidvalidity, folder_here.special_use, folder_here.identity,
+                    must=True,
                 )
                 folder_there = Folder(link.target_name, mark, subscribed=False)
                 link = replace(link, asked="")
@@ -237,26 +252,38 @@ class _Sweep:
                 )
             self._work.append(work)
 
+    def _put(self, number: int, link: FolderLink) -> None:
+        folders = self._state.folders
+        self._state = replace(self._state, folders=(*folders[:number], link, *folders[number + 1 :]))
+
     @staticmethod
-    def _same_path(link: FolderLink, name: str, others: set[str]) -> bool:
+    def _is_twin(link: FolderLink, name: str) -> bool:
         """A numbered twin keeps its number, or it would be renamed to and fro."""
         return link.target_name.partition("~")[0] == name.partition("~")[0] and "~" in link.target_name
 
-    def _rename(self, number: int, to: str, separator: str, present: dict[str, Folder]) -> Plan[None]:
+    def _named_otherwise(self, source_name: str, refused: str, name: str) -> Plan[None]:
+        yield Alert(source_name, f"the replica will not have a folder named {refused}: it is called {name} there")
+
+    def _rename(
+        self, number: int, to: str, separator: str, present: dict[str, Folder], *, renamed: bool = False
+    ) -> Plan[bool]:
+        """Whether the target has it under that name."""
         old = self._state.folders[number].target_name
-        yield RenameFolder(old, to)
+        if not (yield RenameFolder(old, to)):
+            return False
         self._reshaped = True
         below = old + separator
         links = list(self._state.folders)
         for i, link in enumerate(links):
             if i == number:
-                links[i] = replace(link, target_name=to, asked="")
+                links[i] = replace(link, target_name=to, asked="", renamed=renamed)
             elif link.target_name.startswith(below):
                 links[i] = replace(link, target_name=to + separator + link.target_name[len(below) :], asked="")
         for name in [name for name in present if name == old or name.startswith(below)]:
             present[to + name[len(old) :]] = present.pop(name)
         self._state = replace(self._state, folders=tuple(links))
         yield Save(self._state)
+        return True
 
     def _snapshot(self, listed: Listing) -> Plan[bool]:
         for _ in range(ROUNDS):
