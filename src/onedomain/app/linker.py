@@ -22,7 +22,7 @@ from onedomain.app.link_desk import LinkDesk
 from onedomain.app.link_servers import LinkServers
 from onedomain.app.memory import freeze
 from onedomain.app.outlet import Outlet
-from onedomain.app.promotions import Eyes, PromotionStore, Road, copy_of, progress
+from onedomain.app.promotions import Eyes, PromotionStore, Road, copy_of, held_of, progress
 from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
 from onedomain.app.standing import Standing
@@ -80,6 +80,7 @@ class Linker:
         self._told_stopped: list[str] | None = None
         self._leads: list[asyncio.Task[None]] = []
         self._primaries_at = float("-inf")
+        self._down_since: dict[str, float] = {}
         self._primaries_known: frozenset[str] = frozenset()
 
     async def run(self) -> None:
@@ -270,6 +271,7 @@ class Linker:
             accounts=lambda server: [account for account in self._book.accounts()
                                      if account.home.primary == server and account.home.replicas],
             primaries=self._primaries, copy=lambda account: copy_of(self._links, account),
+            held=lambda account: held_of(self._links, account), down_since=self._down_since.get,
             observe=eyes.observe, applied=eyes.applied, relink=self._relink)
         rules = Rules(table.automatic, Waits(table.refusing, table.silent, table.lease), table.max_lag)
         store = PromotionStore(self._database, self._clock, lambda: self._leadership.token)
@@ -339,7 +341,11 @@ class Linker:
         self._mirror.apply(snapshot)
 
     def _verdict_changed(self, change: Change) -> None:
-        if not change.face and change.after.usable and not change.before.usable:
+        if change.face:
+            return
+        if not change.after.usable:
+            self._down_since.setdefault(change.server, self._clock.monotonic())
+        elif self._down_since.pop(change.server, None) is not None:
             self._links.kick(change.server)
 
     async def _take_touched(self, link: Link, edge: str, slot: int, events: list[Sequence[Any]]) -> None:

@@ -95,15 +95,18 @@ class Store(promoting.Store, returning.Store, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """`accounts` whose primary is a server; `copy` of an account; `observe` a server; `applied(seq)`: whether all of
-    this edge goes by that change; `relink`: its link may run now; "": everybody's, as
+    """`accounts` whose primary is a server; `copy` of an account; `held`: its deliveries that safety nets hold, and at
+    which edge; `observe` a server; `down_since`: when it was last usable, by the monotonic clock, None if it is now;
+    `applied(seq)`: whether all of this edge goes by that change; `relink`: its link may run now; "": everybody's, as
     far as `may_link` says so.
     """
 
     accounts: Callable[[str], Sequence[Account]]
     primaries: Callable[[], Collection[str]]
     copy: Callable[[str], Copy | None]
+    held: Callable[[str], Mapping[str, str]]
     observe: Callable[[str], Awaitable[Sight]]
+    down_since: Callable[[str], float | None]
     applied: Callable[[int], Awaitable[bool]]
     relink: Callable[[str], None]
 
@@ -117,7 +120,7 @@ class Failover:
         self._world = world
         self._rules = rules
         self._promoting = Promoting(means, store, lambda promoted: self._returning.add([promoted]), at_once)
-        self._returning = Returning(means, store, self._relink)
+        self._returning = Returning(means, store, self._relink, self._held)
         self._down: dict[str, float] = {}
         self._waits: dict[str, str] = {}
         self._committed: dict[str, Promoted] = {}  # and not yet acknowledged by all edges
@@ -189,6 +192,14 @@ class Failover:
     def unlinked(self) -> list[str]:
         """Accounts for whose changes nobody should wait."""
         return [*self._committed, *self._returning.accounts]
+
+    async def _held(self, account: str) -> Collection[str]:
+        held = self._world.held(account)
+        row = self._means.view.account(account)
+        if not held or row is None:
+            return ()
+        live = (await self._world.observe(row.home.primary)).live
+        return [each for each, edge in held.items() if edge in live]
 
     def _relink(self, account: str) -> None:
         self._world.relink(account)
@@ -278,7 +289,9 @@ class Failover:
                 if self._waits.pop(server, ""):
                     self._means.trace.note("failover not needed", server=server)
             else:
-                self._down.setdefault(server, now)
+                # Also if this linker is new: who saw it die may be dead, too, and its patience has begun.
+                since = self._world.down_since(server)
+                self._down.setdefault(server, now if since is None else since)
         for server in self._down.keys() & primaries:
             if self._rules.automatic:
                 try:

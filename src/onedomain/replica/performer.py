@@ -25,6 +25,7 @@ from onedomain.decision.link.actions import (
     DeleteFolder,
     Expunge,
     ExpungeDeleted,
+    Find,
     Gone,
     ListFolders,
     Outcome,
@@ -150,6 +151,8 @@ class Performer:
                 await target.expunge_deleted(folder)
             case SetAside(side, folder, uids, why):
                 return await self._set_aside(side, folder, uids, why)
+            case Find(deliveries):
+                return await target.find(deliveries)
             case Confirm(deliveries):
                 await self._keeping.confirm(deliveries)
             case Save(state):

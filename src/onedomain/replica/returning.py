@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -32,6 +32,11 @@ CALM = 2.0
 MOVED = again(451, "4.3.2", "the account's home changed meanwhile", "home changed")
 
 
+NETS_FIRST = again(451, "4.3.2", "safety nets put theirs onto the new primary first", "safety nets are not done")
+NETS_SECONDS = 30.0
+"""Then what they hold is brought, too: whoever comes second looks first."""
+
+
 class Store(Protocol):
     """directory/promotions.py; raises Failed where the database is away."""
 
@@ -40,17 +45,22 @@ class Store(Protocol):
 
 
 class Returning:
-    """`relink(account)` is called when the link of an account may run."""
+    """`relink(account)` is called when the link of an account may run. `held(account)`: delivery ids that safety nets
+    hold which can be reached.
+    """
 
-    def __init__(self, means: Means, store: Store, relink: Callable[[str], None], at_once: int = AT_ONCE) -> None:
+    def __init__(self, means: Means, store: Store, relink: Callable[[str], None],
+                 held: Callable[[str], Awaitable[Collection[str]]], at_once: int = AT_ONCE) -> None:
         self._means = means
         self._store = store
         self._relink = relink
+        self._held = held
         self._limit = asyncio.Semaphore(at_once)
         self._open: dict[str, Promoted] = {}
         self._tries: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
         self._up_since: dict[str, float] = {}
+        self._nets_since: dict[str, float] = {}  # their nets were not done
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.trouble: dict[str, str] = {}
 
@@ -74,8 +84,8 @@ class Returning:
                 self._open[each.account] = each
 
     def forget(self, account: str) -> None:
-        self._open.pop(account, None)
-        self.trouble.pop(account, None)
+        for known in (self._open, self._tries, self._not_before, self._nets_since, self.trouble):
+            known.pop(account, None)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -149,7 +159,12 @@ class Returning:
             source, target = ends[each.old], ends[each.new]
             keeping = Ours(self._means, each.account, (each.old, each.new), _nothing)
             performer = Performer(source, target, keeping)
-            known = await target.find(await performer.run(tail(state)))
+            ids = await performer.run(tail(state))
+            held = await self._held(each.account)  # asked for first: what they put there meanwhile is found
+            known = await target.find(ids)
+            if not ids.isdisjoint(set(held) - known) and self._nets_may_take(each.account):
+                broken = False
+                raise Failed(NETS_FIRST)
             brought = await performer.run(bring_back(state, found.result, known))
             broken = False
         finally:
@@ -159,6 +174,11 @@ class Returning:
         if not await self._store.returned(each.account, each.epoch, link):
             raise Failed(MOVED)
         return brought
+
+
+    def _nets_may_take(self, account: str) -> bool:
+        now = self._means.clock.monotonic()
+        return now - self._nets_since.setdefault(account, now) < NETS_SECONDS
 
 
 def tail(state: LinkState) -> Plan[frozenset[str]]:

@@ -225,6 +225,13 @@ class SetAside:
 
 
 @dataclass(frozen=True, slots=True)
+class Find:
+    """-> frozenset[str]: those of these delivery ids that the target has or has had, in whatever folder."""
+
+    deliveries: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Confirm:
     """-> None. These delivery ids are on the target, or set aside: no safety net has to hold them."""
 
@@ -248,7 +255,7 @@ class Alert:
 
 Action: TypeAlias = (
     ListFolders | Read | ReadIdentities | CreateFolder | RenameFolder | DeleteFolder | Subscribe | Append
-    | RaiseUidNext | Burn | SetFlags | Expunge | ExpungeDeleted | SetAside | Confirm | Save | Alert
+    | RaiseUidNext | Burn | SetFlags | Expunge | ExpungeDeleted | SetAside | Find | Confirm | Save | Alert
 )
 Plan: TypeAlias = Generator[Action, Any, T]
 Identities: TypeAlias = Mapping[int, Identity]

@@ -15,6 +15,7 @@ from onedomain.decision.link.actions import (
     Copied,
     Copy,
     CreateFolder,
+    Find,
     Identities,
     ListFolders,
     Outcome,
@@ -28,6 +29,9 @@ from onedomain.decision.link.actions import (
 from onedomain.decision.link.folders import INBOX, plain_name, target_name
 from onedomain.decision.link.uids import Pairs
 from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Promotion, Row, Side
+
+AT_ONCE = 25
+"""Messages between a question and their appends: safety nets put theirs onto the new primary meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +83,26 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
         if missing and (yield CreateFolder(target, 0)) is None:
             target = plain_name(name, there, ())
             yield CreateFolder(target, 0, must=True)
-        uids = tuple(row.uid for row in rows_left)
-        bodies: Identities = yield ReadIdentities(Side.SOURCE, name, uids)
-        for row in rows_left:
-            it = bodies[row.uid]
-            if _taken(it, fresh[target], deliveries):
-                continue
-            if late[it.digest]:
-                late[it.digest] -= 1
-                yield SetAside(Side.SOURCE, name, (row.uid,), "moved too late")
-                aside += 1
-                continue
-            answer: tuple[Outcome, ...] = yield Append(name, target, (Copy(row.uid, row.flags, row.date),))
-            if isinstance(answer[0], Refused):
-                yield SetAside(Side.SOURCE, name, (row.uid,), answer[0].reason)
-            added += isinstance(answer[0], Copied)
+        for start in range(0, len(rows_left), AT_ONCE):
+            some = rows_left[start : start + AT_ONCE]
+            bodies: Identities = yield ReadIdentities(Side.SOURCE, name, tuple(row.uid for row in some))
+            unknown = tuple(sorted({it.delivery for it in bodies.values() if it.delivery} - deliveries.keys()))
+            if unknown:
+                deliveries.update((yield Find(unknown)))
+            for row in some:
+                it = bodies[row.uid]
+                if _taken(it, fresh[target], deliveries):
+                    continue
+                if late[it.digest]:
+                    late[it.digest] -= 1
+                    yield SetAside(Side.SOURCE, name, (row.uid,), "moved too late")
+                    aside += 1
+                    continue
+                deliveries.setdefault(it.delivery, 0)  # ours: a second copy of it is not looked for
+                answer: tuple[Outcome, ...] = yield Append(name, target, (Copy(row.uid, row.flags, row.date),))
+                if isinstance(answer[0], Refused):
+                    yield SetAside(Side.SOURCE, name, (row.uid,), answer[0].reason)
+                added += isinstance(answer[0], Copied)
     return Brought(turned(state, promotion, here, there), added, aside)
 
 
