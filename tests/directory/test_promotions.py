@@ -7,7 +7,7 @@ from dataclasses import replace
 from onedomain.app.real import RealClock
 from onedomain.directory.leases import Leases
 from onedomain.directory.links import LINKER, Links, SavedLink
-from onedomain.directory.promotions import Promotions, Settled
+from onedomain.directory.promotions import Promotions, Settled, swapped
 from onedomain.directory.repository import Repository
 from onedomain.model.account import Account, Home
 from onedomain.model.replica import FolderLink, LinkState, Mark, Promotion
@@ -91,8 +91,11 @@ async def test_settled_then_returned(database: Database, repository: Repository)
     assert found == replace(waiting, state=replace(STATE, epoch=7)) and found.result is None
     result = Promotion(2)
     assert await promotions.settle([Settled(row.address, 1, result)]) == set(), "another epoch's plan"
-    assert await promotions.settle([Settled(row.address, 2, result, no_modseq=True)]) == {row.address}
-    assert (await repository.account(row.address)).home == Home("s2", ("s1", "s3"), 2, no_modseq=True)  # type: ignore[union-attr]
+    settled = Settled(row.address, 2, result, no_modseq=True, shown="9 5:7", uidl="%v.%u")
+    assert await promotions.settle([settled]) == {row.address}
+    home = Home("s2", ("s1", "s3"), 2, no_modseq=True, shown="9 5:7", uidl="%v.%u")
+    assert (await repository.account(row.address)).home == home  # type: ignore[union-attr]
+    assert swapped(home, "s3") == replace(home, primary="s3", replicas=("s1", "s2"), epoch=3, pending=True)
     assert await promotions.settle([Settled(row.address, 2, result)]) == set(), "once"
     assert await promotions.pending() == [] and await links.load(row.address) == []
     (unreturned,) = await promotions.unreturned("s1")

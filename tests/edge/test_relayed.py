@@ -19,6 +19,7 @@ from tests.edge.kit import ANN, JOE, Client, Edge, edge
 
 TWIN = replace(JOE, home=Home("s1", ("s2",), 2))
 VEILED = replace(JOE, home=Home("s1", ("s2",), 2, no_modseq=True))
+SHOWN = replace(JOE, home=Home("s1", ("s2",), 2, no_modseq=True, shown="100 5:77 6:78"))
 
 
 @dataclass
@@ -323,6 +324,67 @@ async def test_behind_a_long_message_names_are_hidden_too() -> None:
         assert (await s.client.line()).startswith("* 1 FETCH")
         assert await s.client.reader.readexactly(len(body)) == body
         assert [await s.client.line() for _ in range(2)] == [")", "* CAPABILITY ID"]
+
+
+async def test_uidvalidities_are_shown_as_they_were_before() -> None:
+    async with scene(SHOWN) as s:
+        s.client.send(b"b SELECT INBOX\r\nc SELECT x (QRESYNC (77 1))\r\n")
+        await s.home.until(b"c SELECT")
+        assert s.home.heard.endswith(b"c SELECT x (XRESYNC (77 1))\r\n")
+        s.home.say(b"* OK [UIDVALIDITY 5] x\r\nb OK [READ-WRITE] x\r\nc BAD x\r\n* STATUS y (UIDVALIDITY 6)\r\n")
+        assert [await s.client.line() for _ in range(4)] == [
+            "* OK [UIDVALIDITY 77] x", "b OK [READ-WRITE] x", "c BAD x", "* STATUS y (UIDVALIDITY 78)"]
+        await append(s, b"e")
+        s.home.say(b"e OK [APPENDUID 6 9] x\r\n* OK [COPYUID 200 1 1] x\r\n")
+        await s.link.until_asked()
+        s.link.answers[0].set_result(True)
+        assert [await s.client.line() for _ in range(2)] == ["e OK [APPENDUID 78 9] x", "* OK [COPYUID 200 1 1] x"]
+
+
+async def test_a_long_message_goes_past_the_rewriter() -> None:
+    body = b"\r\n* STATUS x (UIDVALIDITY 5)\r\n" * 50_000
+    async with scene(SHOWN) as s:
+        s.client.send(b"b FETCH 1 BODY[]\r\n")
+        await s.home.until(b"b FETCH")
+        heard = []
+        rewriter = _relay(s.running.parts.relays)._down.look.__self__._rewriter  # type: ignore[union-attr]
+        hear = rewriter.hear
+
+        def listen(data: bytes) -> bytes:
+            heard.append(len(data))
+            return hear(data)  # type: ignore[no-any-return]
+
+        class Ear:
+            def __getattr__(self, name: str) -> object:
+                return listen if name == "hear" else getattr(rewriter, name)
+
+        _relay(s.running.parts.relays)._down.look.__self__._rewriter = Ear()  # type: ignore[union-attr]
+        s.home.say(b"* 1 FETCH (BODY[] {%d}\r\n%b)\r\n* STATUS x (UIDVALIDITY 5)\r\n" % (len(body), body))
+        assert (await s.client.line()).startswith("* 1 FETCH")
+        assert await s.client.reader.readexactly(len(body)) == body
+        assert [await s.client.line() for _ in range(2)] == [")", "* STATUS x (UIDVALIDITY 77)"]
+        assert sum(heard) < len(body) / 2
+
+
+async def test_a_line_without_end_ends_the_session() -> None:
+    async with scene(SHOWN) as s:
+        s.client.send(b"b NOOP\r\n")
+        await s.home.until(b"b NOOP")
+        s.home.say(b"* STATUS " + b"x" * 100_000)
+        assert await s.client.rest() == b"* BYE Please connect again.\r\n"
+
+
+async def test_pop3_uidls_stay_over_a_change_of_home() -> None:
+    def handler(parts: MailboxParts) -> Pop3Edge:
+        return Pop3Edge(parts, Pop3Rules(plaintext_login=True))
+
+    async with edge(FakeImap({1: b"x\r\n"}, uidvalidity=5), handler) as running:
+        running.change(replace(JOE, home=Home("s1", epoch=2, shown="100 5:77", uidl="%v.%u")), ANN)
+        client = await running.connect()
+        await client.line()
+        for command in ("USER joe", "PASS right"):
+            assert (await client.ask(command)).startswith("+OK")
+        assert await client.ask("UIDL 1") == "+OK 1 77.1"
 
 
 async def test_a_message_with_a_hidden_word_arrives_as_it_is() -> None:

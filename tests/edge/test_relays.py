@@ -27,6 +27,7 @@ def table() -> SharedTable:
         (replace(JOE, unit="branch", password="x", forward_to=("a@b",)), True),
         (replace(JOE, home=Home("s1", ("s2",), 3)), False),
         (replace(JOE, home=Home("s1", epoch=3, no_modseq=True)), False),
+        (replace(JOE, home=Home("s1", epoch=3, shown="1 2:3")), False),
         (replace(JOE, home=Home("s2", epoch=4)), False),
         (replace(JOE, home=Home("s1", epoch=4)), False),
         (replace(JOE, home=Home("s2", epoch=3)), False),

@@ -16,8 +16,10 @@ from onedomain.decision.link.identity import identity_of
 from onedomain.decision.link.promote import promote
 from onedomain.decision.link.release import release
 from onedomain.decision.link.sweep import Order, Report, sweep
+from onedomain.decision.link.validities import canonical
 from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import LinkState, Promotion
+from onedomain.model.validities import Validities
 
 from .driver import Crash, Disk, Driver
 from .server import No, Server
@@ -61,6 +63,8 @@ class World:
         self.crash_at: Callable[[int, Action], str] | None = None
         self.alerts: list[str] = []
         self.aside: list[bytes] = []
+        self.shown = Validities()  # at the source
+        self.allowed = 500  # UIDs that the source may have given since the last pass
         self.driver = self._driver()
 
     # the link
@@ -84,7 +88,7 @@ class World:
         """One pass; None if it was cut off."""
         self.now += 1
         begun = set(self.net)
-        order = Order(self.now, frozenset(self.commanded), audit, frozenset(self.net))
+        order = Order(self.now, frozenset(self.commanded), audit, frozenset(self.net), shown=self.shown)
         self.driver.confirmed.clear()
         powers = self.source.traits.powers, self.target.traits.powers
         try:
@@ -204,18 +208,21 @@ class World:
     # a server dies, the other follows
 
     def fail_over(self) -> Promotion:
-        """The source is gone at this moment. The plan may be cut off, too, and is begun again."""
+        """The source is gone at this moment. The plan may be cut off, too, and is begun again. `shown` is the target's
+        afterwards.
+        """
         self.busy, self.promoted = False, True
         self.driver.settle()  # the link's connections were timed out before
-        allowed = dict.fromkeys(self.source.boxes, 1000)
+        allowed = dict.fromkeys(self.source.boxes, self.allowed)
         for attempt in range(20):
             if attempt == 19:
                 self.accidents = 0.0
             try:
-                promotion = self.driver.run(promote(self.disk.state, self.target.traits.powers, allowed))
+                promotion = self.driver.run(promote(self.disk.state, self.target.traits.powers, allowed, self.shown))
                 break
             except Crash:
                 self.driver.late.clear()
+        self.shown = canonical(promotion, self.shown, 0.0)
         if promotion.refused:
             return promotion
         for each in sorted(self.net):  # by APPEND: LMTP would answer and redirect again

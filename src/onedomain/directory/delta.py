@@ -95,16 +95,30 @@ def parts(delta: Delta, rows: int = 1000) -> Iterator[Delta]:
     yield Delta(delta.seq, draining=delta.draining, epochs=delta.epochs, whole=True)
 
 
-@lru_cache(4096)
 def home(
-    primary: str, replicas: tuple[str, ...], epoch: int, pending: bool = False, no_modseq: bool = False
+    primary: str,
+    replicas: tuple[str, ...],
+    epoch: int,
+    pending: bool = False,
+    no_modseq: bool = False,
+    shown: str = "",
+    uidl: str = "",
 ) -> Home:
     """A Home, the same object for the same values: 100,000 accounts share a few."""
-    return Home(primary, replicas, epoch, pending, no_modseq)
+    if shown:  # nobody else's
+        return Home(primary, replicas, epoch, pending, no_modseq, shown, uidl)
+    return _shared(primary, replicas, epoch, pending, no_modseq, uidl)
+
+
+@lru_cache(4096)
+def _shared(
+    primary: str, replicas: tuple[str, ...], epoch: int, pending: bool, no_modseq: bool, uidl: str
+) -> Home:
+    return Home(primary, replicas, epoch, pending, no_modseq, uidl=uidl)
 
 
 def _account_row(account: Account) -> list[Any]:
-    return [
+    row = [
         account.address,
         account.unit,
         account.home.primary,
@@ -119,15 +133,19 @@ def _account_row(account: Account) -> list[Any]:
         int(account.home.pending),
         int(account.home.no_modseq),
     ]
+    if account.home.shown or account.home.uidl:
+        row += (account.home.shown, account.home.uidl)  # since schema 3
+    return row
 
 
 def _account(row: list[Any]) -> Account:
     address, unit, primary, replicas, epoch, mailbox, password, forward_to, keep_copy, enabled = row[:10]
     pending, no_modseq = row[10:12] if len(row) >= 12 else (0, 0)
+    shown, uidl = row[12:14] if len(row) >= 14 else ("", "")
     return Account(
         address=address,
         unit=intern(unit),
-        home=home(primary, tuple(replicas), int(epoch), bool(pending), bool(no_modseq)),
+        home=home(primary, tuple(replicas), int(epoch), bool(pending), bool(no_modseq), shown, uidl),
         mailbox=mailbox,
         password=password,
         forward_to=tuple(forward_to),

@@ -49,12 +49,16 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A promotion's plan is done. `no_modseq`: clients would see other values than before (Home.no_modseq)."""
+    """A promotion's plan is done. `no_modseq`, `shown`, `uidl`: what clients would see otherwise than before, as in
+    Home.
+    """
 
     account: str
     epoch: int
     result: Promotion
     no_modseq: bool = False
+    shown: str = ""
+    uidl: str = ""
 
 
 class Promotions:
@@ -133,7 +137,8 @@ class Promotions:
             for account in accounts:
                 each = wanted[account.address]
                 no_modseq = account.home.no_modseq or each.no_modseq
-                homes.append(replace(account, home=replace(account.home, pending=False, no_modseq=no_modseq)))
+                home = replace(account.home, pending=False, no_modseq=no_modseq, shown=each.shown, uidl=each.uidl)
+                homes.append(replace(account, home=home))
                 rows.append({"key": each.account, "number": each.epoch, "result": results[each.account],
                              "settled": now})
             columns, link = schema.promotion.c, schema.link.c
@@ -142,7 +147,7 @@ class Promotions:
             await writer.connection.execute(done, rows)
             # The link that led here is part of the promotion now.
             gone = delete(schema.link).where(link.account == bindparam("key"), link.target == bindparam("to"))
-            await writer.connection.execute(gone, [{"key": home.address, "to": home.home.primary} for home in homes])
+            await writer.connection.execute(gone, [{"key": each.address, "to": each.home.primary} for each in homes])
             await writer.put_many(accounts=homes)
             return frozenset(account.address for account in accounts)
 
@@ -200,9 +205,11 @@ class Promotions:
 
 
 def swapped(home: Home, new: str) -> Home:
-    """The old primary takes the place that the new one had among the replicas."""
+    """The old primary takes the place that the new one had among the replicas. What its clients were shown stays noted
+    until it is settled.
+    """
     replicas = tuple(home.primary if name == new else name for name in home.replicas)
-    return Home(new, replicas, home.epoch + 1, pending=True, no_modseq=home.no_modseq)
+    return replace(home, primary=new, replicas=replicas, epoch=home.epoch + 1, pending=True)
 
 
 async def _take_states(connection: AsyncConnection, promoted: list[Promoted]) -> None:

@@ -329,7 +329,10 @@ def next_home(before: Home, wanted: Home) -> Home:
     if (before.primary, before.replicas) == (wanted.primary, wanted.replicas):
         return before
     pending = before.pending and wanted.primary == before.primary
-    return replace(wanted, epoch=before.epoch + 1, pending=pending, no_modseq=before.no_modseq)
+    return replace(
+        wanted, epoch=before.epoch + 1, pending=pending, no_modseq=before.no_modseq, shown=before.shown,
+        uidl=before.uidl,
+    )  # fmt: skip
 
 
 async def _one_account(connection: AsyncConnection, key: str) -> Account | None:
@@ -364,11 +367,11 @@ async def _version(connection: AsyncConnection) -> Version:
 
 def _account(row: Row[Any]) -> Account:
     (address, unit, primary, replicas, epoch, mailbox, password, forward_to, keep_copy, enabled, pending,
-     no_modseq) = tuple(row)
+     no_modseq, shown, uidl) = tuple(row)
     return Account(
         address=address,
         unit=intern(unit),
-        home=home(primary, _list(replicas), int(epoch), bool(pending), bool(no_modseq)),
+        home=home(primary, _list(replicas), int(epoch), bool(pending), bool(no_modseq), shown, uidl),
         mailbox=mailbox,
         password=password,
         forward_to=_list(forward_to),
@@ -391,6 +394,8 @@ def _account_row(account: Account) -> dict[str, Any]:
         "enabled": account.enabled,
         "pending": account.home.pending,
         "no_modseq": account.home.no_modseq,
+        "shown": account.home.shown,
+        "uidl": account.home.uidl,
     }
 
 

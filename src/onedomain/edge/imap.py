@@ -15,14 +15,13 @@ from typing import NamedTuple
 from onedomain.backend.base import ClientInfo, Session
 from onedomain.edge.home import Homes
 from onedomain.edge.login import Admission, LogIns
-from onedomain.edge.relayed import HELD_SECONDS, Fence, NoFence, relayed
+from onedomain.edge.relayed import HELD_SECONDS, Fence, NoFence, hidden_from, relayed
 from onedomain.edge.relays import Relays, Seat, TooMany
 from onedomain.model.failure import Failed, Failure, Kind
 from onedomain.model.ports import Changes, Count, Nonce, Trace
 from onedomain.net.stream import Stream
 from onedomain.protocol.imap.capability import through_relay
 from onedomain.protocol.imap.front import Close, Front, FrontOptions, LogIn, StartTls
-from onedomain.protocol.imap.veil import HIDDEN
 from onedomain.queue.quiet import NoCount
 
 
@@ -160,7 +159,7 @@ class _ImapSession:
             front.refuse(_code(error.failure), error.failure.text)
             self._refused += error.failure.kind is Kind.REFUSE
         else:
-            hidden = HIDDEN if seat.account.home.no_modseq else frozenset()
+            hidden = hidden_from(seat.account)
             front.accept(through_relay(session.capabilities, hidden), session.text or "Logged in.")
             program = front.client_id.get("name", "")
             return _Entered(seat, session, front.take_output(), front.take_rest(), program)

@@ -19,6 +19,7 @@ from onedomain.edge.mailbox import Listed, Mailbox, NoMessage
 from onedomain.edge.relays import Seat, TooMany, may_stay
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, Failure, Kind
+from onedomain.model.validities import validities
 from onedomain.net.stream import Stream
 from onedomain.protocol.pop3.body import BodyWriter
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop
@@ -174,19 +175,20 @@ class _Pop3Session:
             listed = [message for message in listed if not message.deleted]
         if not may_stay(seat.account, self._parts.homes.directory.account(seat.account.address)):
             raise Failed(unavailable(f"the home of {seat.account.address} changed during the log-in"))
-        drop = self._drop(session.server, mailbox.uidvalidity, listed)
+        drop = self._drop(seat.account, session.server, mailbox.uidvalidity, listed)
         seen = frozenset(message.uid for message in listed if message.seen)
         return _Opened(seat, mailbox, seen), drop
 
-    def _drop(self, server_name: str, uidvalidity: int, listed: Sequence[Listed]) -> Maildrop:
+    def _drop(self, account: Account, server_name: str, uidvalidity: int, listed: Sequence[Listed]) -> Maildrop:
         server = self._parts.homes.directory.server(server_name)
         if server is None:
             raise Failed(unavailable(f"server {server_name} is no more"))
         try:
-            form = uidl_format(server.uidl_format)
+            form = uidl_format(account.home.uidl or server.uidl_format)
         except UidlFormatError as error:
             raise Failed(unavailable(f"server {server_name}: {error}")) from None
-        return Maildrop([Entry(m.uid, m.size, form.make(uidvalidity, m.uid)) for m in listed])
+        shown = validities(account.home.shown).shown(uidvalidity)
+        return Maildrop([Entry(m.uid, m.size, form.make(shown, m.uid)) for m in listed])
 
     def _cut(self, reason: str) -> None:
         """From outside. Nothing more may be written to the home: it may not be the home any more."""

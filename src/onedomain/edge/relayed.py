@@ -7,7 +7,8 @@ Client to server is looked at for what it changes, and never altered, but for CO
 What follows a literal that the client has to ask for goes on when the home has said whether it wants it, so that both
 take the same bytes for commands. Server to client is followed from literal to literal, for that and no more where the
 account has no replica. Where it has one, a change is told when its answer comes, not before it is made, and the OK of
-an APPEND waits until the replica has the message.
+an APPEND waits until the replica has the message. It is altered only after a change of home that clients would notice
+otherwise.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from typing import TYPE_CHECKING, Protocol
 from onedomain.backend.base import Session
 from onedomain.edge.relays import Seat
 from onedomain.model.account import Account
+from onedomain.model.validities import validities
 from onedomain.net.pump import Relay, RelayResult
 from onedomain.net.stream import Stream
 from onedomain.protocol.imap.answers import Answers, Awaited
+from onedomain.protocol.imap.rewriter import Rewriter, TooLong
 from onedomain.protocol.imap.scanner import REFUSED, Scanner, Touch, refused_compress
-from onedomain.protocol.imap.veil import Veil, asks, refused
+from onedomain.protocol.imap.veil import HIDDEN, PREFIXES, REWRITTEN, asks, refused
 
 if TYPE_CHECKING:
     from onedomain.edge.imap import MailboxParts
@@ -53,7 +56,6 @@ class Relayed:
     """An account without replicas: the relay, and what the client changes."""
 
     __slots__ = ("_answers", "_parts", "_relay", "_scanner", "_seat")
-    _skips = True  # literals need not be heard
 
     def __init__(self, seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> None:
         self._seat = seat
@@ -125,9 +127,14 @@ class Relayed:
         answers = self._answers
         passed = answers.hear(data)
         self._heard()
-        if self._skips and (skipped := answers.skip()):
-            self._relay.skip_down(skipped)
+        if left := answers.literal:
+            self._skip(left)
         return passed
+
+    def _skip(self, count: int) -> None:
+        """The literal that has begun need not be heard to its end."""
+        self._answers.skip()
+        self._relay.skip_down(count)
 
     def _heard(self) -> None:
         """After every step of the answers."""
@@ -225,14 +232,16 @@ class ReplicatedRelayed(Relayed):
         return data
 
 
-class VeiledRelayed(ReplicatedRelayed):
-    """After a promotion to a server whose MODSEQs are others: what goes by them is hidden and refused."""
+class RewrittenRelayed(ReplicatedRelayed):
+    """After a promotion to a server whose MODSEQs, or UIDVALIDITYs, are others: what goes by MODSEQs is hidden and
+    refused, UIDVALIDITYs are shown as they were.
+    """
 
-    __slots__ = ("_veil",)
-    _skips = False  # every byte has to come by
+    __slots__ = ("_rewriter",)
 
     def __init__(self, seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> None:
-        self._veil = Veil()
+        shown = validities(seat.account.home.shown).shown
+        self._rewriter = Rewriter(hidden_from(seat.account), shown, PREFIXES)
         super().__init__(seat, client, session, parts, idle)
         self._scanner.refuses = asks
 
@@ -251,17 +260,36 @@ class VeiledRelayed(ReplicatedRelayed):
 
     def _downstream(self, data: bytes) -> bytes | None:
         passed = super()._downstream(data)
-        return self._shown(data if passed is None else passed)
+        shown = self._shown(data if passed is None else passed)
+        return None if shown is data else shown
+
+    def _skip(self, count: int) -> None:
+        """Not before the rewriter has heard of it: see `_shown`."""
 
     def _shown(self, data: bytes) -> bytes:
-        return self._veil.hide(data)
+        rewriter = self._rewriter
+        try:
+            shown = rewriter.hear(data)
+        except TooLong as error:
+            self._relay.cut(AGAIN, str(error))
+            return b""
+        left = rewriter.literal
+        if left and left == self._answers.literal:
+            rewriter.skip()
+            super()._skip(left)
+        return shown
+
+
+def hidden_from(account: Account) -> frozenset[str]:
+    """Capabilities of its home, in capitals, that its clients can't use."""
+    return REWRITTEN if account.home.shown else HIDDEN if account.home.no_modseq else frozenset()
 
 
 def relayed(seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> Relayed:
     """The relay that the account needs."""
     kind = Relayed
-    if seat.account.home.no_modseq:
-        kind = VeiledRelayed
+    if hidden_from(seat.account):
+        kind = RewrittenRelayed
     elif seat.account.home.replicas:
         kind = ReplicatedRelayed
     return kind(seat, client, session, parts, idle)

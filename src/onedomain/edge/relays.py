@@ -45,7 +45,7 @@ def may_stay(account: Account, now: Account | None) -> bool:
         and now.home.primary == account.home.primary
         # How its relay works hangs on these: without a replica nobody looks at a lease.
         and bool(now.home.replicas) is bool(account.home.replicas)
-        and now.home.no_modseq is account.home.no_modseq
+        and (now.home.no_modseq, now.home.shown) == (account.home.no_modseq, account.home.shown)
         and now.mailbox_name == account.mailbox_name
     )
 

@@ -26,8 +26,9 @@ class Home:
     """Names of servers; the epoch grows at every change of home.
 
     `pending`: a promotion is committed and its plan has not been carried out: nobody may read or write there yet.
-    `no_modseq`: what the primary says of UIDVALIDITY or MODSEQ is not what clients were shown before a promotion, so
-    CONDSTORE and QRESYNC (RFC 7162) are hidden from them.
+    `no_modseq`: the MODSEQs of the primary are not those that clients were shown before a promotion, so CONDSTORE and
+    QRESYNC (RFC 7162) are hidden from them. `shown`: the text of Validities, where they were shown other UIDVALIDITYs.
+    `uidl`: the format of their POP3 UIDLs, where that is not the primary's own.
     """
 
     primary: str
@@ -35,6 +36,8 @@ class Home:
     epoch: int = 1
     pending: bool = False
     no_modseq: bool = False
+    shown: str = ""
+    uidl: str = ""
 
 
 @dataclass(frozen=True, slots=True)

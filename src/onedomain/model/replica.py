@@ -162,7 +162,8 @@ class LinkState:
 class Shown:
     """A folder of the new primary, as clients go on seeing it.
 
-    `uidvalidity`: what the relay shows. `passes` translate MODSEQs of the epoch before. `arrived`: what was on its way
+    `uidvalidity`: what clients are shown; `at_server`: what the server says of it, 0 where that was not noted.
+    `passes` translate MODSEQs of the epoch before. `arrived`: what was on its way
     when the old primary died, as found here. A client that comes from an older epoch is told VANISHED (EARLIER) for
     every UID that is not here: the server reports only those that it once had, and a message may have been shown and
     expunged, or refused, without ever coming here.
@@ -175,12 +176,17 @@ class Shown:
     arrived: tuple[Identity, ...] = ()
     renumbered: bool = False
     special_use: str = ""
+    at_server: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """What a promotion came to; durable, for relays and for the return. `refused`: why it must not be, or ""."""
+    """What a promotion came to; durable, for relays and for the return. `refused`: why it must not be, or "".
+
+    `highest`: of the UIDVALIDITYs that clients may have been shown until now.
+    """
 
     epoch: int
     folders: tuple[Shown, ...] = ()
     refused: str = ""
+    highest: int = 0

@@ -20,6 +20,7 @@ from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, Failure, Kind, again
 from onedomain.model.ports import Clock, Count, Trace
 from onedomain.model.replica import LinkState, Side
+from onedomain.model.validities import validities
 from onedomain.replica import figures
 from onedomain.replica.aside import Aside, Origin
 from onedomain.replica.due import Due
@@ -343,7 +344,8 @@ class Links:
             sure = False
             source, target = ends[linked.source], ends[linked.target]
             audit = bool(linked.braked) or began >= linked.audit_at
-            order = Order(clock.time(), taken.commanded, audit, taken.awaiting, self._brake)
+            shown = validities(linked.account.home.shown)
+            order = Order(clock.time(), taken.commanded, audit, taken.awaiting, self._brake, shown)
             performer = Performer(source, target, _Keeping(self, linked, self._parts))
             report = await performer.run(sweep(state, source.powers, target.powers, order))
             broken = False

@@ -16,11 +16,13 @@ from typing import Any, Protocol
 from onedomain.backend.link.base import Letter, LinkEnd, LinkServer
 from onedomain.decision.link.promote import promote
 from onedomain.decision.link.sweep import Order, sweep
+from onedomain.decision.link.validities import canonical
 from onedomain.directory.promotions import Promoted, Settled
 from onedomain.model.account import Account, DirectoryView
 from onedomain.model.failure import Failed, again
 from onedomain.model.ports import Clock, Count, Trace
 from onedomain.model.replica import LinkState, Promotion, Side
+from onedomain.model.validities import Validities, validities
 from onedomain.replica.aside import Origin
 from onedomain.replica.performer import Performer
 
@@ -207,8 +209,11 @@ class Promoting:
         if found is None:
             self._over(waiting)  # it has left just now
             return
-        result = await self._plan(promoted, account, found.state)
-        if await self._settled(Settled(promoted.account, promoted.epoch, result, self._changed(promoted, result))):
+        if account.home.epoch < promoted.epoch:
+            raise Failed(again(451, "4.3.0", "the directory is behind", f"epoch {promoted.epoch} is not here yet"))
+        before = validities(account.home.shown)  # until it is settled, what was shown at the old primary
+        result = await self._plan(promoted, account, found.state, before)
+        if await self._settled(self._outcome(promoted, account, result, before)):
             self._tell(replace(promoted, settled=self._means.clock.time()))
             self._means.trace.note("promoted", account=promoted.account, server=promoted.new, before=promoted.old,
                                    epoch=promoted.epoch, refused=result.refused,
@@ -222,12 +227,12 @@ class Promoting:
         if not waiting.done.done():
             waiting.done.set_result(None)
 
-    async def _plan(self, promoted: Promoted, account: Account, state: LinkState | None) -> Promotion:
+    async def _plan(
+        self, promoted: Promoted, account: Account, state: LinkState | None, before: Validities
+    ) -> Promotion:
         """What it came to; the link as it is left is saved."""
-        if state is None:
-            # Nothing was ever carried: somebody wanted it all the same, or nobody would have come here.
-            return Promotion(promoted.epoch, refused="nothing has been copied yet")
-        kept = [replace(state, epoch=promoted.epoch - 1)]
+        # Without a state nothing was ever carried: somebody wanted it all the same, or nobody would have come here.
+        kept = [replace(state or LinkState(), epoch=promoted.epoch - 1)]
 
         async def save(state: LinkState) -> None:
             await self._store.save_state(promoted.account, promoted.epoch, state)
@@ -237,11 +242,12 @@ class Promoting:
         target = await self._means.servers(promoted.new).end(account)
         broken = True
         try:
-            still = self._means.usable(promoted.old) and await self._last_pass(promoted, account, target, keeping, kept)
+            still = state is not None and self._means.usable(promoted.old) and (
+                await self._last_pass(promoted, account, target, keeping, kept))
             # Nobody wrote to the source after a last pass that was whole: no UID beyond the marks was ever shown.
             allowed = {link.source_name: 0 for link in kept[0].folders} if still else None
             performer = Performer(Nobody(), target, keeping)
-            result = await performer.run(promote(kept[0], target.powers, allowed))
+            result = await performer.run(promote(kept[0], target.powers, allowed, before))
             broken = False
             return result
         finally:
@@ -272,11 +278,18 @@ class Promoting:
                 await source.close(broken=broken)
         return False
 
-    def _changed(self, promoted: Promoted, result: Promotion) -> bool:
-        """Whether clients would be told other MODSEQs or UIDVALIDITYs than before."""
+    def _outcome(self, promoted: Promoted, account: Account, result: Promotion, before: Validities) -> Settled:
+        """With what clients would be told otherwise than before."""
         old, new = self._means.view.server(promoted.old), self._means.view.server(promoted.new)
+        shown = canonical(result, before, self._means.clock.time())
         same = old is not None and new is not None and old.kind == new.kind and new.kind in KEEPS_MODSEQ
-        return not same or bool(result.refused) or any(shown.renumbered for shown in result.folders)
+        uidl = account.home.uidl or (old.uidl_format if old is not None else "")
+        return Settled(
+            promoted.account, promoted.epoch, result,
+            no_modseq=not same or bool(result.refused) or bool(shown),
+            shown=shown.spelt(),
+            uidl="" if new is not None and uidl == new.uidl_format else uidl,
+        )  # fmt: skip
 
     # -- done, many in one transaction
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, MetaData, Table, Text, false
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of these tables that this code writes and expects; meta's row `schema` has the database's."""
 
 metadata = MetaData()
@@ -28,6 +28,8 @@ account = Table(
     Column("enabled", Boolean, nullable=False),
     Column("pending", Boolean, nullable=False, server_default=false()),
     Column("no_modseq", Boolean, nullable=False, server_default=false()),
+    Column("shown", Text, nullable=False, server_default=""),  # of model.validities.Validities
+    Column("uidl", Text, nullable=False, server_default=""),
     Index("account_by_server", "primary_server"),
     Index("account_by_unit", "unit"),
 )

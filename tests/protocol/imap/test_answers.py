@@ -63,7 +63,8 @@ class Heard:
         self.passed += piece if heard is None else heard
         self._look()
         if self._skip:
-            self._unseen = self.answers.skip()
+            self._unseen = self.answers.literal
+            self.answers.skip()
 
     def _look(self) -> None:
         self.done += [awaited.what for awaited in self.answers.take_done()]

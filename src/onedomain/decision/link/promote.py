@@ -22,8 +22,9 @@ from onedomain.decision.link.actions import (
     ReadIdentities,
     Rows,
 )
-from onedomain.decision.link.carry import burn, expunge
+from onedomain.decision.link.carry import BURN_LIMIT, burn, expunge
 from onedomain.decision.link.folders import found_again, wiped
+from onedomain.decision.link.validities import settled
 from onedomain.model.replica import (
     FolderLink,
     Identity,
@@ -37,6 +38,7 @@ from onedomain.model.replica import (
     Shown,
     Side,
 )
+from onedomain.model.validities import Validities
 
 GAP = 100_000
 """UIDs that an old primary may have shown above the last one that was carried."""
@@ -45,20 +47,26 @@ MODSEQ_GAP = 1_000_000
 """MODSEQs, likewise: every change takes one, and there are 2^63."""
 
 
-def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None = None) -> Plan[Promotion]:
+def promote(
+    state: LinkState,
+    powers: Powers,
+    allowed: Mapping[str, int] | None = None,
+    before: Validities | None = None,
+) -> Plan[Promotion]:
     """`allowed`: for targets that can only burn, how many UIDs of each source folder the commands since the last pass
-    can have used at most. A folder that isn't in it takes another UIDVALIDITY.
+    can have used at most. A folder that isn't in it takes another UIDVALIDITY. `before`: as what the source's
+    UIDVALIDITYs were shown.
     """
+    before = before or Validities()
     there: Listing = yield ListFolders(Side.TARGET)
     marks = {folder.name: folder.mark for folder in there.folders}
     links = [link for link in found_again(state.folders, there) if not link.gone or link.target_name in marks]
-    if not links:
-        return Promotion(state.epoch, refused="nothing has been copied yet")
-    for link in links:
-        if not link.source.uidnext or not link.target.uidvalidity:
-            return Promotion(state.epoch, refused=f"{link.source_name} has never been carried whole")
-        if not link.gone and (reason := wiped(link, marks.get(link.target_name))):
-            return Promotion(state.epoch, refused=reason)
+    seen = [before.shown(link.source.uidvalidity) for link in state.folders if link.source.uidvalidity]
+    highest = max([before.floor, *before.pairs.values(), *seen])
+    if reason := _unfit(links, marks):
+        # Whoever wanted it all the same shows what is there, and no UID as one that was another message's.
+        strange = [_renumbered(folder.name, folder.mark) for folder in there.folders]
+        return Promotion(state.epoch, settled(strange, highest), reason, highest)
     arrived: dict[str, dict[int, Identity]] = {}
     rows: dict[str, tuple[Row, ...]] = {}
     for link in links:
@@ -82,7 +90,6 @@ def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None 
                     carried = yield from _recent(other, arrived[other.target_name])
                     moved.update(it.digest for it in carried)
             yield from _drop_twins(link, rows[link.target_name], moved, powers)
-    highest = max(mark.uidvalidity for mark in (*marks.values(), *(link.source for link in links)))
     there_still = []
     for link in links:
         if link.gone:
@@ -99,20 +106,37 @@ def promote(state: LinkState, powers: Powers, allowed: Mapping[str, int] | None 
         came = tuple(it for it in arrived[link.target_name].values() if not it.filler)
         # A message that came and was not saved has the UID that was wanted, or else nobody knows which.
         aligned = link.aligned and raised[link.target_name] > 0 and not came
-        if not aligned:
-            highest += 1
         shown.append(
             Shown(
                 link.target_name if link.gone else link.source_name,
                 link.target_name,
-                link.source.uidvalidity if aligned else highest,
+                before.shown(link.source.uidvalidity),
                 link.passes if aligned else (),
                 came,
                 renumbered=not aligned,
                 special_use=link.special_use,
+                at_server=marks[link.target_name].uidvalidity,
             )
         )
-    return Promotion(state.epoch + 1, tuple(shown))
+    linked = {link.target_name for link in links}
+    shown += [_renumbered(name, mark) for name, mark in marks.items() if name not in linked]
+    return Promotion(state.epoch + 1, settled(shown, highest), highest=highest)
+
+
+def _unfit(links: Sequence[FolderLink], marks: Mapping[str, Mark]) -> str:
+    if not links:
+        return "nothing has been copied yet"
+    for link in links:
+        if not link.source.uidnext or not link.target.uidvalidity:
+            return f"{link.source_name} has never been carried whole"
+        if not link.gone and (reason := wiped(link, marks.get(link.target_name))):
+            return reason
+    return ""
+
+
+def _renumbered(name: str, mark: Mark) -> Shown:
+    """A folder of which nothing is known."""
+    return Shown(name, name, 0, renumbered=True, at_server=mark.uidvalidity)
 
 
 def _all(link: FolderLink, rows: tuple[Row, ...]) -> tuple[int, ...]:
@@ -184,6 +208,8 @@ def _burnt(link: FolderLink, mark: Mark, powers: Powers, allowed: Mapping[str, i
     if link.source_name not in allowed:
         return 0
     goal = _base(link) + allowed[link.source_name]
+    if goal - mark.uidnext > BURN_LIMIT:
+        return 0
     if goal > mark.uidnext and not (yield from burn(link.target_name, mark.uidnext, goal - mark.uidnext, powers)):
         return 0
     return max(goal, mark.uidnext)

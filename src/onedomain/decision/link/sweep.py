@@ -39,6 +39,7 @@ from onedomain.decision.link.marks import thinned
 from onedomain.decision.link.pairing import Paired, pair
 from onedomain.decision.link.uids import Pairs, unpaired
 from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Pass, Powers, Side
+from onedomain.model.validities import Validities
 
 ROUNDS = 5
 
@@ -47,7 +48,7 @@ ROUNDS = 5
 class Order:
     """`now` in seconds of any steady clock. `commanded`: folders of the source in which our relays saw a command that
     deletes. `audit`: compare lists of all folders, also of those that look unchanged. `awaiting`: deliveries that
-    safety nets hold.
+    safety nets hold. `shown`: as what clients see the source's UIDVALIDITYs; targets that can be given them get those.
     """
 
     now: float
@@ -55,6 +56,7 @@ class Order:
     audit: bool = False
     awaiting: frozenset[str] = frozenset()
     brake: Brake = field(default_factory=Brake)
+    shown: Validities = field(default_factory=Validities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +208,11 @@ class _Sweep:
             taken = {link.target_name for link in self._state.folders}
             name = target_name(folder.name, here, there, taken)
             made: Mark | None = yield CreateFolder(
-                name, folder.mark.uidvalidity, folder.special_use, folder.identity)
+                name, self._shown(folder), folder.special_use, folder.identity)
             if made is None:
                 refused, name = name, plain_name(folder.name, there, taken)
                 yield from self._named_otherwise(folder.name, refused, name)
-                yield CreateFolder(name, folder.mark.uidvalidity, folder.special_use, folder.identity, must=True)
+                yield CreateFolder(name, self._shown(folder), folder.special_use, folder.identity, must=True)
             self._reshaped = True
             renamed = target_name(name, there, here, ()) != folder.name
             link = FolderLink(folder.name, name, folder.identity, special_use=folder.special_use, renamed=renamed)
@@ -232,7 +234,7 @@ class _Sweep:
             folder_there = found.get(link.target_name)
             if folder_there is None:  # wiped
                 mark: Mark = yield CreateFolder(
-                    link.target_name, folder_here.mark.uidvalidity, folder_here.special_use, folder_here.identity,
+                    link.target_name, self._shown(folder_here), folder_here.special_use, folder_here.identity,
                     must=True,
                 )
                 folder_there = Folder(link.target_name, mark, subscribed=False)
@@ -255,6 +257,9 @@ class _Sweep:
     def _put(self, number: int, link: FolderLink) -> None:
         folders = self._state.folders
         self._state = replace(self._state, folders=(*folders[:number], link, *folders[number + 1 :]))
+
+    def _shown(self, folder: Folder) -> int:
+        return self._order.shown.shown(folder.mark.uidvalidity)
 
     @staticmethod
     def _is_twin(link: FolderLink, name: str) -> bool:

@@ -129,12 +129,14 @@ class Answers(Generic[T]):
             return data
         return data[:end] + self._heard(data[end:])
 
-    def skip(self) -> int:
-        """How many bytes need not be heard: they are in the middle of a literal. The caller keeps them from here."""
-        if self._kept or self.held is not None:
-            return 0
-        count, self._literal = self._literal, 0
-        return count
+    @property
+    def literal(self) -> int:
+        """Bytes of a literal that are still to come and need not be heard, if the caller keeps them from here."""
+        return 0 if self._kept or self.held is not None else self._literal
+
+    def skip(self) -> None:
+        """The rest of the literal goes past it."""
+        self._literal = 0
 
     def _heard(self, data: bytes) -> bytes:
         passed = self.hear(data) if data else data

@@ -1,0 +1,111 @@
+"""What clients are shown over several changes of home: UIDs never name two messages, and caches stay good."""
+
+from __future__ import annotations
+
+import pytest
+
+from onedomain.decision.link.carry import BURN_LIMIT
+from onedomain.decision.link.identity import identity_of
+from onedomain.model.replica import FolderLink, Numbering
+
+from .seeds import PAIRS, seeds
+from .world import World
+
+HOMES = [*PAIRS, ("burning", "burning"), ("imap", "plain"), ("burning", "dovecot"), ("cyrus", "imap")]
+ROUNDS = 4
+
+
+class Clients:
+    """Everything that anybody was ever shown: (folder, UIDVALIDITY, UID) -> what the message said."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, int, int], str] = {}
+        self.validities: dict[str, int] = {}  # of folders, as they are shown now
+
+    def look(self, world: World) -> None:
+        self.validities = {}
+        for name, box in world.source.boxes.items():
+            self.validities[name] = shown = world.shown.shown(box.uidvalidity)
+            for uid, message in box.messages.items():
+                says = identity_of(message.raw).digest
+                known = self.seen.setdefault((name, shown, uid), says)
+                assert known == says, f"{world.label}: {name} {shown}/{uid} names two messages"
+
+
+def change_home(world: World, clients: Clients, *, dies: bool) -> bool:
+    """The old home returns as the replica. False: its replica was not fit."""
+    if dies:
+        end = world.steps + world.random.randrange(60)
+        world.crash_at = lambda step, action, end=end: "before" if step >= end else ""  # type: ignore[misc]
+        while world.sweep() is not None and world.steps < end:
+            clients.look(world)
+        world.crash_at = None
+    else:
+        world.quiet()
+    clients.look(world)
+    state = world.disk.state
+    promotion = world.fail_over()
+    if promotion.refused:
+        return False
+    if not dies:
+        for folder in promotion.folders:
+            link = next((link for link in state.folders if link.target_name == folder.target_name), None)
+            if link is not None and link.aligned and not too_wide(world, link):
+                assert not folder.renumbered, f"{world.label}: {folder}"
+                assert folder.uidvalidity == clients.validities[folder.name], f"{world.label}: {folder}"
+    shown, world.shown = world.shown, type(world.shown)()
+    world.source, world.target, world.shown = world.target, world.source, shown
+    clients.look(world)
+    for _ in range(world.random.randrange(8)):
+        world.act(world.source)
+        clients.look(world)
+    world.source, world.target = world.target, world.source
+    world.bring_back(state, promotion)
+    world.busy, world.accidents = True, 0.03
+    for _ in range(3):
+        world.sweep()
+        clients.look(world)
+    world.quiet()
+    world.check_equal()
+    world.check_ledger(world.source)
+    return True
+
+
+def too_wide(world: World, link: FolderLink) -> bool:
+    """The gap that a promotion left is not burned."""
+    burns = world.target.traits.powers.numbering is Numbering.BURNED
+    return burns and link.source.uidnext + world.allowed - link.target.uidnext > BURN_LIMIT
+
+
+@pytest.mark.parametrize(("source", "target"), HOMES)
+def test_over_many_homes(source: str, target: str) -> None:
+    """Invariant 1, with everything that was ever shown, over kills, returns and moves back."""
+    changes = 0
+    for seed in seeds(2):
+        world = World(seed, source, target, accidents=0.03)
+        world.allowed = 120
+        clients = Clients()
+        for _ in range(world.random.randrange(3, 7)):
+            world.sweep()
+            clients.look(world)
+        for _ in range(ROUNDS):
+            if not change_home(world, clients, dies=world.random.random() < 0.5):
+                break
+            changes += 1
+    assert changes
+
+
+def test_a_move_and_the_way_back_end_as_they_began() -> None:
+    for seed in seeds(3):
+        world = World(seed, "burning", "burning")
+        world.allowed = 0
+        for _ in range(4):
+            world.sweep()
+        clients = Clients()
+        clients.look(world)
+        world.quiet()
+        for _ in range(2):
+            assert change_home(world, clients, dies=False)
+            assert clients.validities["INBOX"] == 1001
+        inbox = world.source.boxes["INBOX"].uidvalidity
+        assert world.shown.shown(inbox) == inbox, "nothing is rewritten at the server where it was at first"
