@@ -75,6 +75,54 @@ async def test_a_full_disk_refuses_for_now_and_loses_nothing(
     cluster.assert_exact()
 
 
+# -- a disk that fails
+
+BAD_DISK = """
+import errno, os
+trigger, sync = os.environ["BAD_DISK"], os.fdatasync
+
+def fdatasync(descriptor):
+    try:
+        with open(trigger) as file:
+            journal = file.read()
+        failing = f"/{journal}-" in os.readlink(f"/proc/self/fd/{descriptor}")
+        if failing:
+            os.unlink(trigger)
+    except OSError:
+        failing = False
+    if failing:
+        raise OSError(errno.EIO, "Input/output error")
+    return sync(descriptor)
+
+os.fdatasync = fdatasync
+"""
+"""Loaded by the edge's Python before anything else: one fdatasync of the journal that the file names fails."""
+
+
+async def test_a_sync_that_fails_costs_a_restart_and_no_message(
+    make_cluster: Callable[..., Cluster], lab_folder: Path
+) -> None:
+    """After it nobody knows what is on the disk (the kernel calls the pages clean): a new worker reads it again."""
+    (lab_folder / "sitecustomize.py").write_text(BAD_DISK)
+    trigger = lab_folder / "fails"
+    path = os.pathsep.join(filter(None, (str(lab_folder), os.environ.get("PYTHONPATH"))))
+    cluster = make_cluster("node", "dovecot", environment={"PYTHONPATH": path, "BAD_DISK": str(trigger)})
+    edge = cluster.edge
+    async with load(cluster, rate=60, recipients_per_message=2) as running:
+        for count, journal in enumerate(("log", "state", "log", "state"), start=1):
+            await acknowledged(running, 40)
+            trigger.write_text(journal)
+            await asyncio.to_thread(
+                wait_until, lambda count=count: len(edge.events("spool poisoned")) == count, f"EIO in {journal}", 20)
+            assert not trigger.exists()
+            await asyncio.to_thread(wait_until, edge.control_answers, "a new worker", 20)
+    outcome = running.outcome
+    print(outcome.summary(), outcome.replies)
+    assert not outcome.refused, outcome.summary()
+    assert "Input/output error" in edge.events("spool poisoned")[0]["reason"]
+    cluster.assert_exact()
+
+
 # -- homes in trouble
 
 

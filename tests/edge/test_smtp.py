@@ -401,6 +401,21 @@ async def test_trickling_body_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         assert goodbye.result().startswith("421 4.4.2")
 
 
+async def test_trickling_command_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onedomain.net.poller.SWEEP_SECONDS", 0.02)
+    async with edge(rules=replace(RULES, idle=0.3)) as made:
+        client = await made.ready()
+        goodbye = asyncio.create_task(client.reply())
+        client.send(b"NOOP ")
+        for _ in range(200):
+            if goodbye.done():
+                break
+            client.send(b"x")
+            await asyncio.sleep(0.02)
+        assert goodbye.done(), "as long as an octet came now and then, it went on"
+        assert goodbye.result().startswith("421 4.4.2")
+
+
 async def test_shutdown_says_so() -> None:
     async with edge() as made:
         client = await made.ready()

@@ -67,6 +67,7 @@ class SmtpSession:
         self._failed: Failure | None = None  # of the body that is coming in
         self._body_began = 0.0
         self._body_size = 0
+        self._answered = 0.0                 # when the client last had an answer
         self._told = 0
         self._acknowledged = False           # a 250 for a message is in the output
         self._loop = asyncio.get_running_loop()
@@ -90,8 +91,10 @@ class SmtpSession:
         over = False
         while not over:
             over = await self._take_events()
-            stream.deadline = self._deadline()
             if output := server.take_output():
+                self._answered = self._loop.time()
+            stream.deadline = self._deadline()
+            if output:
                 await stream.write(output)
             if self._acknowledged:
                 self._acknowledged = False
@@ -132,12 +135,11 @@ class SmtpSession:
         return False
 
     def _deadline(self) -> float:
-        now = self._loop.time()
-        if self._body_began:
-            # A client that sends an octet now and then would else hold its session for ever.
-            due = self._body_began + self._rules.idle + self._body_size / self._rules.least_rate
-            return min(now + self._rules.idle, due)
-        return now + self._rules.idle
+        # A client that sends an octet now and then would else hold its session for ever.
+        if not self._body_began:
+            return self._answered + self._rules.idle
+        due = self._body_began + self._rules.idle + self._body_size / self._rules.least_rate
+        return min(self._loop.time() + self._rules.idle, due)
 
     def _say_goodbye(self, failure: Failure) -> None:
         self._server.end(failure)
@@ -159,6 +161,7 @@ class SmtpSession:
             await self._stream.start_tls(self._parts.tls, server_side=True)
         except TimeoutError:
             raise ConnectionError("no TLS handshake in time") from None  # a 421 now would be no TLS
+        self._answered = self._loop.time()
         self._server.tls_started()
         self._account = None
 

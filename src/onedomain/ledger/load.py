@@ -242,12 +242,15 @@ class Load:
 
         chunked = self.plan.chunked and "CHUNKING" in wire.extensions
         final = await wire.content(job.message.data, len(accepted), chunked, at_stake)
+        staked = bool(acts)
         for recipient, answer in zip(accepted, final, strict=True):
             act = acts.pop(recipient, None)
             if act is None:  # refused before anything was at stake
                 self._refused(job, recipient, target, answer)
             else:
                 self._settle(job, recipient, act, ACKED if answer.good else REFUSED, str(answer), answer)
+        if not staked:
+            await wire.command("RSET")  # a DATA that is refused leaves sender and recipients in force
 
     def _begin(self, job: _Job, recipient: str, target: tuple[str, int]) -> str:
         account = self.plan.accounts.get(recipient, recipient)
