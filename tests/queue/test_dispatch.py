@@ -484,13 +484,13 @@ def test_the_operators_verbs() -> None:
         await asyncio.sleep(1)
         second = await stage.put(address(1), sender="two@example.net")
         operator = stage.operator
-        assert [item.id for item in operator.waiting()] == [first, second]
-        assert [item.id for item in operator.waiting(limit=1)] == [first]
-        assert [item.id for item in operator.waiting(address="TWO@")] == [second]
-        assert [item.id for item in operator.waiting(server="s0")] == [first]
-        assert operator.hold([first, "nosuch"]) == [first]
-        assert operator.hold([first]) == []
-        assert [item.id for item in operator.waiting(state="held")] == [first]
+        assert [item.id for item in await operator.waiting()] == [first, second]
+        assert [item.id for item in await operator.waiting(limit=1)] == [first]
+        assert [item.id for item in await operator.waiting(address="TWO@")] == [second]
+        assert await operator.waiting(address="nobody") == await operator.waiting(address='"') == []
+        assert await operator.hold([first, "nosuch"]) == [first]
+        assert await operator.hold([first]) == []
+        assert [item.id for item in await operator.waiting() if item.held] == [first]
         item = operator.show(first)
         assert item is not None
         assert item.held
@@ -501,14 +501,56 @@ def test_the_operators_verbs() -> None:
         stage.dispatcher.kick("s1")
         await asyncio.sleep(1)
         assert list(stage.spool.entries) == [first], "what is held stays"
-        assert operator.retry() == []
-        assert operator.release() == [first]
+        assert await operator.retry() == []
+        assert await operator.release() == [first]
         await stage.empty(1)
         third = await stage.put(address(0))
-        assert operator.delete() == [third]
+        assert await operator.delete() == [third]
         await asyncio.sleep(1)
         assert operator.figures().messages == 0
         assert [event["action"] for event in stage.trace.named("operator")] == ["hold", "release", "delete"]
+
+    play(scene)
+
+
+def test_a_long_queue_does_not_keep_the_others_waiting_while_it_is_looked_through() -> None:
+    """A worker whose loop stands still for fifteen seconds is killed: with a million messages it did."""
+
+    async def scene(stage: Stage) -> None:
+        stage.board.down.add("s0")
+        for _ in range(1050):
+            await stage.put(address(0))
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(others())
+        operator = stage.operator
+        for work, least in (
+            (operator.waiting(address="nobody"), 1), (operator.hold(), 10), (operator.release(), 10),
+            (operator.retry(), 10), (operator.delete(), 10),
+        ):
+            await asyncio.sleep(0)
+            before = turns
+            assert len(await work) in (0, 1050)
+            assert turns - before >= least
+        task.cancel()
+
+    play(scene)
+
+
+def test_addresses_are_found_in_any_spelling() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.board.down.update(("s0", "s1"))
+        for sender in ("Ann@Example.ORG", "ÄRGER@example.net", 'q"uo\\te@example.net'):
+            await stage.put(address(0), sender=sender)
+        table = {"ann@example": 1, "ärger@": 1, "ÄRGER": 1, 'q"uo\\te': 1, "USER0@": 3, "x@": 0}
+        for wanted, count in table.items():
+            assert len(await stage.operator.waiting(address=wanted)) == count, wanted
 
     play(scene)
 
@@ -523,7 +565,7 @@ def test_retry_ends_a_pause() -> None:
         assert item.targets[0].reason == "450 4.2.0 later"
         assert (item.targets[0].next_in or 0) > 60
         stage.s0.faults.clear()
-        assert stage.operator.retry([id]) == [id]
+        assert await stage.operator.retry([id]) == [id]
         await stage.empty(1)
 
     play(scene)
@@ -536,8 +578,8 @@ def test_holding_and_deleting_survive_a_restart() -> None:
         await stage.open()
         stage.board.down.add("s0")
         held, gone = await stage.put(address(0)), await stage.put(address(0))
-        stage.operator.hold([held])
-        stage.operator.delete([gone])
+        await stage.operator.hold([held])
+        await stage.operator.delete([gone])
         await asyncio.sleep(0.1)
         return held, gone
 

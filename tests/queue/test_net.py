@@ -201,20 +201,22 @@ def test_what_is_held_is_no_waiting_mail() -> None:
     async def scene(stage: NetStage) -> None:
         id = await stage.send(LINKED)
         assert not stage.spool.entries and stage.spool.size == 0 and stage.spool.oldest is None
-        assert stage.operator.waiting() == []
-        (item,) = stage.operator.waiting(net=True)
+        assert await stage.operator.waiting() == []
+        (item,) = await stage.operator.waiting(net=True)
         assert (item.id, item.targets[0].state) == (id, "netted")
         shown = stage.operator.show(id)
         assert shown is not None and asdict(shown)["targets"][0]["server"] == "s0"
         figures = stage.operator.figures()
         assert (figures.messages, figures.net, figures.net_aside) == (0, 1, 0) and figures.net_bytes > 100
-        assert stage.operator.retry([id]) == stage.operator.hold([id]) == stage.operator.delete() == []
+        for act in (stage.operator.retry, stage.operator.hold):
+            assert await act([id]) == []
+        assert await stage.operator.delete() == []
         for _ in range(60):
             await stage.send(LINKED)  # more than may wait
         await asyncio.sleep(8000)
         assert len(stage.spool.netted) == 61, "nor does it grow too old"
         assert not stage.trace.named("bounce")
-        assert stage.operator.delete([id]) == [id]
+        assert await stage.operator.delete([id]) == [id]
         assert len(stage.spool.netted) == len(stage.net) == 60
 
     play(scene, patience=Patience(give_up_after=3600, warn_after=0))
@@ -246,7 +248,7 @@ def test_set_aside_after_a_while() -> None:
         assert stage.spool.net_sizes[0] and not stage.spool.net_sizes[1]
         await asyncio.sleep(25)
         assert not stage.spool.net_sizes[0] and stage.spool.net_sizes[1]
-        assert stage.operator.waiting(net=True)[0].id == id
+        assert (await stage.operator.waiting(net=True))[0].id == id
         stage.net.release(LINKED, [id], [], 0)
         assert stage.spool.net_sizes == (0, 0)
 

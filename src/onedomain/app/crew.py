@@ -127,13 +127,13 @@ class Crew:
                                        return_exceptions=True)
         return {m.slot: answer for m, answer in zip(members, answers, strict=True) if isinstance(answer, dict)}
 
-    async def ask(self, verb: str, **arguments: Any) -> list[Any]:
+    async def ask(self, verb: str, *, timeout: float = ANSWER_SECONDS, **arguments: Any) -> list[Any]:
         """Every worker's answer. Raises LinkError if one does not give any: half a queue must not look like a whole."""
         members = self._workers()
         if not members:
             raise LinkError("no worker is up")
         return list(await asyncio.gather(
-            *(m.link.call(verb, timeout=ANSWER_SECONDS, **arguments) for m in members)))
+            *(m.link.call(verb, timeout=timeout, **arguments) for m in members)))
 
 
 async def _tell_fence(link: Link, asked: float) -> int:

@@ -27,6 +27,8 @@ ACTIONS = ("retry", "hold", "release", "delete")
 MAX_EVENTS = 2000
 STATUS_SECONDS = 2.0
 """Who asks how things are is told in time, also of what does not answer."""
+LIST_SECONDS, ACT_SECONDS = 25.0, 600.0
+"""With a million messages waiting; the command line waits 30 seconds, and for an action longer than we do."""
 
 
 class Desk:
@@ -156,7 +158,7 @@ class Desk:
 
     async def _queue_list(self, link: Link, limit: int = 100, address: str = "",
                           net: bool = False) -> list[dict[str, Any]]:
-        answers = await self._crew.ask("queue_list", limit=limit, address=address, net=net)
+        answers = await self._crew.ask("queue_list", timeout=LIST_SECONDS, limit=limit, address=address, net=net)
         entries = [entry for answer in answers for entry in answer]
         return sorted(entries, key=lambda entry: -float(entry["age"]))[:limit]
 
@@ -166,7 +168,8 @@ class Desk:
     async def _queue_act(self, link: Link, action: str, ids: list[str] | None) -> list[str]:
         if action not in ACTIONS:
             raise LinkError(f"unknown action {action!r}; known: {', '.join(ACTIONS)}")
-        return [id for answer in await self._crew.ask("queue_act", action=action, ids=ids) for id in answer]
+        return [id for answer in await self._crew.ask("queue_act", timeout=ACT_SECONDS, action=action, ids=ids)
+                for id in answer]
 
     async def _read_again(self, link: Link) -> dict[str, Any]:
         return {"restart_needed": await self._reload()}

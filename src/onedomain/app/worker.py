@@ -349,7 +349,7 @@ class Worker:
         return id
 
     async def _queue_list(self, link: Link, **wanted: Any) -> list[dict[str, Any]]:
-        return [asdict(item) for item in self._operator.waiting(**wanted)]
+        return [asdict(item) for item in await self._operator.waiting(**wanted)]
 
     async def _queue_show(self, link: Link, queue_id: str) -> dict[str, Any] | None:
         item = self._operator.show(queue_id)
@@ -358,7 +358,7 @@ class Worker:
     async def _queue_act(self, link: Link, action: str, ids: list[str] | None) -> list[str]:
         acts = {"retry": self._operator.retry, "hold": self._operator.hold, "release": self._operator.release,
                 "delete": self._operator.delete}
-        return acts[action](ids)
+        return await acts[action](ids)
 
 
 def lease(config: Config) -> float | None:

@@ -49,11 +49,11 @@ def fail(text: str, status: int = 1) -> NoReturn:
     raise typer.Exit(status)
 
 
-def ask_edge(path: Path, verb: str, **arguments: Any) -> Any:
+def ask_edge(path: Path, verb: str, *, timeout: float = 30.0, **arguments: Any) -> Any:
     """The running edge's answer to one verb."""
     config = configuration(path)
     try:
-        return asyncio.run(ask(str(config.control), verb, **arguments))
+        return asyncio.run(ask(str(config.control), verb, timeout=timeout, **arguments))
     except LinkError as error:
         fail(say("refused", why=error))
     except OSError as error:

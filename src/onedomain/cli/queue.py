@@ -11,6 +11,8 @@ from onedomain.cli.texts import say
 
 app = typer.Typer(no_args_is_help=True, help=say("queue_help"))
 
+ACT_SECONDS = 610.0  # a million messages take minutes
+
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...")]
 All = Annotated[bool, typer.Option("--all", help=say("all_help"))]
 
@@ -65,7 +67,7 @@ def show(config: ConfigPath, queue_id: Annotated[str, typer.Argument(metavar="ID
 def _act(config: Any, action: str, ids: list[str] | None, every: bool, json: bool) -> None:
     if not ids and not every:
         fail(say("which"), 2)
-    done: list[str] = ask_edge(config, "queue_act", action=action, ids=None if every else ids)
+    done: list[str] = ask_edge(config, "queue_act", timeout=ACT_SECONDS, action=action, ids=None if every else ids)
     missing = [] if every else [one for one in ids or [] if one not in done]
     if json:
         print_json({"action": action, "done": done, "missing": missing})

@@ -6,6 +6,7 @@ events change an entry. Does not know of journals, servers or time.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -72,6 +73,10 @@ class Entry:
     @property
     def envelope(self) -> Envelope:
         return self.head.envelope
+
+    def mentions(self, text: str) -> bool:
+        """Whether the ASCII text stands anywhere in the head, whatever the case; says no only if it does not."""
+        return json.dumps(text.lower())[1:-1].encode() in self._meta.lower()
 
     def of(self, index: int) -> Progress:
         return self.progress.get(index, FRESH)
