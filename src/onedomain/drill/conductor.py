@@ -28,6 +28,8 @@ DRAIN_SECONDS = 120.0
 SETTLE_LOOKS = 3
 """How often the queue has to be seen empty in a row: a failover may still put something into it."""
 WINDOW = 5.0
+CATCHES_UP = 15.0
+"""Seconds after a server is back until links to it have surely run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Conductor:
     _began: float = 0.0
     _deaths: list[Death] = field(default_factory=list)
     _done: list[tuple[Act, float, frozenset[str]]] = field(default_factory=list)  # act, monotonic, accounts
+    _outages: dict[Act, tuple[str, float, float]] = field(default_factory=dict)  # of servers: name, from, until
     _away: dict[Act, Act] = field(default_factory=dict)  # as it was planned -> with its name
 
     def play(self) -> Ending:
@@ -132,7 +135,7 @@ class Conductor:
         self._keep("found.jsonl", (asdict(one) for one in found))
         acts = read(ledger)
         found = as_delivered(found, acts, theatre.filed)
-        judgement = judged(acts, found, self._deaths, window=WINDOW, unread=unread)
+        judgement = judged(acts, found, self._deaths, unread=unread)
         return Ending(judgement, tuple(self._answered(watch)), left, people.changes, people.turned_away,
                       len(watch.tries), readers.notices, dead_ends(watch.tries))
 
@@ -141,17 +144,26 @@ class Conductor:
         if not away:
             done = self._away.pop(act)
             (theatre.edges if act.edge else theatre.servers)[done.name].give(act.way)
+            if not act.edge:
+                self._outages[act] = (*self._outages[act][:2], time.time())
             self.say("back", done)
             return
         homes = theatre.homes()
-        done = replace(act, name=act.name or _follower(self._done, homes))
+        done = replace(act, name=act.name or Counter(homes.values()).most_common(1)[0][0])
         accounts = frozenset(account for account, home in homes.items() if home == done.name and not act.edge)
         self._away[act] = done
         self.say(act.way.value, done)
         self._done.append((done, time.monotonic(), accounts))
         if not act.edge:
-            self._deaths.append(Death(done.name, time.time(), accounts))
+            now = time.time()
+            self._deaths.append(Death(done.name, now, accounts, WINDOW + self._behind(done.name, now)))
+            self._outages[act] = done.name, now, float("inf")
         (theatre.edges if act.edge else theatre.servers)[done.name].take(act.way)
+
+    def _behind(self, dying: str, now: float) -> float:
+        """For how long the links to some other server may not have run."""
+        return max((now - begun for name, begun, until in self._outages.values()
+                    if name != dying and until > now - CATCHES_UP), default=0.0)
 
     def _answered(self, watch: Watch) -> list[Answered]:
         """For each act on a server, the people who lived there; for an edge's, everybody at the other edges."""
@@ -203,13 +215,6 @@ class Conductor:
             except Exception as error:  # noqa: BLE001  whatever it is, this mailbox is not known to be right
                 unread[mailbox.account] = f"{mailbox.server}: {error!r}"
         return found, unread
-
-
-def _follower(done: Sequence[tuple[Act, float, frozenset[str]]], homes: dict[str, str]) -> str:
-    """Where most of the accounts of the last server that died are now; if nobody lived there, where most people are."""
-    last = next((accounts for act, _, accounts in reversed(done) if not act.edge), frozenset())
-    counted = Counter(homes[account] for account in last or homes)
-    return counted.most_common(1)[0][0]
 
 
 def _spread(homes: dict[str, str], count: int) -> list[str]:

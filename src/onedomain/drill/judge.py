@@ -22,11 +22,14 @@ AFTER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """`at`: seconds since 1970. `accounts`: whose primary it was."""
+    """`at`: seconds since 1970. `accounts`: whose primary it was. `window`: seconds before it in which an acknowledged
+    change may not have got to the replica yet; longer if the replica had been away until a moment ago.
+    """
 
     server: str
     at: float
     accounts: frozenset[str]
+    window: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,10 @@ def judged(
     found: Sequence[Found],
     deaths: Sequence[Death],
     *,
-    window: float,
     unread: Mapping[str, str] | None = None,
 ) -> Judgement:
-    """`unread`: accounts that could not be read, and why. `window`: seconds before a death in which an acknowledged
-    change may not have got to the replica yet.
-    """
-    lenient = [_allowed(act, deaths, window) for act in acts]
+    """`unread`: accounts that could not be read, and why."""
+    lenient = [_allowed(act, deaths) for act in acts]
     strict_report, report = _report(acts, found, unread or {}), _report(lenient, found, unread or {})
     left = {(finding.kind, finding.account, finding.token) for finding in report.findings}
     last: dict[tuple[str, str], Act] = {}
@@ -76,7 +76,7 @@ def judged(
     for finding in strict_report.findings:
         key = finding.account, finding.token
         if (finding.kind, *key) not in left and key in last:
-            swallowed.append(_swallowed(last[key], deaths, window, finding))
+            swallowed.append(_swallowed(last[key], deaths, finding))
     changes = sum(act.state == ACKED and act.op in (*MAY_BE_SWALLOWED, APPEND) for act in acts)
     return Judgement(report, tuple(swallowed), changes)
 
@@ -94,22 +94,22 @@ def _report(acts: Sequence[Act], found: Sequence[Found], unread: Mapping[str, st
     return report
 
 
-def _allowed(act: Act, deaths: Sequence[Death], window: float) -> Act:
-    if act.op in MAY_BE_SWALLOWED and act.state == ACKED and _death(act, deaths, window) is not None:
+def _allowed(act: Act, deaths: Sequence[Death]) -> Act:
+    if act.op in MAY_BE_SWALLOWED and act.state == ACKED and _death(act, deaths) is not None:
         return replace(act, state=UNKNOWN)
     return act
 
 
-def _death(act: Act, deaths: Sequence[Death], window: float) -> Death | None:
+def _death(act: Act, deaths: Sequence[Death]) -> Death | None:
     ended = act.ended or act.began
     for death in deaths:
-        if act.account in death.accounts and act.began <= death.at + AFTER and ended >= death.at - window:
+        if act.account in death.accounts and act.began <= death.at + AFTER and ended >= death.at - death.window:
             return death
     return None
 
 
-def _swallowed(act: Act, deaths: Sequence[Death], window: float, finding: Finding) -> Swallowed:
-    death = _death(act, deaths, window)
+def _swallowed(act: Act, deaths: Sequence[Death], finding: Finding) -> Swallowed:
+    death = _death(act, deaths)
     assert death is not None
     folder = act.target or act.folder or "INBOX"
     return Swallowed(act.account, folder, act.op, death.server, death.at - (act.ended or act.began),

@@ -28,7 +28,7 @@ class Way(Enum):
 class Act:
     """`at` and `until` in seconds from the beginning: taken away, and given back. `edge`: it is one, not a server.
 
-    `name` "": the server to which the accounts of the act before have gone. `together`: an edge is taken at the same
+    `name` "": the server at which most accounts live at that moment. `together`: an edge is taken at the same
     moment, and until its lease has run out nobody may decide without it.
     """
 
@@ -52,12 +52,12 @@ class Times:
 
     warm: float = 5.0
     away: float = 8.0
-    calm: float = 12.0
+    calm: float = 20.0
     rest: float = 10.0
-    soon: float = 4.0
+    soon: float = 8.0
 
 
-BRISK = Times(warm=4.0, away=6.0, calm=4.0, rest=5.0, soon=3.0)
+BRISK = Times(warm=4.0, away=6.0, calm=4.0, rest=5.0, soon=5.0)
 SHORT = 60.0
 """Seconds: a drill that is shorter goes by BRISK."""
 CYCLE = ("server", "edge", "twice", "server", "both")
@@ -73,13 +73,12 @@ def plan(
 ) -> list[Act]:
     """As many acts as the duration has room for, every way and every name as evenly as can be.
 
-    In turn: a server; an edge; a server, and soon after it is back the one that its accounts went to; a server; a
-    server and an edge at the same moment. An edge is taken only if there are several, and one at a time.
+    In turn: a server; an edge; the server with most accounts, and soon after it is back the one that they went to; a
+    server; a server and an edge at the same moment. An edge is taken only if there are several, and one at a time.
     """
     times = times or (BRISK if duration < SHORT else Times())
     dice = random.Random(seed)
     of_servers = _draws(dice, servers, ways)
-    of_kills = _draws(dice, servers, [Way.KILL] if Way.KILL in ways else ways)  # over soon enough to be followed by one
     of_edges = _draws(dice, edges if len(edges) > 1 else {}, ways)
     acts: list[Act] = []
     at = times.warm
@@ -93,12 +92,12 @@ def plan(
             acts.append(Act(at, *edge, end, edge=True))
         if edge is None or turn == "both":
             back = at + times.away / 2
-            twice = turn == "twice" and back + times.soon + times.away + times.rest <= duration
-            way, name = next(of_kills if twice else of_servers)
-            acts.append(Act(at, way, name, back if twice else end, together=edge is not None))
-            if twice:
+            twice = turn == "twice" and Way.KILL in ways and back + times.soon + times.away + times.rest <= duration
+            if twice:  # killed: it is known soon enough that it is not coming back at once
                 end = back + times.soon + times.away
-                acts.append(Act(back + times.soon, way, "", end))
+                acts += [Act(at, Way.KILL, "", back), Act(back + times.soon, Way.KILL, "", end)]
+            else:
+                acts.append(Act(at, *next(of_servers), end, together=edge is not None))
         at = end + times.calm
     return acts
 
