@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import imaplib
 import json
 import os
 import socket
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.cluster import add_accounts
+from tests.acceptance.cluster import Home, add_accounts
+from tests.lab.cyrus import Cyrus
 from tests.lab.dovecot import Dovecot
 from tests.lab.edge import Edge, command, document
 from tests.lab.ports import free_port
@@ -141,6 +143,7 @@ def test_everything_that_is_wrong_is_found_at_once(
     for where, words in [
         ("server[2]", "no probe account"), ("server[2]", "may arrive twice"), ("server[2].kind", "Message-ID"),
         ("server[4].delivery", "surely does not exist"), ("server[4]", "cannot be given UIDs"),
+        ("server[4]", "autoexpunge"),
     ]:
         assert [one for one in warnings if one[0] == where and words in one[1]], (where, words, warnings)
     lines = good.config.read_text().splitlines()
@@ -152,6 +155,98 @@ def test_everything_that_is_wrong_is_found_at_once(
     assert home.master_password not in said.out and "not this" not in said.out
     assert "使えません" in japanese.out and "期限" in japanese.out and "重複して届く" in japanese.out
     assert "does not work" not in japanese.out
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_what_a_cyrus_does_to_mail_is_seen(
+    start_cyrus: Callable[..., Cyrus], lab_folder: Path, wrong: bool
+) -> None:
+    """Two settings that are on by default and that nobody tells; the probe account is empty again afterwards."""
+    home = start_cyrus(duplicatesuppression=wrong, munge8bit=wrong)
+    login = {"way": "authzid", "user": home.proxy, "password": home.proxy_password}
+    place = {"host": home.host, "port": home.imap_port}
+    delivery = {**place, "port": home.lmtp_port}
+    table = {"name": "c1", "kind": "cyrus", "imap": place, "delivery": delivery, "login": login}
+    edge = Edge(lab_folder / "e1", servers=[{**table, "probe": {"accounts": [PROBE]}}], protocols=["smtp"])
+    edge.state.mkdir()
+    for _ in range(2):  # what the first run sent does not stand in the way of the second
+        said = onedomain("check", "--config", edge.config, "--json")
+        warned = [message for where, message in said.findings("warning") if where == "server[1].kind"]
+        kept = [message for where, message in said.findings("ok") if where == "server[1].kind"]
+        assert len(warned) == (2 if wrong else 0) and len(kept) == (0 if wrong else 1), said
+        assert not wrong or ("drops it" in warned[0] and "Shift_JIS" in warned[1])
+    with imaplib.IMAP4(home.host, home.imap_port, timeout=20) as client:
+        client.login(PROBE, "any")
+        assert client.select()[1] == [b"0"]
+    edge.tables["server"] = [table]
+    edge.write()
+    said = onedomain("check", "--config", edge.config, "--json")
+    assert [1 for where, words in said.findings("warning") if where == "server[1].kind" and "nobody can see" in words]
+
+
+NOBODY = {"imap": {"host": "127.0.0.1", "port": 1}, "delivery": {"host": "127.0.0.1", "port": 1}}
+USER = {"user": "u", "password": "p"}
+ALL, OWN = "links have no log-in", "has no replication user"
+
+
+@pytest.mark.parametrize("table, words", [
+    ({"kind": "dovecot"}, ALL), ({"kind": "imap"}, ALL), ({"kind": "cyrus"}, ALL), ({"kind": "node"}, OWN),
+    ({"kind": "node", "login": {"way": "authzid", **USER}}, OWN), ({"kind": "node", "replication": USER}, ""),
+    ({"kind": "cyrus", "replication": USER}, ""), ({"kind": "imap", "login": {"way": "authzid", **USER}}, ""),
+    ({"kind": "dovecot", "login": {"way": "master", **USER}}, ""),
+])  # fmt: skip
+def test_a_log_in_that_links_lack(table: dict[str, Any], words: str, lab_folder: Path) -> None:
+    """At either side, and only where replicas are kept."""
+    other = {"name": "n", "kind": "node", **NOBODY, "replication": USER}
+    edge = Edge(lab_folder / "e1", servers=[{"name": "s", **NOBODY, **table}, other], protocols=["smtp"])
+    for unit, lacks in [({"servers": ["n"], "replicas": ["s"]}, True), ({"servers": ["s"], "replicas": ["n"]}, True),
+                        ({"servers": ["s"]}, False)]:
+        edge.tables["unit"] = [{"name": "u", **unit}]
+        edge.write()
+        said = onedomain("check", "--config", edge.config, "--json")
+        found = [message for where, message in said.findings("error") if where == "server[1]"]
+        assert bool(found) == bool(lacks and words) and all(words in message for message in found), (unit, said)
+        expiry = [1 for _, message in said.findings("warning") if "keeps second copies" in message]
+        assert len(expiry) == (unit.get("replicas") == ["s"] and table["kind"] != "node")
+
+
+def test_the_log_in_of_links_is_tried(make_home: Callable[..., Home], lab_folder: Path) -> None:
+    one, two = make_home("node", "a"), make_home("node", "b")
+    for home in (one, two):
+        home.lab.start()
+    try:
+        wrong = {**two.table, "replication": {"user": "replica", "password": "not this"}}
+        edge = Edge(lab_folder / "e1", servers=[one.table, wrong], protocols=["smtp"],
+                    units=[{"name": "all", "servers": ["a", "b"], "replicas": ["a", "b"]}])
+        edge.state.mkdir()
+        add_accounts(edge, [("x@example.com", "a"), ("y@example.com", "b")])
+        said = onedomain("check", "--config", edge.config, "--json")
+        assert ("server[1].replication", "links can log in") in said.findings("ok"), said
+        assert [1 for where, words in said.findings("error")
+                if where == "server[2].replication" and "links cannot log in" in words], said
+        assert "not this" not in said.out
+    finally:
+        one.lab.kill()
+        two.lab.kill()
+
+
+def test_what_this_machine_cannot_give(good: Edge) -> None:
+    good.tables["edge"].update(user="nobody-of-this-name", peer_listen="192.0.2.7:7465", peer_address="192.0.2.7:7465")
+    good.tables["metrics"] = {"address": "192.0.2.7"}
+    good.tables["limits"] = {"spool_free": 2**59}
+    good.write()
+    said = onedomain("check", "--config", good.config, "--json")
+    assert {where for where, _ in said.findings("error")} == {
+        "edge.user", "edge.peer_listen", "metrics.port", "limits.spool_free"}, said
+    if os.geteuid() == 0:
+        database = good.config.parent / "elsewhere.db"
+        database.touch(0o600)
+        good.tables["edge"] = {**good.tables["edge"], "user": "nobody"}
+        good.tables["directory"] = {"url": f"sqlite:///{database}"}
+        good.write()
+        said = onedomain("check", "--config", good.config, "--json")
+        assert [words for where, words in said.findings("error") if where == "directory.url"
+                and f"nobody may not use {database}" in words], said
 
 
 def test_the_limit_of_open_files(good: Edge) -> None:

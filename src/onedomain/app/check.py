@@ -1,20 +1,26 @@
 """What would go wrong with this configuration, found out by trying: dials, log-ins, the directory, certificates.
 
-Knows what to try and how bad each outcome is. Does not know how findings are shown, and changes nothing anywhere.
+Knows what to try and how bad each outcome is. Does not know how findings are shown. Changes nothing anywhere: what is
+delivered to a probe account is taken away again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime
+import grp
+import os
+import pwd
+import shutil
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from cryptography import x509
 
-from onedomain.app import descriptors
+from onedomain.app import check_links, descriptors
 from onedomain.app.backends import Backends
 from onedomain.app.check_texts import TEXTS, say
 from onedomain.app.inherited import open_listener
@@ -31,6 +37,7 @@ from onedomain.model.account import Account
 from onedomain.model.failure import Failed
 from onedomain.model.health import Seen, Sighting
 from onedomain.model.server import Endpoint, LoginWay, Server
+from onedomain.net.listen import bind
 from onedomain.net.tls import ClientContexts
 from onedomain.store.sql import AWAY, Database, DatabaseError
 
@@ -65,11 +72,13 @@ class Check:
         self._ports = ports
         self._lines = lines(config.path.read_text("utf-8-sig"))
         self._people: dict[str, list[Account]] = defaultdict(list)
+        self._roles = check_links.roles(config, ())
 
     async def run(self) -> AsyncIterator[Finding]:
         for problem in self._config.warnings:
             yield Finding(Weight.WARNING, problem)
-        for finding in (*self._certificates(), *self._descriptors(), *(self._listeners() if self._ports else ())):
+        for finding in (*self._certificates(), *self._descriptors(), *self._user(), *self._room(),
+                        *(self._listeners() if self._ports else ())):
             yield finding
         async for finding in self._directory():
             yield finding
@@ -78,7 +87,7 @@ class Check:
         backends.configure(self._config.servers)
         try:
             limit = asyncio.Semaphore(AT_ONCE)
-            asked = [self._server(limit, index, backends(server.name))
+            asked = [self._server(limit, index, backends(server.name), tools)
                      for index, server in enumerate(self._config.servers)]
             asked += [self._smarthost(host.probe(DELIVERY)) for host in
                       smarthosts(self._config, tools.contexts, tools.watch, tools.nonce)]
@@ -109,6 +118,47 @@ class Check:
         if limit < needed:
             yield self._say(Weight.WARNING, ("listener",), "few_descriptors", limit=limit, needed=needed)
 
+    def _user(self) -> Iterator[Finding]:
+        """Of [edge] user, who has to be able to do what root did until now."""
+        user, group = self._config.file.edge.user, self._config.file.edge.group
+        if not user:
+            return
+        try:
+            owner = pwd.getpwnam(user)
+        except KeyError:
+            yield self._say(Weight.ERROR, ("edge", "user"), "no_user", name=user)
+            return
+        try:
+            gid = grp.getgrnam(group).gr_gid if group else owner.pw_gid
+        except KeyError:
+            yield self._say(Weight.ERROR, ("edge", "group"), "no_user", name=group)
+            return
+        if os.geteuid() != 0:
+            return  # and who looks is not who starts the edge
+        for place, path in self._dialled_with():
+            if not _may(path, os.R_OK, owner.pw_uid, gid):
+                yield self._say(Weight.ERROR, place, "not_for_user", path=path, user=user)
+        file = self._config.database_file
+        for path in (file, file.parent) if file is not None and file.exists() else ():
+            if self._config.state not in (path, *path.parents) and not _may(path, os.W_OK, owner.pw_uid, gid):
+                yield self._say(Weight.ERROR, ("directory", "url"), "not_for_user", path=path, user=user)
+
+    def _dialled_with(self) -> Iterator[tuple[Place, Path]]:
+        """Files that are read whenever a connection is made, not at the start."""
+        for index, server in enumerate(self._config.file.server):
+            for name, table in (("imap", server.imap), ("delivery", server.delivery), ("doveadm", server.doveadm)):
+                if table is not None and table.ca_file is not None:
+                    yield ("server", index, name, "ca_file"), table.ca_file
+        if (smarthost := self._config.smarthost) is not None and smarthost.ca_file is not None:
+            yield ("smarthost", "ca_file"), smarthost.ca_file
+
+    def _room(self) -> Iterator[Finding]:
+        """On the disk of the spool."""
+        folder = next(path for path in (self._config.state, *self._config.state.absolute().parents) if path.is_dir())
+        free, kept = shutil.disk_usage(folder).free, self._config.limits.spool_free
+        if free <= kept:
+            yield self._say(Weight.ERROR, ("limits", "spool_free"), "no_room", folder=folder, free=free, kept=kept)
+
     def _listeners(self) -> Iterator[Finding]:
         for index, listener in enumerate(self._config.listeners):
             try:
@@ -116,6 +166,18 @@ class Check:
                     sock.close()
             except Failed as error:
                 yield self._say(Weight.ERROR, ("listener", index, "port"), "port_taken", why=error.failure.reason)
+        others: list[tuple[Place, str, int]] = []
+        if (metrics := self._config.file.metrics) is not None:
+            others.append((("metrics", "port"), metrics.address or "0.0.0.0", metrics.port))
+        if (peers := self._config.file.edge.peer_listen) is not None:
+            name, _, number = peers.rpartition(":")
+            others.append((("edge", "peer_listen"), name.strip("[]"), int(number)))
+        for place, host, port in others:
+            try:
+                bind(host, port, reuse_port=False).close()
+            except OSError as error:
+                why = f"{host}:{port}: {error.strerror or error}"
+                yield self._say(Weight.ERROR, place, "port_taken", why=why)
 
     # -- the directory
 
@@ -138,6 +200,7 @@ class Check:
             yield self._say(Weight.WARNING, ("directory",), "no_accounts")
             return
         yield self._say(Weight.OK, ("directory",), "database_ok", accounts=len(accounts), aliases=len(aliases))
+        self._roles = check_links.roles(self._config, accounts)
         for finding in self._strays(accounts):
             yield finding
 
@@ -156,7 +219,7 @@ class Check:
 
     # -- the servers
 
-    async def _server(self, limit: asyncio.Semaphore, index: int, backend: MailServer) -> list[Finding]:
+    async def _server(self, limit: asyncio.Semaphore, index: int, backend: MailServer, tools: Tools) -> list[Finding]:
         place: Place = ("server", index)
         async with limit:
             delivery, imap = await asyncio.gather(backend.probe(DELIVERY), backend.probe(IMAP))
@@ -164,8 +227,12 @@ class Check:
                      self._dialled((*place, "imap"), say("imap"), imap)]
             if imap.seen is Seen.OK:
                 found += await self._log_in(place, backend)
+                found += await self._links(place, backend.server, tools)
             if delivery.seen is Seen.OK and await self._takes_anybody(backend):
                 found.append(self._say(Weight.WARNING, (*place, "delivery"), "accepts_all", address=self._nobody()))
+            if backend.server.kind == "cyrus":
+                up = delivery.seen is Seen.OK and imap.seen is Seen.OK
+                found += await self._cyrus((*place, "kind"), backend, up)
         if backend.server.doveadm is not None:
             found.append(await self._doveadm((*place, "doveadm"), backend.server, backend.server.doveadm))
         return found + list(self._advice(place, backend.server))
@@ -218,11 +285,52 @@ class Check:
             yield self._say(Weight.WARNING, place, "no_find")
         if not server.probe_accounts:
             yield self._say(Weight.WARNING, place, "no_probe")
-        replicas = {name for unit in self._config.file.unit for name in unit.replicas}
-        if server.kind == "dovecot" and server.doveadm is None and server.name in replicas:
-            yield self._say(Weight.WARNING, place, "no_doveadm")
-        if server.kind == "cyrus":
-            yield self._say(Weight.WARNING, (*place, "kind"), "cyrus")
+        if server.name in self._roles and (key := check_links.no_login(server)):
+            yield self._say(Weight.ERROR, place, key)
+        for key in check_links.advice(server, self._roles):
+            yield self._say(Weight.WARNING, place, key)
+
+    async def _links(self, place: Place, server: Server, tools: Tools) -> list[Finding]:
+        if server.name not in self._roles or check_links.no_login(server):
+            return []
+        why = await check_links.try_login(server, tools, self._people.get(server.name, ()))
+        place = (*place, "replication" if server.replication_user else "login")
+        if why is None:
+            return []
+        if why:
+            return [self._say(Weight.ERROR, place, "link_login_bad", why=why)]
+        return [self._say(Weight.OK, place, "link_login_ok")]
+
+    async def _cyrus(self, place: Place, backend: MailServer, up: bool) -> list[Finding]:
+        """Two settings of imapd.conf that nobody tells, seen in what becomes of two messages to a probe account."""
+        manners, why = None, ""
+        if up and backend.server.probe_accounts:
+            try:
+                manners = await backend.manners(backend.server.probe_accounts[0])
+            except Failed as error:
+                why = error.failure.reason or error.failure.text
+        if why:
+            return [self._say(Weight.WARNING, place, "cyrus_unseen", why=why)]
+        if manners is None:
+            return [self._say(Weight.WARNING, place, "cyrus")]
+        found = [key for key, bad in (("suppresses", manners.suppresses), ("munges", manners.munges)) if bad]
+        if not found:
+            return [self._say(Weight.OK, place, "cyrus_ok")]
+        return [self._say(Weight.WARNING, place, key) for key in found]
 
     async def _smarthost(self, probe: Awaitable[Sighting]) -> list[Finding]:
         return [self._dialled(("smarthost",), say("smarthost"), await probe)]
+
+
+def _may(path: Path, what: int, uid: int, gid: int) -> bool:
+    """Whether a user may do it, asked as that user in a process of its own: groups and mounts are the kernel's."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([gid])
+            os.setgid(gid)
+            os.setuid(uid)
+            os._exit(0 if os.access(path, what) else 1)
+        except BaseException:  # noqa: BLE001  a fork must not go on as its parent
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

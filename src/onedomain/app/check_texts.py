@@ -41,13 +41,108 @@ TEXTS: Table = {
         "保存領域ごとに専用アカウントを作り、`probe` に指定してください",
     ),
     "cyrus": (
-        "Cyrus drops messages whose Message-ID it has seen, unless told not to; and changes 8-bit header bytes to X",
-        "Cyrus は既定で同じ Message-ID のメールを捨て、ヘッダーの 8 ビット文字を X に変えます",
+        "unless told not to, Cyrus drops messages whose Message-ID it has seen, and changes 8-bit header bytes to X; "
+        "without a probe account and a log-in for it nobody can see whether this one does",
+        "Cyrus は既定で同じ Message-ID のメールを捨て、ヘッダーの 8 ビット文字を X に変えます。probe アカウントとそのログインが"
+        "ないため、このサーバーについては確認できません",
     ),
     "cyrus?": (
-        "in imapd.conf: duplicatesuppression: no, munge8bit: no",
-        "imapd.conf に duplicatesuppression: no と munge8bit: no を設定してください",
+        "name a probe account in `probe`, or look there: cyr_info conf | grep -E 'duplicatesuppression|munge8bit' has to "
+        "say no twice",
+        "`probe` に確認用アカウントを指定するか、サーバーで cyr_info conf | grep -E 'duplicatesuppression|munge8bit' を実行し、"
+        "両方が no であることを確認してください",
     ),
+    "cyrus_unseen": (
+        "whether it drops messages by Message-ID and changes 8-bit header bytes could not be seen: {why}",
+        "同じ Message-ID のメールを捨てるか、8 ビットのヘッダーを変えるかを確認できませんでした: {why}",
+    ),
+    "cyrus_unseen?": (
+        "look there: cyr_info conf | grep -E 'duplicatesuppression|munge8bit|reject8bit' has to say no each time",
+        "サーバーで cyr_info conf | grep -E 'duplicatesuppression|munge8bit|reject8bit' がすべて no であることを確認してください",
+    ),
+    "cyrus_ok": (
+        "keeps messages of the same Message-ID, and 8-bit header bytes, as they are",
+        "同じ Message-ID のメールも 8 ビットのヘッダーもそのまま保存します",
+    ),
+    "suppresses": (
+        "says 250 to a second message of the same Message-ID and drops it: who sends again, or edits and resends a draft, "
+        "is not heard",
+        "同じ Message-ID の二通目に 250 と答えて捨てます。再送されたメールは届きません",
+    ),
+    "suppresses?": ("in imapd.conf: duplicatesuppression: no", "imapd.conf に duplicatesuppression: no を設定してください"),
+    "munges": (
+        "changes 8-bit header bytes to X: raw Shift_JIS subjects are destroyed",
+        "ヘッダーの 8 ビット文字を X に変えます。生の Shift_JIS の件名は失われます",
+    ),
+    "munges?": ("in imapd.conf: munge8bit: no", "imapd.conf に munge8bit: no を設定してください"),
+    "link_needs_login": (
+        "takes part in replicas, and links have no log-in for its accounts: no copy is kept",
+        "複製に使われますが、全アカウントに入れるログインがなく、写しは作られません",
+    ),
+    "link_needs_login?": (
+        'add login = {{ way = "master" … }} (Dovecot), way = "authzid" (other servers), or for Cyrus '
+        "replication = {{ user = …, password_file = … }} with one of its admins",
+        'login = {{ way = "master" … }} (Dovecot)、way = "authzid" (その他)、Cyrus では admins の一人による '
+        "replication = {{ user = …, password_file = … }} を追加してください",
+    ),
+    "link_needs_replication": (
+        "takes part in replicas, and has no replication user here: no copy is kept",
+        "複製に使われますが、replication の指定がなく、写しは作られません",
+    ),
+    "link_needs_replication?": (
+        "add replication = {{ user = …, password_file = … }}, the same as replication_user in the node's own file",
+        "replication = {{ user = …, password_file = … }} を追加し、ノードの設定の replication_user と同じにしてください",
+    ),
+    "link_login_ok": ("links can log in", "複製のログインができました"),
+    "link_login_bad": ("links cannot log in: {why}", "複製のログインに失敗しました: {why}"),
+    "link_login_bad?": (
+        "check user and password here, and what that user may do on the server",
+        "ここの user と password、サーバー側でのその user の権限を確認してください",
+    ),
+    "no_administrator": (
+        "as a replica it cannot be given UIDs: gaps are filled with messages that are deleted again, and after a "
+        "failover some folders are new to mail programs",
+        "レプリカとして UID を指定できません。欠番は仮のメールで埋められ、切り替え後に一部のフォルダが新規扱いになります",
+    ),
+    "no_administrator?": (
+        "let links use one of its admins: replication = {{ user = …, password_file = … }}",
+        "admins の一人を指定してください: replication = {{ user = …, password_file = … }}",
+    ),
+    "expires_dovecot": (
+        "keeps second copies; what its own expiry takes away there is missing after a failover (autoexpunge runs whenever a "
+        "log-in ends, ours too), and nobody can ask it for that",
+        "写しを保ちます。サーバー自身の期限切れ削除 (autoexpunge はログインが終わるたびに動きます) で消えたメールは切り替え後に"
+        "失われ、その設定は外から確認できません",
+    ),
+    "expires_dovecot?": (
+        "doveconf -n | grep -E 'autoexpunge|expire' must say nothing on this server, or the same as on the primary's",
+        "このサーバーで doveconf -n | grep -E 'autoexpunge|expire' が何も示さないか、主サーバーと同じであることを確認してください",
+    ),
+    "expires_cyrus": (
+        "keeps second copies; what cyr_expire takes away there by annotations is missing after a failover",
+        "写しを保ちます。注釈に従って cyr_expire が消したメールは切り替え後に失われます",
+    ),
+    "expires_cyrus?": (
+        "in cyradm `info user.*` must show no `expire`, or the same as on the primary's server",
+        "cyradm の `info user.*` に `expire` がないか、主サーバーと同じであることを確認してください",
+    ),
+    "expires_imap": (
+        "keeps second copies; what it takes away by age is missing after a failover",
+        "写しを保ちます。古いメールを自動で消すと、切り替え後に失われます",
+    ),
+    "expires_imap?": (
+        "turn off what deletes old messages there, or have the same on the primary's server",
+        "古いメールの自動削除を止めるか、主サーバーと同じにしてください",
+    ),
+    "no_user": ("{name} is not known on this machine", "{name} はこのマシンにありません"),
+    "no_user?": ("make it (adduser --system --group onedomain), or name another", "作成するか (adduser --system --group onedomain)、別の名前にしてください"),
+    "not_for_user": ("{user} may not use {path}, which is needed while running", "{user} は実行中に必要な {path} を使えません"),
+    "not_for_user?": ("change its owner or mode, and those of the folders above", "所有者か権限を (上のフォルダも含めて) 変更してください"),
+    "no_room": (
+        "{folder} has {free} bytes free, and {kept} are to be kept free: every message is answered with 452",
+        "{folder} の空きは {free} バイトで、{kept} バイトを空けておく設定のため、すべてのメールに 452 を返します",
+    ),
+    "no_room?": ("make room there, or lower spool_free", "空きを増やすか、spool_free を下げてください"),
     "no_doveadm": (
         "as a replica it cannot be given UIDs: gaps are filled with messages that are deleted again, and after a "
         "failover some folders are new to mail programs",

@@ -18,7 +18,7 @@ from onedomain.backend.finding import find_delivery
 from onedomain.backend.imap_session import Answer, ImapDoor, ImapSession, ImapTimes
 from onedomain.backend.login import log_in, login_of, no_way
 from onedomain.backend.pool import PoolLimits
-from onedomain.backend.probing import Probes, takes_recipient, watch_delivery, watch_imap
+from onedomain.backend.probing import Manners, Probes, takes_recipient, watch_delivery, watch_imap
 from onedomain.backend.smtp_session import Door, SmtpTimes
 from onedomain.backend.trouble import Trouble, troubles
 from onedomain.model.account import Account
@@ -120,6 +120,10 @@ class MailServer:
 
     async def probe_message(self, account: str) -> Sighting:
         return await self._probes.message(self, account)
+
+    async def manners(self, account: str) -> Manners | None:
+        """What it does to mail by itself, seen with a probe account (probing.Probes). Raises Failed."""
+        return await self._probes.manners(self, account)
 
     async def takes(self, address: str) -> bool:
         """Whether it would accept mail for an address, by what it says to RCPT. Raises Failed."""

@@ -7,7 +7,7 @@ operator's to mend and no fault of the server's: it answered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,9 @@ QUEUED_SECONDS = 10.0
 
 QUEUED_LOOK_EVERY = 0.5
 
+RAW = b"\x83e\x83X\x83g"
+"""A word in Shift_JIS, as raw as many programs in Japan put it into a header."""
+
 
 class Deliver(Protocol):
     async def deliver(self, delivery: Delivery, attempt: Attempt) -> dict[int, Outcome]: ...
@@ -47,6 +50,16 @@ class _Bytes:
 
     async def read(self, offset: int, length: int) -> bytes:
         return self.data[offset : offset + length]
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """What a server does to mail by itself: `suppresses` a second message of the same Message-ID though it says 250,
+    `munges` header bytes above 127.
+    """
+
+    suppresses: bool
+    munges: bool
 
 
 class Probes:
@@ -125,15 +138,47 @@ class Probes:
             session.close()
         return ""
 
-    def _message(self, account: str, delivery_id: str) -> Delivery:
+    async def manners(self, server: Deliver, account: str) -> Manners | None:
+        """Two messages of one Message-ID, with raw Shift_JIS in a header, delivered, looked at and removed again. None
+        where nobody can look, or not all could be removed. Raises Failed.
+        """
+        login = self._login(account)
+        if login is None:
+            return None
+        session = await ImapSession.open(self._imap)
+        try:
+            await log_in(session, login)
+            if "UIDPLUS" not in session.capabilities:
+                return None
+            family = f"probe-{self._delivery.hello}-"
+            one, two = (family + self._nonce.token(16).hex() for _ in range(2))
+            for each in (one, two):
+                outcome = (await server.deliver(self._message(account, each, one, RAW), _no_attempt))[0]
+                if outcome.state is not State.DONE:
+                    assert outcome.failure is not None
+                    raise Failed(outcome.failure)
+            selected = await session.ask("SELECT", b"INBOX")
+            if not selected.ok or not await self._arrived(session, one):
+                raise _wrong("the probe message was accepted, and is not in the mailbox")
+            (uid,) = found_uids(await session.ask("UID SEARCH", "HEADER", DELIVERY_ID_HEADER, one.encode()))[:1]
+            header = await session.ask("UID FETCH", str(uid), ["BODY.PEEK[HEADER.FIELDS (SUBJECT)]"])
+            munges = not any(RAW in value for each in header.untagged for value in _texts(each.values))
+            suppresses = not found_uids(await session.ask("UID SEARCH", "HEADER", DELIVERY_ID_HEADER, two.encode()))
+            await _remove(session, family)
+            await session.leave()
+            return Manners(suppresses, munges)
+        finally:
+            session.close()
+
+    def _message(self, account: str, delivery_id: str, message_id: str = "", subject: bytes = b"probe") -> Delivery:
         name = recipient_name(self._server, self._account(account), account)
-        envelope = Envelope("", (Target(account, account),))
+        envelope = Envelope("", (Target(account, account),), eight_bit=not subject.isascii())
         headers = f"{DELIVERY_ID_HEADER}: {delivery_id}\r\n".encode("ascii")
         text = (
-            f"Subject: OneDomain probe\r\nAuto-Submitted: auto-generated\r\n"
-            f"Message-ID: <{delivery_id}@{self._delivery.hello}>\r\n\r\nprobe\r\n"
+            b"Subject: OneDomain " + subject + b"\r\nAuto-Submitted: auto-generated\r\n"
+            + f"Message-ID: <{message_id or delivery_id}@{self._delivery.hello}>\r\n\r\nprobe\r\n".encode("ascii")
         )
-        return Delivery(delivery_id, envelope, ((0, name),), _Bytes(text.encode("ascii")), headers)
+        return Delivery(delivery_id, envelope, ((0, name),), _Bytes(text), headers)
 
     async def _read_back(self, session: ImapSession, delivery_id: str, family: str) -> None:
         """Also removes what an earlier probe that was cut off left behind; only UIDs that bear our own ids."""
@@ -144,12 +189,7 @@ class Probes:
             raise _wrong("the probe message was accepted, and is not in the mailbox")
         if "UIDPLUS" not in session.capabilities:
             return
-        uids = found_uids(await session.ask("UID SEARCH", "HEADER", DELIVERY_ID_HEADER, family.encode()))
-        if uids:
-            numbers = ",".join(map(str, uids))
-            # Not pipelined: Dovecot then skips messages now and then.
-            await session.ask("UID STORE", numbers, "+FLAGS.SILENT", ["\\Deleted"])
-            await session.ask("UID EXPUNGE", numbers)
+        await _remove(session, family)
 
     async def _arrived(self, session: ImapSession, delivery_id: str) -> bool:
         clock = asyncio.get_running_loop().time
@@ -161,6 +201,23 @@ class Probes:
                 return False
             await asyncio.sleep(QUEUED_LOOK_EVERY)
             await session.ask("NOOP")  # what is new may not be told of during a SEARCH (RFC 9051 section 7.5.1)
+
+
+async def _remove(session: ImapSession, family: str) -> None:
+    uids = found_uids(await session.ask("UID SEARCH", "HEADER", DELIVERY_ID_HEADER, family.encode()))
+    if uids:
+        numbers = ",".join(map(str, uids))
+        # Not pipelined: Dovecot then skips messages now and then.
+        await session.ask("UID STORE", numbers, "+FLAGS.SILENT", ["\\Deleted"])
+        await session.ask("UID EXPUNGE", numbers)
+
+
+def _texts(values: Iterable[object]) -> Iterator[bytes]:
+    for value in values:
+        if isinstance(value, bytes):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _texts(value)
 
 
 async def probe_delivery(server: str, door: Door) -> Sighting:

@@ -1,0 +1,83 @@
+"""What would bite those whose mailboxes have a second copy: log-ins that links lack, and mail that a replica's server
+takes away by itself.
+
+Knows which servers take part in links, and what each kind needs for it. Does not know how findings are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from onedomain.backend.link.registry import make_link_server
+from onedomain.backend.mailserver import Tools
+from onedomain.config import Config
+from onedomain.model.account import Account, Home
+from onedomain.model.failure import Failed
+from onedomain.model.server import LoginWay, Server
+
+EXPIRES = {"dovecot": "expires_dovecot", "cyrus": "expires_cyrus", "imap": "expires_imap"}
+"""A node takes nothing away by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The servers that links read from, and those that they write to. After a failover they change places."""
+
+    sources: frozenset[str]
+    targets: frozenset[str]
+
+    def __contains__(self, server: str) -> bool:
+        return server in self.sources or server in self.targets
+
+
+def roles(config: Config, accounts: Iterable[Account]) -> Roles:
+    """By what the units say of new accounts, and by what the directory says of those that are there."""
+    everywhere = [server.name for server in config.servers]
+    sources: set[str] = set()
+    targets: set[str] = set()
+    for unit in config.units:
+        if unit.replicas:
+            sources.update(unit.servers or everywhere)
+            targets.update(unit.replicas)
+    for account in accounts:
+        if account.home.replicas:
+            sources.add(account.home.primary)
+            targets.update(account.home.replicas)
+    return Roles(frozenset(sources), frozenset(targets))
+
+
+def no_login(server: Server) -> str:
+    """The text for a log-in that links lack, "" if nothing is lacking."""
+    if server.kind == "node":
+        return "" if server.replication_user else "link_needs_replication"
+    if server.kind == "cyrus" and server.replication_user:
+        return ""
+    return "link_needs_login" if server.login_way is LoginWay.PASSWORD else ""
+
+
+def advice(server: Server, roles: Roles) -> Iterator[str]:
+    """Keys of texts about what works and is unwise."""
+    if server.name in roles and server.kind == "dovecot" and server.doveadm is None:
+        yield "no_doveadm"
+    if server.name in roles and server.kind == "cyrus" and not server.replication_user and not no_login(server):
+        yield "no_administrator"
+    if server.name in roles.targets and server.kind in EXPIRES:
+        yield EXPIRES[server.kind]
+
+
+async def try_login(server: Server, tools: Tools, people: Iterable[Account]) -> str | None:
+    """Why links can't log in there; "" if they can, None where there is nobody to try it with."""
+    probes = (Account(address, "", Home(server.name)) for address in server.probe_accounts)
+    account = next(iter((*people, *probes)), None)
+    if account is None:
+        return None
+    links = make_link_server(server, tools)
+    try:
+        end = await links.end(account)
+        await end.close()
+    except Failed as error:
+        return error.failure.reason or error.failure.text
+    finally:
+        await links.close()
+    return ""
