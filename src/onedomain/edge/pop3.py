@@ -23,7 +23,7 @@ from onedomain.model.validities import validities
 from onedomain.net.stream import Stream
 from onedomain.protocol.pop3.body import BodyWriter
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop
-from onedomain.protocol.pop3.server import Close, LogIn, Pop3Options, Pop3Server, Quit, Retrieve, StartTls
+from onedomain.protocol.pop3.server import Answered, Close, LogIn, Pop3Options, Pop3Server, Quit, Retrieve, StartTls
 from onedomain.protocol.pop3.uidl import UidlFormatError, uidl_format
 
 TOP_PIECE = 16_384
@@ -133,6 +133,8 @@ class _Pop3Session:
                     return True
                 case Close():
                     return False
+                case Answered():
+                    pass
 
     async def _send(self) -> None:
         output = self._pop3.take_output()

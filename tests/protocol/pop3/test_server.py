@@ -9,7 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop
-from onedomain.protocol.pop3.server import MAX_BAD, Close, LogIn, Pop3Options, Pop3Server, Quit, Retrieve, StartTls
+from onedomain.protocol.pop3.server import (
+    MAX_BAD,
+    MAX_UNSENT,
+    Answered,
+    Close,
+    LogIn,
+    Pop3Options,
+    Pop3Server,
+    Quit,
+    Retrieve,
+    StartTls,
+)
 
 LOG_IN = b"USER mrose\r\nPASS secret\r\n"
 LOGGED_IN = ["S: +OK Password, please.", "E: USER mrose 'secret'", "S: +OK Logged in, 2 messages (320 octets)."]
@@ -159,6 +170,23 @@ def test_an_endless_line_takes_no_memory() -> None:
         assert pop3.next_event() is None
         assert len(pop3._data) < 50_000
     assert pop3.take_output() == b"-ERR Line too long.\r\n"
+
+
+@pytest.mark.parametrize("command", [b"LIST\r\n", b"UIDL\r\n", b"CAPA\r\n"])
+def test_who_asks_without_reading_takes_no_memory(command: bytes) -> None:
+    """The answers to what fits one read would be a thousand times as long."""
+    pop3 = Pop3Server(Pop3Options(), secure=True)
+    talk(pop3, LOG_IN, 100)
+    pop3._maildrop = Maildrop([Entry(uid, 1000, f"{uid:08x}") for uid in range(1, 2001)])
+    asked = 65_536 // len(command)
+    pop3.receive(command * asked)
+    answers = 0
+    while answers < asked:
+        event = pop3.next_event()
+        said = pop3.take_output()
+        assert len(said) < 2 * MAX_UNSENT
+        answers += said.count(b"+OK")
+        assert event == (Answered() if answers < asked or len(said) > MAX_UNSENT else None)
 
 
 @settings(deadline=None, max_examples=150)

@@ -4,9 +4,10 @@ Knows commands, states and answers. Does not know who may log in, where messages
 
     pop3.receive(data); while (event := pop3.next_event()) ...; send(pop3.take_output())
 
-After LogIn, StartTls, Retrieve and Quit nothing more is read until the caller has said what became of it: `opened` or
-`refuse`; `tls_started`; `message` with the body sent and `message_sent`, or `refuse`; `closed`. After Close the output
-is sent and the connection ended.
+Answered comes where there is much to send before more commands are looked at: who asks for long lists without reading
+them takes no memory. After LogIn, StartTls, Retrieve and Quit nothing more is read until the caller has said what
+became of it: `opened` or `refuse`; `tls_started`; `message` with the body sent and `message_sent`, or `refuse`;
+`closed`. After Close the output is sent and the connection ended.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from onedomain.protocol.pop3.maildrop import Entry, Maildrop, NoSuchMessage
 
 MAX_LINE = sasl.MAX_RESPONSE + 256
 MAX_BAD = 20
+MAX_UNSENT = 32_768
+"""Bytes of answers, but for one answer; then they are sent before the next command is looked at."""
 
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
@@ -61,7 +64,11 @@ class Close(NamedTuple):
     reason: str
 
 
-Event = LogIn | StartTls | Retrieve | Quit | Close
+class Answered(NamedTuple):
+    pass
+
+
+Event = LogIn | StartTls | Retrieve | Quit | Close | Answered
 
 
 class Pop3Server:
@@ -73,6 +80,7 @@ class Pop3Server:
         self._searched = 0   # no LF before this index
         self._skipping = False
         self._output: list[bytes] = []
+        self._unsent = 0
         self._maildrop: Maildrop | None = None
         self._retrieved: dict[int, Entry] = {}
         self._user: bytes | None = None
@@ -118,10 +126,13 @@ class Pop3Server:
     def take_output(self) -> bytes:
         output = b"".join(self._output)
         self._output.clear()
+        self._unsent = 0
         return output
 
     def next_event(self) -> Event | None:
         while not (self._paused or self._closed):
+            if self._unsent > MAX_UNSENT:
+                return Answered()
             line = self._next_line()
             if line is None:
                 return None
@@ -348,17 +359,20 @@ class Pop3Server:
         return Close("too many bad commands") if self._bad >= MAX_BAD else None
 
     def _challenge(self, mechanism: sasl.Mechanism) -> None:
-        self._output.append(b"+ %s\r\n" % sasl.encode(mechanism.challenge()))
+        self._say(b"+ %s\r\n" % sasl.encode(mechanism.challenge()))
 
     def _ok(self, text: str) -> None:
-        self._output.append(f"+OK {_one_line(text)}".rstrip().encode("ascii") + b"\r\n")
+        self._say(f"+OK {_one_line(text)}".rstrip().encode("ascii") + b"\r\n")
 
     def _err(self, text: str, code: str = "") -> None:
-        self._output.append((f"-ERR [{code}] " if code else "-ERR ").encode("ascii"))
-        self._output.append(_one_line(text).encode("ascii") + b"\r\n")
+        self._say((f"-ERR [{code}] " if code else "-ERR ").encode("ascii") + _one_line(text).encode("ascii") + b"\r\n")
 
     def _lines(self, lines: Sequence[str]) -> None:
-        self._output.append("".join(f"{line}\r\n" for line in lines).encode("ascii") + b".\r\n")
+        self._say("".join(f"{line}\r\n" for line in lines).encode("ascii") + b".\r\n")
+
+    def _say(self, answer: bytes) -> None:
+        self._output.append(answer)
+        self._unsent += len(answer)
 
 
 class _BadArgument(ValueError):
