@@ -26,3 +26,8 @@ from onedomain.decision.slowing import Slowing
 )
 def test_waits(address: float, account: float, known: bool, seconds: float) -> None:
     assert Slowing().wait(address, account, known=known) == seconds
+
+
+@pytest.mark.parametrize("network, known, seconds", [(10, False, 0), (11, False, 1), (1e9, False, 15), (1e9, True, 0)])
+def test_waits_for_a_network(network: float, known: bool, seconds: float) -> None:
+    assert Slowing().wait(0, 0, network, known=known) == seconds

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from onedomain.net.listen import Limits, Listener, address_key, bind
+from onedomain.net.listen import Limits, Listener, address_key, bind, network_key
 from onedomain.net.shared import SharedTable
 from onedomain.net.stream import Stream
 from onedomain.net.tls import ClientContexts, ServerContexts
@@ -111,6 +111,8 @@ def test_what_counts_as_one_address() -> None:
     assert address_key("2001:db8:1:2:3:4:5:6") == address_key("2001:db8:1:2::1") == "2001:db8:1:2::"
     assert address_key("fe80::1%eth0") == "fe80::"
     assert address_key("/run/socket") == "/run/socket"
+    assert network_key("2001:db8:1:2:3:4:5:6") == network_key("2001:db8:1:ffff::1%eth0") == "2001:db8:1::/48"
+    assert network_key("192.0.2.7") == network_key("::ffff:192.0.2.7") == network_key("/run/socket") == ""
 
 
 @pytest.mark.parametrize("build", [build_v1, build_v2])

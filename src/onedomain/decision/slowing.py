@@ -1,8 +1,9 @@
 """How long a log-in has to wait after failures before it.
 
-Knows two figures, failures from the client's address and failures at the account, both fading with time, and whether
-this address has lately logged in to this account. Does not know where they are kept, and never refuses: someone who
-keeps guessing at an account slows its owner down at an address that is new to it, and nowhere else.
+Knows figures (failures from the client's address, at the account, from the network around the address, all fading with
+time) and whether this address has lately logged in to this account. Does not know where they are kept, and never
+refuses: someone who keeps guessing at an account slows its owner down at an address that is new to it, and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -19,13 +20,22 @@ class Slowing:
 
     free_of_address: float = 3.0
     free_of_account: float = 5.0
+    free_of_network: float = 10.0
     first: float = 1.0
     longest: float = 15.0
 
-    def wait(self, address_failures: float, account_failures: float, *, known: bool) -> float:
+    def wait(
+        self, address_failures: float, account_failures: float, network_failures: float = 0.0, *, known: bool
+    ) -> float:
         """Seconds. `known`: the address has lately logged in to the account."""
-        for_account = 0.0 if known else self._grown(account_failures - self.free_of_account)
-        return max(self._grown(address_failures - self.free_of_address), for_account)
+        for_address = self._grown(address_failures - self.free_of_address)
+        if known:
+            return for_address
+        return max(
+            for_address,
+            self._grown(account_failures - self.free_of_account),
+            self._grown(network_failures - self.free_of_network),
+        )
 
     def _grown(self, over: float) -> float:
         # Counts fade, so they are no whole numbers: what is less than one failure over is none.

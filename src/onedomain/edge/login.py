@@ -17,11 +17,12 @@ from typing import Protocol, TypeVar
 
 from onedomain.decision.login_name import account_of
 from onedomain.decision.slowing import Slowing
+from onedomain.edge.turns import Turns
 from onedomain.model.account import Account, DirectoryView
 from onedomain.model.failure import Failed, Failure, Kind, again, refuse
 from onedomain.model.ports import Clock, Count, Nonce, Trace
 from onedomain.model.server import LoginWay, Server
-from onedomain.net.listen import address_key
+from onedomain.net.listen import address_key, network_key
 from onedomain.protocol.sasl import Credentials
 
 T = TypeVar("T")
@@ -52,6 +53,11 @@ KNOWN = 0.1
 """Of a log-in from an address is left, when it is no longer known: three half-lives."""
 WAIT_AT_ONCE = 4
 """Log-ins of one address that sit out their waits in a worker: on a hundred connections 15 s would be no wait."""
+WAIT_AT_ONCE_AT_ACCOUNT = 16
+"""The same at one account, from addresses that are new to it: with a thousand addresses neither."""
+TRIES_AT_ONCE = 4
+"""Passwords under way at one account, and from one address at accounts it is new to: of a thousand that come in one
+moment the others wait until those have been counted."""
 CHECKS_AT_ONCE = 4
 """argon2id takes some 64 MB each while it runs."""
 
@@ -71,11 +77,12 @@ class Penalties(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoginRules:
-    """Seconds: every refusal comes `refusal` after the attempt; a right password is remembered for `remember`."""
+    """Seconds: every refusal comes `refusal` after the attempt, which is longer than Dovecot (2) and Cyrus (3) take to
+    refuse, or the time would tell whether the name exists; a right password is remembered for `remember`."""
 
     default_domain: str
     slowing: Slowing = field(default_factory=Slowing)
-    refusal: float = 2.0
+    refusal: float = 3.5
     remember: float = 300.0
 
 
@@ -108,7 +115,8 @@ class LogIns:
         self._right: OrderedDict[bytes, float] = OrderedDict()   # found right, until when
         self._wrong: OrderedDict[bytes, float] = OrderedDict()   # counted already, until when
         self._checking = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._waiting: Counter[str] = Counter()                  # by address
+        self._waiting: Counter[str] = Counter()                  # by address, and by account
+        self._turns = Turns(TRIES_AT_ONCE)
 
     async def log_in(self, credentials: Credentials, address: str, service: str, enter: Enter[T]) -> tuple[Account, T]:
         """The account, and what `enter` made of it. `address` is the client's, `service` a word for the trace.
@@ -119,24 +127,37 @@ class LogIns:
         monotonic = self._parts.clock.monotonic
         account = account_of(self._parts.directory, credentials.login, self._rules.default_domain)
         # A name that nobody has slows down as any other: the wait must not tell which exist.
-        attempt = _Attempt(
-            account.address if account is not None else f"?{credentials.login.lower()}",
-            address_key(address),
-            credentials,
-            {"account": account.address if account else credentials.login, "client": address, "service": service},
-        )
-        if wait := self._wait(attempt):
-            await self._sit_out(attempt, wait)
+        name = account.address if account is not None else f"?{credentials.login.lower()}"
+        place, network = address_key(address), network_key(address)
+        fields = {"account": account.address if account else credentials.login, "client": address, "service": service}
+        attempt = _Attempt(name, place, network, credentials, fields)
+        known = self._known(attempt)
+        # A webmail's address is everybody's: who is known there does not wait for others.
+        keys = (attempt.account_key,) if known else (attempt.account_key, attempt.address_key)
         began = monotonic()
         try:
-            admission = await self._admit(account, credentials)
-            result = await self._entered(admission, enter)
+            turn = await self._turns.take(*keys)
+            try:
+                if wait := self._wait(attempt, known):
+                    turn.leave()
+                    await self._sit_out(attempt, wait, known)
+                    turn = await self._turns.take(*keys)
+                began = monotonic()
+                admission = await self._admit(account, credentials)
+                if admission.verified:
+                    turn.leave()
+                result = await self._entered(admission, enter)
+            except Failed as error:
+                if error.failure.kind is Kind.REFUSE:
+                    self._count(attempt)
+                raise
+            finally:
+                turn.leave()
         except Failed as error:
             reason = error.failure.reason or error.failure.text
             if error.failure.kind is not Kind.REFUSE:
                 self._note("login failed", attempt, began, reason, result="failed")
                 raise
-            self._count(attempt)
             await asyncio.sleep(max(0.0, began + self._rules.refusal - monotonic()))
             self._note("login refused", attempt, began, reason, result="refused")
             raise Failed(wrong(reason)) from None
@@ -181,30 +202,39 @@ class LogIns:
             _keep(self._right, key, now + self._rules.remember)
         return right
 
-    def _wait(self, attempt: _Attempt) -> float:
+    def _known(self, attempt: _Attempt) -> bool:
+        return self._parts.known.penalty(attempt.place_key, self._parts.clock.monotonic()) >= KNOWN
+
+    def _wait(self, attempt: _Attempt, known: bool) -> float:
         now = self._parts.clock.monotonic()
         failures = self._parts.failures
-        of_address = failures.penalty(attempt.address_key, now)
-        of_account = failures.penalty(attempt.account_key, now)
-        known = not of_account or self._parts.known.penalty(attempt.place_key, now) >= KNOWN
-        return self._rules.slowing.wait(of_address, of_account, known=known)
+        return self._rules.slowing.wait(
+            failures.penalty(attempt.address_key, now),
+            failures.penalty(attempt.account_key, now),
+            failures.penalty(attempt.network_key, now) if attempt.network else 0.0,
+            known=known,
+        )
 
-    async def _sit_out(self, attempt: _Attempt, wait: float) -> None:
+    async def _sit_out(self, attempt: _Attempt, wait: float, known: bool) -> None:
         """Raises Failed of kind AGAIN, without a look at the password, for who waits on many connections at once."""
-        waiting, place = self._waiting, attempt.address_key
-        if waiting[place] >= WAIT_AT_ONCE:
-            began = self._parts.clock.monotonic()
-            await asyncio.sleep(self._rules.refusal)
-            reason = f"{WAIT_AT_ONCE} log-ins from this address are waiting already"
-            self._note("login failed", attempt, began, reason, result="failed")
-            raise Failed(again(454, "4.7.0", "Too many log-ins from your address, please try again later.", reason))
-        waiting[place] += 1
+        places = [(attempt.address_key, WAIT_AT_ONCE, "from this address")]
+        if not known:
+            places.append((attempt.account_key, WAIT_AT_ONCE_AT_ACCOUNT, "to this account"))
+        waiting = self._waiting
+        for key, most, where in places:
+            if waiting[key] >= most:
+                await asyncio.sleep(self._rules.refusal)
+                reason = f"{most} log-ins {where} are waiting already"
+                raise Failed(again(454, "4.7.0", "Too many log-ins, please try again later.", reason))
+        for key, _, _ in places:
+            waiting[key] += 1
         try:
             await asyncio.sleep(wait)
         finally:
-            waiting[place] -= 1
-            if not waiting[place]:
-                del waiting[place]
+            for key, _, _ in places:
+                waiting[key] -= 1
+                if not waiting[key]:
+                    del waiting[key]
 
     def _count(self, attempt: _Attempt) -> None:
         """A device that tries one old password every minute doesn't slow its whole office down: it counts once."""
@@ -216,6 +246,8 @@ class LogIns:
         _keep(self._wrong, key, now + self._rules.remember)
         self._parts.failures.add_penalty(attempt.address_key, now)
         self._parts.failures.add_penalty(attempt.account_key, now)
+        if attempt.network:
+            self._parts.failures.add_penalty(attempt.network_key, now)
 
     def _remember_place(self, attempt: _Attempt) -> None:
         now = self._parts.clock.monotonic()
@@ -239,12 +271,17 @@ class _Attempt:
 
     name: str
     place: str
+    network: str
     credentials: Credentials
     fields: dict[str, str]
 
     @property
     def address_key(self) -> str:
         return f"login from {self.place}"
+
+    @property
+    def network_key(self) -> str:
+        return f"login from network {self.network}"
 
     @property
     def account_key(self) -> str:

@@ -91,6 +91,14 @@ def address_key(address: str) -> str:
     return str(ipaddress.IPv6Address(int(ip) >> 64 << 64))
 
 
+def network_key(address: str) -> str:
+    """The IPv6 /48, which is what anybody gets who asks for some more; "" for any other address."""
+    key = address_key(address)
+    if ":" not in key:
+        return ""
+    return str(ipaddress.IPv6Address(int(ipaddress.IPv6Address(key)) >> 80 << 80)) + "/48"
+
+
 class Listener:
     """`handler` runs as one task per connection. The stream is closed in an orderly way when it returns.
 

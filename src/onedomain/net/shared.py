@@ -42,6 +42,7 @@ class SharedTable:
         self._counts = memoryview(mmap.mmap(-1, cells * 4)).cast("i")
         self._penalties = memoryview(mmap.mmap(-1, cells * 4)).cast("f")
         self._times = memoryview(mmap.mmap(-1, cells * 8)).cast("d")
+        self._counted = mmap.mmap(-1, workers)  # columns with counts: to clear one touches all of its memory
         self._column: int | None = None
 
     def start(self, worker: int) -> None:
@@ -49,12 +50,15 @@ class SharedTable:
         if not 0 <= worker < self._workers:
             raise ValueError(f"no column for worker {worker}")
         self._column = worker
+        if not self._counted[worker]:
+            return
         first, size = worker * self._stride, self._stride
         self._counts[first : first + size] = memoryview(bytes(size * 4)).cast("i")
 
     def add(self, key: str, amount: int = 1) -> None:
         """Add to this worker's count; negative takes back."""
         base = self._own()
+        self._counted[base // self._stride] = 1
         for slot in self._places(key):
             self._counts[base + slot] += amount
 
