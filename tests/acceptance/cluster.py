@@ -108,7 +108,7 @@ def _folder(path: Path) -> Path:
 class Cluster:
     """`homes` in the order of their accounts: `<home>-0@example.com`, `<home>-1@example.com`, … for `people` of each.
 
-    `replicas`: the home with the second copies, by home; `lives`: the homes with accounts, all unless it is said.
+    `replicas`: the home with the second copies, by home or address; `lives`: the homes with accounts, all unless said.
     `edge_options` go to each Edge (tests/lab/edge.py). Without `prepared` nobody has a folder before the first mail.
     """
 
@@ -228,11 +228,12 @@ class Cluster:
 def add_accounts(
     edge: Edge, people: Iterable[tuple[str, str]], unit: str = "all", replicas: Mapping[str, str] | None = None
 ) -> None:
-    """(address, home) of each into the edge's directory, as people do: a CSV file. `replicas`: of a home."""
+    """(address, home) of each into the edge's directory, as people do: a CSV file. `replicas`: of a home or address."""
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(["address", "unit", "primary", "replicas", "password"])
-    rows.writerows([address, unit, home, (replicas or {}).get(home, ""), "{PLAIN}" + PASSWORD]
+    second = replicas or {}
+    rows.writerows([address, unit, home, second.get(address, second.get(home, "")), "{PLAIN}" + PASSWORD]
                    for address, home in people)  # fmt: skip
     file = edge.folder / "people.csv"
     file.write_text(text.getvalue())

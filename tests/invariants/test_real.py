@@ -139,9 +139,11 @@ async def test_02_every_acknowledged_message_is_there_once_on_each_side(pair: Pa
     assert sum(once.values()) == 6 + 6 + 3 + 2
     tail(pair, pair.primary, 100)
     state, promotion = await fail_over(pair)
+    with client(pair.replica.lab, pair.name) as session:  # by an edge's safety net
+        append(session, "INBOX", mail(100, delivery="0tail100x"))
     used(pair, pair.replica, 200)
     brought = await come_back(pair, state, promotion)
-    assert (brought.added, brought.aside) == (2, 0)
+    assert (brought.added, brought.aside) == (1, 0)
     await pair.quiet(turned=True)
     after = check_same(pair, uids=False, turned=True).bodies()
     new = Counter(digest(raw) for raw in (mail(100, delivery="0tail100x"), mail(101), mail(200), mail(201)))
@@ -366,8 +368,7 @@ async def test_10_list_lsub_and_special_use_are_the_same(pair: Pair) -> None:
         done(session.unsubscribe(quote(place.path("Lists"))))
         done(session.rename(quote(place.path(UTF7)), quote(place.path("Lists", "a b &AOQ-"))))
         done(session.unsubscribe(quote(place.path(UTF7))))
-        done(session.create(quote(place.path("Sent"))) if place.lab.kind != "dovecot" else session.noop())
-        done(session.subscribe(quote(place.path("Sent"))))  # Dovecot's `auto = subscribe` can't be taken back
+        done(session.create(quote(place.path("Sent"))))
         done(session.create(quote(place.path("Gone"))))
         if place.lab.kind == "cyrus":
             done(session.xatom("SETMETADATA", "Sent", '(/private/specialuse "\\\\Sent")'))
@@ -379,10 +380,8 @@ async def test_10_list_lsub_and_special_use_are_the_same(pair: Pair) -> None:
     uses = special_uses(place, pair.name)
     _, promotion = await fail_over(pair)
     after = pair.replica.look(pair.name)
-    own = {path for path, box in after.boxes.items() if not box.messages} - before.boxes.keys()
-    assert after.boxes.keys() - own == before.boxes.keys(), "only what the new primary makes by itself is more"
-    assert all(len(path) == 1 and path[0] in ("Drafts", "Sent", "Trash", "Junk") for path in own), own
-    assert after.subscribed - own == before.subscribed
+    assert after.boxes.keys() == before.boxes.keys()
+    assert after.subscribed == before.subscribed
     assert ("Lists", "a b &AOQ-") in after.boxes and (UTF7,) not in after.boxes and ("Gone",) not in after.boxes
     told = {folder.name: folder.special_use for folder in promotion.folders if folder.special_use}
     assert {name: use for name, use in uses.items() if name in told} == told
