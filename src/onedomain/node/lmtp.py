@@ -44,7 +44,7 @@ _TEXTS = {Taken.STORED: "stored", Taken.ALREADY: "stored already"}
 
 
 def offer(settings_name: str, max_message: int, max_recipients: int, starttls: bool) -> Offer:
-    policy = BodyPolicy(bare=Manners.PASS, nul=True, max_size=max_message, overrun=max_message)
+    policy = BodyPolicy(bare=Manners.PASS, nul=True, onward=False, max_size=max_message, overrun=max_message)
     limits = Limits(recipients=max_recipients, **_LIMITS)
     return Offer(settings_name, lmtp=True, starttls=starttls, dsn=False, xclient=False, policy=policy, limits=limits)
 

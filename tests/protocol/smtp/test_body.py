@@ -74,6 +74,40 @@ def test_and_what_would_be_smuggled_further_is_refused(ending: bytes) -> None:
     assert check.failure is not None and check.failure.code == 550
 
 
+def read_carelessly(wire: bytes) -> tuple[bytes, bytes]:
+    """As Dovecot's and Cyrus's LMTP do: LF alone ends a line, too; and a CR, as for others -> body, what follows it."""
+    lines = re.split(rb"(?<=\n)|(?<=\r)(?!\n)", wire)
+    for number, line in enumerate(lines):
+        if line.rstrip(b"\r\n") == b"." and line != b".":
+            return b"".join(one.removeprefix(b".") for one in lines[:number]), b"".join(lines[number + 1:])
+    return wire, b""
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"x", b"\n.\n", b"\r.\r"]), max_size=30), st.data())
+@settings(max_examples=500, deadline=None)
+def test_what_passes_ends_where_it_ends_for_careless_servers_too(parts: list[bytes], data: st.DataObject) -> None:
+    body = b"".join(parts) + b"\r\n"
+    cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=8))
+    policy = BodyPolicy(bare=Manners.PASS)
+    kept, check = checked(policy, *pieces(body, cuts))
+    stuffer = DotStuffer()
+    wire = stuffer.stuff(body) + stuffer.end() + b"QUIT\r\n"
+    if check.failure is None:
+        assert kept == body and read_carelessly(wire) == (body, b"QUIT\r\n")
+    else:
+        assert re.search(rb"(?<!\r)\n\.|\r\.", body)
+
+
+@pytest.mark.parametrize("ending", [b"\n.\n", b"\n.\r\n", b"\n.\r", b"\r.\r", b"\r.\r\n", b"\r\r.\n"])
+def test_a_dot_behind_a_bare_line_end_does_not_pass(ending: bytes) -> None:
+    body = b"lure" + ending + EVIL
+    for chunks in ((body,), tuple(body[i:i + 1] for i in range(len(body)))):
+        _, check = checked(BodyPolicy(bare=Manners.PASS), *chunks)
+        assert check.failure is not None and check.failure.code == 550
+        kept, check = checked(BodyPolicy(bare=Manners.PASS, onward=False), *chunks)
+        assert check.failure is None and kept == body, "whoever keeps it need not mind"
+
+
 @given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"x", b"\0", b"\r\n.\r\n"]), max_size=30), st.data())
 @settings(max_examples=200, deadline=None)
 def test_what_a_client_stuffs_comes_out_again(parts: list[bytes], data: st.DataObject) -> None:

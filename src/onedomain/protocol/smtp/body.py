@@ -9,6 +9,7 @@ the other way round, puts commands of its own into somebody else's session (SMTP
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,6 +18,7 @@ from onedomain.model.failure import Failure, refuse
 MAX_LINE = 998  # RFC 5322 section 2.1.1, without the line end
 _END = b"\r\n.\r\n"
 _CR, _LF = b"\r\n"
+_DOT_AFTER_BARE = re.compile(rb"(?:\r|(?<!\r)\n)\.")
 
 
 class Manners(Enum):
@@ -35,13 +37,15 @@ class BodyPolicy:
     """`max_size` in octets of the message; `overrun` how many more are read, and dropped, before we hang up.
 
     Normalised as Postfix does it: LF alone becomes CRLF, CR alone a blank (a line end in its place could end the header
-    section); a long line is cut by line ends with a blank after each. What passes can end the data for a careless
-    server that we hand it to by DATA: bare line ends may pass only towards servers that are known to be strict.
+    section); a long line is cut by line ends with a blank after each. `onward`: what passes is handed on by DATA, to
+    servers for which a bare LF or CR may be a line end (LF: Dovecot's, Cyrus's LMTP). A dot behind one is refused all
+    the same: it can't be stuffed for them without being altered for others, and unstuffed it ends the data.
     """
 
     bare: Manners = Manners.REFUSE
     long_lines: Manners = Manners.PASS
     nul: bool = False
+    onward: bool = True
     max_size: int = 50 * 1024 * 1024
     overrun: int = 50 * 1024 * 1024
 
@@ -55,6 +59,7 @@ class BodyCheck:
         self.failure: Failure | None = None
         self._after_cr = False  # the last octet was a CR; with NORMALISE it is held back
         self._column = 0        # octets of the line so far
+        self._last = b"\r\n"    # the last two octets, where dots are looked for
 
     @property
     def overrun(self) -> bool:
@@ -91,6 +96,8 @@ class BodyCheck:
             return refuse(550, "5.6.0", "message contains a NUL octet")
         if policy.bare is Manners.REFUSE and self._has_bare(chunk):
             return _BARE
+        if policy.bare is Manners.PASS and policy.onward and self._has_dot_after_bare(chunk):
+            return _BARE_DOT
         if policy.long_lines is Manners.REFUSE and self._has_long_line(chunk):
             return refuse(550, "5.6.0", f"message has a line of more than {MAX_LINE} octets")
         return None
@@ -103,6 +110,12 @@ class BodyCheck:
                 return True
             expected += 1
         return len(chunk) - len(chunk.translate(None, b"\r\n")) != expected
+
+    def _has_dot_after_bare(self, chunk: bytes) -> bool:
+        # The first octet of either has been looked at before, and says only what stands in front of the second.
+        found = _DOT_AFTER_BARE.search(self._last + chunk[:2], 1) or _DOT_AFTER_BARE.search(chunk, 1)
+        self._last = (self._last + chunk[-2:])[-2:]
+        return found is not None
 
     def _has_long_line(self, chunk: bytes) -> bool:
         # From the start of a line, its end must be within 1000 octets: jump to the last one there, and on from there.
@@ -154,6 +167,7 @@ class BodyCheck:
         return b"\r\n".join(line.replace(b"\r", b" ") for line in chunk.replace(b"\r\n", b"\n").split(b"\n"))
 
 
+_BARE_DOT = refuse(550, "5.5.2", "message contains a dot behind a bare CR or LF, which could end it before its time")
 _BARE = refuse(550, "5.5.2", "message contains a bare CR or LF (lines must end in CRLF)")
 
 
