@@ -79,6 +79,12 @@ def generic(folder: Path, name: str = "g1", **options: Any) -> Home:
     return Home(name, lab, _table(name, "imap", lab, {"way": "password"}))
 
 
+def burning(folder: Path, name: str = "u1", **options: Any) -> Home:
+    """A Dovecot of which we may ask nothing but IMAP: UIDs are burned, UIDVALIDITYs are its own."""
+    home = dovecot(folder, name, **options)
+    return replace(home, table={key: value for key, value in home.table.items() if key != "doveadm"})
+
+
 def cyrus(folder: Path, name: str = "c1", **options: Any) -> Home:
     lab = Cyrus(_folder(folder / name), **options)
     login = {"way": "authzid", "user": lab.proxy, "password": lab.proxy_password}
@@ -96,7 +102,7 @@ def node(folder: Path, name: str = "n1", **options: Any) -> Home:
     return Home(name, lab, table, user=lab.proxy, password=lab.proxy_password)
 
 
-KINDS = {"dovecot": dovecot, "cyrus": cyrus, "node": node, "generic": generic}
+KINDS = {"dovecot": dovecot, "cyrus": cyrus, "node": node, "generic": generic, "burning": burning}
 
 
 def _folder(path: Path) -> Path:

@@ -69,7 +69,8 @@ def returned(cluster: Cluster) -> bool:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kinds", [
-    ("node", "node"), ("dovecot", "dovecot"), pytest.param(("dovecot", "cyrus"), marks=pytest.mark.slow)],
+    ("node", "node"), ("dovecot", "dovecot"), ("burning", "burning"),
+    pytest.param(("dovecot", "cyrus"), marks=pytest.mark.slow)],
     ids="-".join)
 async def test_over_a_failover_and_back(
     make_cluster: Callable[..., Cluster], make_home: Callable[..., Any], start_relay: Callable[..., Any],

@@ -144,7 +144,8 @@ class Realm:
         town.links = town.new_links()
         means = Means(
             view=self, servers=lambda name: town.pools[name], usable=lambda name: name not in town.down,  # type: ignore[arg-type]
-            quiet=lambda account: town.links.quiet(account), aside=town.aside, alert=town.outlet.alert,
+            quiet=lambda account: town.links.quiet(account), allowed=lambda *asked: town.links.allowed(*asked),
+            aside=town.aside, alert=town.outlet.alert,
             clock=VirtualClock(), trace=town.log, count=town.log)
         world = World(
             accounts=lambda server: [one for one in town.accounts.values() if one.home.primary == server],

@@ -265,7 +265,8 @@ class Linker:
         eyes = Eyes(self._line, self._config.name)
         means = Means(
             view=self._book, servers=self._servers, usable=lambda name: self._mirror.verdict(name).usable,
-            quiet=lambda account: self._links.quiet(account), aside=self._aside, alert=self._outlet.alert,
+            quiet=lambda account: self._links.quiet(account), allowed=lambda *asked: self._links.allowed(*asked),
+            aside=self._aside, alert=self._outlet.alert,
             clock=self._clock, trace=self.trace, count=self._counters)
         world = World(
             accounts=lambda server: [account for account in self._book.accounts()

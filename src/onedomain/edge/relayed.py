@@ -32,7 +32,7 @@ from onedomain.protocol.imap.veil import HIDDEN, PREFIXES, REWRITTEN, asks, refu
 if TYPE_CHECKING:
     from onedomain.edge.imap import MailboxParts
 
-HELD = frozenset(("APPEND", "REPLACE"))
+HELD = frozenset(("APPEND", "MULTIAPPEND", "REPLACE"))
 """What brings new bytes that only the client has. Anything else can be done again, or is there still."""
 
 HELD_SECONDS = 2.0

@@ -99,6 +99,8 @@ class Settler:
                 self._count.add(COUNTERS[outcome.state], server=outcome.server)
             if outcome.state is State.DONE and target.is_local:
                 self.told(entry, target.account, self._changes.changed(target.account, "DELIVER", "", (entry.id,)))
+            elif outcome.state is State.IN_DOUBT and target.is_local:
+                self._changes.changed(target.account, "DELIVER")  # it may be there, under a UID that somebody has seen
 
     async def overdue(self, entry: Entry, indexes: tuple[int, ...]) -> None:
         """Gives up targets of a message whose time has run out while it waited for its turn."""

@@ -5,10 +5,11 @@ Knows events, tickets and delivery ids. Does not know servers, plans, nor when i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from onedomain.decision.link.growth import Growth
 from onedomain.decision.link.release import Released, release
 from onedomain.model.account import Account
 from onedomain.model.replica import LinkState
@@ -43,7 +44,8 @@ class Taken:
 class Linked:
     """`since`: monotonic time of the oldest event that is not covered. `failures` in a row; `trouble`: why, or "".
 
-    `state` None: not read yet. `stopped_since`: wall clock, 0 while passes succeed.
+    `state` None: not read yet. `stopped_since`: wall clock, 0 while passes succeed. `growth`: what was told since the
+    last whole pass began, at `whole_from` (wall clock, 0: we saw none); what comes while a pass runs: `growing`.
     """
 
     account: Account
@@ -55,6 +57,9 @@ class Linked:
     stopped_since: float = 0.0
     pending: dict[Place, int] = field(default_factory=dict)
     events: int = 0
+    growth: Growth = field(default_factory=Growth)
+    growing: Growth = field(default_factory=Growth)
+    whole_from: float = 0.0
     since: float | None = None
     later: float | None = None  # of events that came during a pass
     commanded: set[str] = field(default_factory=set)
@@ -110,9 +115,12 @@ class Linked:
 
     # -- what happens
 
-    def touched(self, place: Place, ticket: int, what: str, folder: str, deliveries: Iterable[str], now: float) -> None:
+    def touched(
+        self, place: Place, ticket: int, what: str, folder: str, deliveries: Collection[str], now: float
+    ) -> None:
         self.pending[place] = max(ticket, self.pending.get(place, 0))
         self.events += 1
+        (self.growing if self.running else self.growth).told(what, folder, deliveries)
         if what in DELETING and folder:
             self.commanded.add(folder)
         self.hold(place, deliveries)
@@ -130,7 +138,8 @@ class Linked:
     def forget(self, places: Iterable[Place]) -> None:
         """These workers are gone; whoever comes after them tells again what it holds."""
         for place in places:
-            self.pending.pop(place, None)
+            if self.pending.pop(place, None) is not None:
+                (self.growing if self.running else self.growth).unsure = True
         if not self.pending:
             self.events, self.since = 0, None
 
@@ -138,6 +147,7 @@ class Linked:
 
     def begin(self) -> Taken:
         self.running, self.again, self.later = True, False, None
+        self._grow()
         return Taken(dict(self.pending), frozenset(self.commanded), frozenset(self.net), self.since)
 
     def confirmed(self, deliveries: Iterable[str]) -> tuple[str, ...]:
@@ -152,6 +162,7 @@ class Linked:
         released = release(self.net, (), taken.awaiting, whole=whole)
         self.net = dict(released.waiting)
         if whole:
+            self.growth, self.growing, self.whole_from = self.growing, Growth(), self.last_pass
             for place, ticket in taken.tickets.items():
                 if self.pending.get(place) == ticket:
                     del self.pending[place]
@@ -162,6 +173,15 @@ class Linked:
             self.since = self.later
         self.later = None
         return released
+
+    def allowed(self, folders: Iterable[str]) -> dict[str, int]:
+        """How many UIDs each folder of the source may have given since: see decision/link/growth.py."""
+        self._grow()
+        return self.growth.allowed(folders, len(self.net)) if len(self.net) < MAX_NET else {}
+
+    def _grow(self) -> None:
+        self.growth.add(self.growing)
+        self.growing = Growth()
 
     def placed(self, deliveries: Iterable[str]) -> dict[Place | None, list[str]]:
         """By the worker whose net holds them; None: not known."""

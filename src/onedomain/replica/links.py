@@ -162,6 +162,13 @@ class Links:
             self._stash(linked)
         return linked
 
+    def allowed(self, address: str, folders: Iterable[str], lost: float) -> Mapping[str, int]:
+        """How many UIDs each of the source's folders may have given since the last pass that was whole, where that is
+        known. `lost`: wall clock when something was last lost that nobody can tell again.
+        """
+        linked = self._links.get(address) or self._strangers.get(address)
+        return linked.allowed(folders) if linked is not None and linked.whole_from > lost else {}
+
     async def quiet(self, address: str) -> None:
         """Returns when no pass of this account is under way; nothing that it asked for comes later."""
         if (task := self._tasks.get(address)) is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,11 +17,13 @@ from onedomain.backend.link.base import Letter, LinkEnd, LinkServer
 from onedomain.decision.link.promote import promote
 from onedomain.decision.link.sweep import Order, sweep
 from onedomain.decision.link.validities import canonical
+from onedomain.directory.leases import EdgeLease
 from onedomain.directory.promotions import Promoted, Settled
 from onedomain.model.account import Account, DirectoryView
 from onedomain.model.failure import Failed, again
 from onedomain.model.ports import Clock, Count, Trace
-from onedomain.model.replica import LinkState, Promotion, Side
+from onedomain.model.replica import LinkState, Numbering, Promotion, Side
+from onedomain.model.server import ServerClass
 from onedomain.model.validities import Validities, validities
 from onedomain.replica.aside import Origin
 from onedomain.replica.performer import Performer
@@ -32,6 +34,8 @@ LAST_PASSES = 3
 """Passes over an old primary that still answers, before its replica is promoted all the same."""
 AGAIN = (0.2, 10.0)
 """Seconds until the next try, doubled up to the longest."""
+LOST_MARGIN = 5.0
+"""Seconds after the end of an edge's lease in which what it had forwarded may still have changed something."""
 KEEPS_MODSEQ = frozenset({"node"})
 """Kinds that show a client the same MODSEQs as another server of their kind did."""
 
@@ -40,6 +44,7 @@ class Store(Protocol):
     """directory/promotions.py over a database that may be away: each raises Failed then."""
 
     async def details(self, account: str, epoch: int) -> Promoted | None: ...
+    async def edges(self) -> Sequence[EdgeLease]: ...
     async def save_state(self, account: str, epoch: int, state: LinkState) -> None: ...
     async def settle(self, settled: Sequence[Settled]) -> frozenset[str]: ...
 
@@ -52,12 +57,17 @@ class Keep(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What promotions and returns are carried out with. `quiet` returns when no pass of an account is under way."""
+    """What promotions and returns are carried out with. `quiet` returns when no pass of an account is under way.
+
+    `allowed(account, folders, lost)`: how many UIDs each folder of its primary may have given since its last whole
+    pass, if that began after `lost` (wall clock).
+    """
 
     view: DirectoryView
     servers: Callable[[str], LinkServer]
     usable: Callable[[str], bool]
     quiet: Callable[[str], Any]
+    allowed: Callable[[str, Collection[str], float], Mapping[str, int]]
     aside: Keep
     alert: Callable[[str, str, str], None]
     clock: Clock
@@ -245,13 +255,25 @@ class Promoting:
             still = state is not None and self._means.usable(promoted.old) and (
                 await self._last_pass(promoted, account, target, keeping, kept))
             # Nobody wrote to the source after a last pass that was whole: no UID beyond the marks was ever shown.
-            allowed = {link.source_name: 0 for link in kept[0].folders} if still else None
+            allowed: Mapping[str, int] = {link.source_name: 0 for link in kept[0].folders} if still else {}
+            if not still and target.powers.numbering is Numbering.BURNED:
+                allowed = await self._allowed(promoted, kept[0])
             performer = Performer(Nobody(), target, keeping)
             result = await performer.run(promote(kept[0], target.powers, allowed, before))
             broken = False
             return result
         finally:
             await target.close(broken=broken)
+
+    async def _allowed(self, promoted: Promoted, state: LinkState) -> Mapping[str, int]:
+        """How many UIDs the old primary may have given that nobody has seen since, by folder."""
+        old = self._means.view.server(promoted.old)
+        if old is None or old.class_ is not ServerClass.EXCLUSIVE:
+            return {}  # not all that happens there comes past us
+        gone = [lease.left for lease in await self._store.edges() if lease.left <= 0.0]
+        lost = self._means.clock.time() + max(gone) + LOST_MARGIN if gone else 0.0
+        folders = [link.source_name for link in state.folders if not link.gone]
+        return self._means.allowed(promoted.account, folders, lost)
 
     async def _last_pass(
         self, promoted: Promoted, account: Account, target: LinkEnd, keeping: Ours, kept: list[LinkState]

@@ -28,7 +28,7 @@ TABLE: list[tuple[bytes, list[tuple[str, str]]]] = [
     (b'a SETMETADATA "" (/shared/comment "x")\r\n', [("SETMETADATA", "")]),
     (b"a SETMETADATA x (/shared/comment {5}\r\na {2})\r\n", [("SETMETADATA", "x")]),
     (b"a APPEND Sent (\\Seen) {12}\r\nb DELETE x\r\n\r\nc NOOP\r\n", [("APPEND", "Sent")]),
-    (b"a APPEND {4+}\r\nSent (\\Seen) {3+}\r\na\n\n {2+}\r\n\r\n\r\n", [("APPEND", "Sent")]),  # MULTIAPPEND
+    (b"a APPEND {4+}\r\nSent (\\Seen) {3+}\r\na\n\n {2+}\r\n\r\n\r\n", [("MULTIAPPEND", "Sent")]),
     (b"a APPEND {4}\r\nSent ~{3}\r\na\0b\r\n", [("APPEND", "Sent")]),
     (b"a APPEND x CATENATE (URL \"/y\" TEXT {2+}\r\nhi)\r\n", [("APPEND", "x")]),
     (b"a STORE 1 +FLAGS (\\Seen)\r\n", [("STORE", "")]),

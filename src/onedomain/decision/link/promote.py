@@ -53,9 +53,9 @@ def promote(
     allowed: Mapping[str, int] | None = None,
     before: Validities | None = None,
 ) -> Plan[Promotion]:
-    """`allowed`: for targets that can only burn, how many UIDs of each source folder the commands since the last pass
-    can have used at most. A folder that isn't in it takes another UIDVALIDITY. `before`: as what the source's
-    UIDVALIDITYs were shown.
+    """`allowed`: how many UIDs of each source folder the commands since the last pass can have used at most. Where UIDs
+    can only be burned, a folder that isn't in it takes another UIDVALIDITY; elsewhere the gap is wide enough, and 0
+    means that none is needed. `before`: as what the source's UIDVALIDITYs were shown.
     """
     before = before or Validities()
     there: Listing = yield ListFolders(Side.TARGET)
@@ -188,7 +188,7 @@ def _gaps(
     """UIDNEXT after it by target folder; 0: there is no gap, so UIDs may come again."""
     found: dict[str, int] = {}
     if powers.numbering is not Numbering.BURNED:
-        raises = tuple(_raise(link) for link in links)
+        raises = tuple(_raise(link, GAP if allowed.get(link.source_name) != 0 else 0) for link in links)
         if raises:
             yield RaiseUidNext(raises)
         return {each.folder: each.uidnext for each in raises}
@@ -197,11 +197,11 @@ def _gaps(
     return found
 
 
-def _raise(link: FolderLink) -> Raise:
+def _raise(link: FolderLink, gap: int) -> Raise:
     last = link.passes[-1] if link.passes else None
     shown = max(link.source.modseq, last.after if last else 0)
     modseq = shown + MODSEQ_GAP if shown else 0
-    return Raise(link.target_name, _base(link) + GAP, modseq, last.before if last else 0)
+    return Raise(link.target_name, _base(link) + gap, modseq, last.before if last else 0)
 
 
 def _burnt(link: FolderLink, mark: Mark, powers: Powers, allowed: Mapping[str, int]) -> Plan[int]:

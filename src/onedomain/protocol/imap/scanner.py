@@ -75,7 +75,9 @@ class Scanner:
     """`scan` is given every byte of the client. `asked`: tags of commands whose client waits for "+" from now on, in
     order, a literal's as the last; the caller empties it."""
 
-    __slots__ = ("_command", "_kept", "_lines", "_literal", "_read_only", "asked", "folder", "idle", "refuses")
+    __slots__ = (
+        "_command", "_kept", "_lines", "_literal", "_literals", "_read_only", "asked", "folder", "idle", "refuses",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.folder = ""
@@ -84,6 +86,7 @@ class Scanner:
         self._lines = Fragmentizer(_LIMITS)
         self._command: list[bytes] = []   # a command with literals so far, these as quoted strings
         self._kept = 0
+        self._literals = 0                # of the command: messages
         self._literal: list[bytes] | None = None  # None: not kept
         self.asked: list[bytes] = []
         self.idle = True                  # between commands, nothing unread
@@ -131,10 +134,14 @@ class Scanner:
             if not self._command:
                 return self._finished(line.data)
             self._keep(line.data)
-            whole = b"".join(self._command)
+            whole, several = b"".join(self._command), self._literals > 1
             self._forget_command()
-            return self._finished(whole)
+            touches = self._finished(whole)
+            if several:  # RFC 3502
+                touches = [t._replace(command="MULTIAPPEND") if t.command == "APPEND" else t for t in touches]
+            return touches
         self._keep(line.data[:line.data.rindex(b"{")].removesuffix(b"~"))
+        self._literals += len(self._command) > 1 or len(line.data.split(None, 3)) > 3  # else it is the folder's name
         self._literal = [] if line.literal.size <= _LITERAL_KEPT else None
         if line.literal.sync:
             self.asked.append(_tag(self._command[0]) if self._command else NO_TAG)
@@ -155,7 +162,7 @@ class Scanner:
 
     def _forget_command(self) -> None:
         self._command = []
-        self._kept = 0
+        self._kept = self._literals = 0
         self._literal = None
 
     def _finished(self, line: bytes) -> Sequence[Touch]:

@@ -1,0 +1,66 @@
+"""How many UIDs a primary may have given since the last whole pass of its link: so many are burned before a replica
+that can't be told UIDNEXT takes its place.
+
+Knows which commands make UIDs, and how many each can at most. Does not know how it is noted that a pass covered them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from onedomain.decision.link.folders import INBOX
+
+ANY = 1 << 30
+"""More than anybody burns."""
+
+UNDER_WAY = 8
+
+_ONE = frozenset(("APPEND",))
+_MANY = frozenset(("COPY", "MOVE", "REPLACE", "MULTIAPPEND"))
+_NONE = frozenset((
+    "CREATE", "SUBSCRIBE", "UNSUBSCRIBE", "SETACL", "DELETEACL", "SETMETADATA", "SETANNOTATION", "STORE", "EXPUNGE",
+    "CLOSE", "FETCH",
+))  # fmt: skip
+_DELIVERY = "DELIVER"
+
+
+@dataclass(slots=True)
+class Growth:
+    """What was told since a pass began. `anywhere`: UIDs that each of the folders may have given; `unsure`: any number
+    in any folder, renamed ones too.
+    """
+
+    folders: dict[str, int] = field(default_factory=dict)
+    anywhere: int = 0
+    unsure: bool = False
+
+    def told(self, what: str, folder: str, deliveries: Collection[str]) -> None:
+        if what in _NONE:
+            return
+        if what == _DELIVERY:
+            # Into whatever folder; Sieve may file one message in several. With an id the safety net counts it.
+            self.anywhere += not deliveries
+        elif what in _ONE and folder:
+            self.folders[folder] = self.folders.get(folder, 0) + 1
+        elif what in _MANY and folder:
+            self.folders[folder] = ANY
+        else:
+            self.unsure = True
+
+    def add(self, other: Growth) -> None:
+        for folder, count in other.folders.items():
+            self.folders[folder] = min(ANY, self.folders.get(folder, 0) + count)
+        self.anywhere += other.anywhere
+        self.unsure = self.unsure or other.unsure
+
+    def allowed(self, folders: Iterable[str], held: int) -> dict[str, int]:
+        """By folder, as the link knows them; those of which nobody can tell are left out. `held`: deliveries that a
+        safety net has and no pass has seen. One that was under way when a server fell silent may be in INBOX, too.
+        """
+        folders = tuple(folders)
+        if self.unsure or not self.folders.keys() <= set(folders):  # another spelling of one of them, perhaps
+            return {}
+        found = {folder: self.folders.get(folder, 0) + self.anywhere + held for folder in folders}
+        found[INBOX] = found.get(INBOX, 0) + UNDER_WAY
+        return {folder: count for folder, count in found.items() if count < ANY}

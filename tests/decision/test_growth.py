@@ -1,0 +1,51 @@
+"""How many UIDs may have been given that nobody has seen since: as many as the commands allow, or nobody can tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from onedomain.decision.link.growth import UNDER_WAY, Growth
+
+FOLDERS = ("INBOX", "Sent", "Trash")
+Told = tuple[str, str] | tuple[str, str, tuple[str, ...]]
+
+
+def grown(*told: Told) -> Growth:
+    growth = Growth()
+    for what, folder, *ids in told:
+        growth.told(what, folder, ids[0] if ids else ())
+    return growth
+
+
+@pytest.mark.parametrize(("told", "held", "allowed"), [
+    ((), 0, {"INBOX": 0, "Sent": 0, "Trash": 0}),
+    ((("STORE", "INBOX"), ("EXPUNGE", "Sent"), ("FETCH", "INBOX"), ("SUBSCRIBE", "Elsewhere")), 0,
+     {"INBOX": 0, "Sent": 0, "Trash": 0}),
+    ((("APPEND", "Sent"), ("APPEND", "Sent")), 0, {"INBOX": 0, "Sent": 2, "Trash": 0}),
+    ((), 3, {"INBOX": 3, "Sent": 3, "Trash": 3}),  # Sieve files where it likes
+    ((("DELIVER", "", ("id",)),), 1, {"INBOX": 1, "Sent": 1, "Trash": 1}),
+    ((("DELIVER", ""),), 0, {"INBOX": 1, "Sent": 1, "Trash": 1}),  # in doubt
+    ((("COPY", "Trash"),), 0, {"INBOX": 0, "Sent": 0}),
+    ((("MULTIAPPEND", "Sent"),), 0, {"INBOX": 0, "Trash": 0}),
+    ((("MOVE", "Trash"), ("MOVE", "INBOX")), 0, {"Sent": 0}),
+    ((("RENAME", "Sent"),), 0, {}),
+    ((("DELETE", "Trash"),), 0, {}),
+    ((("UNKNOWN", ""),), 0, {}),
+    ((("", ""),), 0, {}),  # too many to tell apart
+    ((("APPEND", "sent"),), 0, {}),  # which of them it is only the server knows
+])
+def test_what_was_told_and_what_may_have_come_of_it(
+    told: tuple[Told, ...], held: int, allowed: dict[str, int]
+) -> None:
+    if "INBOX" in allowed:
+        allowed = {**allowed, "INBOX": allowed["INBOX"] + UNDER_WAY}
+    assert grown(*told).allowed(FOLDERS, held) == allowed
+
+
+def test_what_comes_during_a_pass_is_added() -> None:
+    growth = grown(("APPEND", "Sent"))
+    growth.add(grown(("APPEND", "Sent"), ("COPY", "Trash")))
+    growth.add(grown(("APPEND", "Trash"), ("DELIVER", "")))
+    assert growth.allowed(FOLDERS, 0) == {"INBOX": 1 + UNDER_WAY, "Sent": 3}
+    growth.add(grown(("UNKNOWN", "")))
+    assert growth.allowed(FOLDERS, 0) == {}
