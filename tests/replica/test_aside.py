@@ -54,11 +54,12 @@ async def test_what_is_kept_is_found_again(tmp_path: Path, monkeypatch: pytest.M
     await store.keep(REFUSED, [letter(9, b"\0")], "NUL")
     await store.close()
     store = opened(str(tmp_path), Clock())
-    found = list(store.kept("deleted"))
-    assert [(each.uid, each.raw, each.whole) for each in found] == [(1, b"one", True), (2, large, True), (3, b"", True)]
+    found = await store.kept("deleted")
+    assert [(each.uid, store.body("deleted", each)) for each in found] == [(1, b"one"), (2, large), (3, b"")]
     assert found[0].flags == ("\\Seen",) and found[0].date == 77 and found[0].folder == "Sent"
-    assert [(each.raw, each.why) for each in store.kept("refused", "ann@x")] == [(b"\0", "NUL")]
-    assert not list(store.kept("refused", "eve@x")) and store.messages == {"deleted": 3, "refused": 1}
+    [one] = await store.kept("refused", "ann@x")
+    assert (store.body("refused", one), one.why) == (b"\0", "NUL")
+    assert not await store.kept("refused", "eve@x") and store.messages == {"deleted": 3, "refused": 1}
     await store.close()
 
 
@@ -69,20 +70,50 @@ async def test_deleted_ones_are_bounded_and_refused_ones_refuse(tmp_path: Path) 
         await store.keep(HERE, [letter(number, bytes(500_000))], "deleted")
         await store.tidy()
     assert store.size("deleted") <= 5 << 20
-    assert [each.uid for each in store.kept("deleted")][-1] == 19
+    assert [each.uid for each in await store.kept("deleted")][-1] == 19
     await store.keep(REFUSED, [letter(1, bytes(900_000))], "size")
     with pytest.raises(Failed, match="no room"):
         await store.keep(REFUSED, [letter(2, bytes(900_000))], "size")
     clock.now += 200
     await store.tidy()
-    assert not list(store.kept("deleted")) and len(list(store.kept("refused"))) == 1
+    assert not await store.kept("deleted") and len(await store.kept("refused")) == 1
     await store.close()
 
 
 async def test_nothing_deleted_is_kept_where_there_is_no_room_for_it(tmp_path: Path) -> None:
     store = opened(str(tmp_path), Clock(), Room(deleted=0))
     await store.keep(HERE, [letter(1, b"x")], "deleted")
-    assert not list(store.kept("deleted"))
+    assert not await store.kept("deleted")
+    await store.close()
+
+
+async def test_what_was_given_back_is_told_no_more_and_goes_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aside, "PART", 150_000)
+    clock = Clock()
+    store = opened(str(tmp_path), clock, Room(deleted=16 << 20))  # a segment of 1 MiB
+    for number in range(6):
+        await store.keep(REFUSED, [letter(number, bytes(400_000))], "size")
+    await store.keep(Origin("eve@x", "a", "INBOX", Side.SOURCE), [letter(77, b"eve's")], "NUL")
+    first = await store.kept("refused", "ann@x")
+    await store.keep(REFUSED, [letter(6, b"late")], "size")
+    clock.now -= 1000  # a clock that is set back loses nothing
+    await store.done("refused", first[-1])
+    await store.keep(REFUSED, [letter(7, b"later")], "size")
+    before = store.size("refused")
+    for _ in range(2):
+        assert [each.uid for each in await store.kept("refused", "ann@x")] == [6, 7]
+        assert [each.uid for each in await store.kept("refused")] == [77, 6, 7]
+        await store.close()
+        store = opened(str(tmp_path), clock, Room(deleted=16 << 20))
+    await store.tidy()
+    assert store.size("refused") < before / 2, "its place is free again"
+    assert [each.uid for each in await store.kept("refused")] == [77, 6, 7]
+    for account in ("ann@x", "eve@x"):
+        await store.done("refused", (await store.kept("refused", account))[-1])
+    await store.tidy()
+    assert not await store.kept("refused") and not store.size("refused")
     await store.close()
 
 
@@ -117,7 +148,7 @@ def test_what_was_answered_for_survives_the_power(honest: bool) -> None:
             continue
         store = Aside(disk, "/aside", clock=Clock(), nonce=SeededNonce(), threads=InlineThreads())
         store.open()
-        found = [each.raw for each in store.kept("refused")]
+        found = [store.body("refused", each) for each in asyncio.run(store.kept("refused"))]
         lost += any(raw not in found for raw in acknowledged)
     assert (lost == 0) is honest and at > 30
 

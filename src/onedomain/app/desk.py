@@ -30,6 +30,10 @@ STATUS_SECONDS = 2.0
 LIST_SECONDS, ACT_SECONDS = 25.0, 600.0
 """With a million messages waiting; the command line waits 30 seconds, and for an action longer than we do."""
 
+ASIDE = ("aside_read", "aside_restore", "aside_forget")
+ASIDE_SECONDS = 600.0
+"""Gigabytes may have to be read, or thousands of messages put back."""
+
 
 class Desk:
     def __init__(self, name: str, log: Path, *, crew: Crew, book: Book, board: Board, feed: Feed, clock: Clock,
@@ -50,11 +54,13 @@ class Desk:
     def operator(self) -> dict[str, Handler]:
         """What the command line may ask over the control socket."""
         return {"status": self._status, "trace": self._trace, "queue_list": self._queue_list,
-                "queue_show": self._queue_show, "queue_act": self._queue_act, "reload": self._read_again}
+                "queue_show": self._queue_show, "queue_act": self._queue_act, "reload": self._read_again,
+                "aside_list": self._aside_list, **{verb: self._of_own_linker(verb) for verb in ASIDE}}
 
     def peer(self) -> dict[str, Handler]:
         """What another edge may ask: it may look, and change nothing."""
-        return {"status": self._own_status_for_peer, "trace": self._own_trace_for_peer}
+        return {"status": self._own_status_for_peer, "trace": self._own_trace_for_peer,
+                "aside_list": self._of_own_linker("aside_list")}
 
     # -- status
 
@@ -153,6 +159,27 @@ class Desk:
 
     async def _ask_peers(self, verb: str, **arguments: Any) -> dict[str, Any]:
         return await self.peers.ask(verb, **arguments) if self.peers is not None else {}
+
+    # -- what linkers have set aside, each in the state of its own edge
+
+    async def _aside_list(self, link: Link, account: str = "") -> list[dict[str, Any]]:
+        others = asyncio.create_task(self._ask_peers("aside_list", account=account))
+        rows = [{"edge": self._name, **row} for row in await self._own_linker("aside_list", account=account)]
+        for name, answer in (await others).items():
+            rows += [{"edge": name, **row} for row in answer] if isinstance(answer, list) else [
+                {"edge": name, "error": str(answer)}]
+        return rows
+
+    async def _own_linker(self, verb: str, **arguments: Any) -> Any:
+        if (linker := self._crew.linker) is None:
+            raise LinkError("this edge's linker is not there; it is started again by itself")
+        return await linker.call(verb, timeout=ASIDE_SECONDS, **arguments)
+
+    def _of_own_linker(self, verb: str) -> Handler:
+        async def handler(link: Link, **arguments: Any) -> Any:
+            return await self._own_linker(verb, **arguments)
+
+        return handler
 
     # -- queue
 

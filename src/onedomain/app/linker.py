@@ -15,6 +15,7 @@ from typing import Any
 
 import uvloop
 
+from onedomain.app.aside_desk import AsideDesk
 from onedomain.app.inherited import LINKER_SLOT, Inherited
 from onedomain.app.leadership import Leadership
 from onedomain.app.line import Line
@@ -113,18 +114,19 @@ class Linker:
                               lambda name: self._servers(name), self.trace)
         self._mirror = Mirror(lambda name: 0, lambda: self._line.urgent())
         self._mirror.on_change.append(self._verdict_changed)
-        self._line = Line(config.control, LINKER_SLOT, self._handlers(), self._mirror.report)
-        self._line.joined.append(self._tell_leader)
-        self._outlet = Outlet(self._line.tell)
-        self._tools = Tools(ClientContexts(names(config)), self._mirror, self._nonce, config.name)
-        self._servers = LinkServers(self._tools, make_link_server)
-        self._servers.configure(self._book.servers())
         folder = config.state / "aside"
         folder.mkdir(mode=0o700, exist_ok=True)
         table = config.links
         self._aside = Aside(
             RealDisk(), str(folder), clock=self._clock, nonce=self._nonce, threads=ThreadPoolExecutor(1, "aside"),
             room=Room(table.keep_deleted, table.deleted_size, table.refused_size))
+        self._aside_desk = AsideDesk(self._aside, self._book, lambda account: self._servers.end(account), self.trace)
+        self._line = Line(config.control, LINKER_SLOT, self._handlers(), self._mirror.report)
+        self._line.joined.append(self._tell_leader)
+        self._outlet = Outlet(self._line.tell)
+        self._tools = Tools(ClientContexts(names(config)), self._mirror, self._nonce, config.name)
+        self._servers = LinkServers(self._tools, make_link_server)
+        self._servers.configure(self._book.servers())
         self._links = self._new_links()
         self._failover = self._new_failover()
         self._leadership = Leadership(
@@ -142,7 +144,8 @@ class Linker:
 
     def _handlers(self) -> dict[str, Handler]:
         return {"directory": self._take_directory, "board": self._take_board, "figures": self._figures,
-                "touched": self._take_touched, "net": self._take_net, **self._desk.handlers()}
+                "touched": self._take_touched, "net": self._take_net, **self._desk.handlers(),
+                **self._aside_desk.handlers()}
 
     def _aside_opened(self) -> None:
         for damage in self._aside.open():

@@ -152,6 +152,14 @@ class ImapSession:
 
     # ---- asking
 
+    def limit(self, name: str) -> int | None:
+        """The number in a capability like APPENDLIMIT=1000 (RFC 7889); None: there is none."""
+        for each in self.capabilities:
+            key, _, value = each.partition("=")
+            if key == name and value.isdecimal():
+                return int(value)
+        return None
+
     def make(self, name: str, *arguments: Argument) -> Command:
         """A command in the spelling that the server understands; ValueError for what IMAP can't say."""
         self._commands.capabilities = self.capabilities

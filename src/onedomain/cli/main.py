@@ -16,8 +16,8 @@ from onedomain.cli.texts import say
 
 VERBS = {
     "init": "init", "check": "check", "run": "run", "status": "status", "trace": "trace", "account": "account",
-    "alias": "alias", "unit": "unit", "server": "server", "queue": "queue", "link": "link", "reload": "status",
-    "node": "node", "demo": "demo", "drill": "drill", "version": "main",
+    "alias": "alias", "unit": "unit", "server": "server", "queue": "queue", "link": "link", "aside": "aside",
+    "reload": "status", "node": "node", "demo": "demo", "drill": "drill", "version": "main",
 }
 """Verb -> module. A module's `app` holds verbs of its own; else the verb is its function of that name."""
 

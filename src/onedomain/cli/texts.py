@@ -135,7 +135,7 @@ TEXTS: Table = {
     "accounts": ("accounts", "アカウント"), "sessions": ("sessions", "セッション"), "queue": ("queue", "キュー"),
     "oldest": ("oldest", "最古"), "directory": ("directory", "ディレクトリ"), "time": ("time", "時刻"),
     "event": ("event", "出来事"), "details": ("details", "詳細"), "id": ("id", "ID"), "age": ("age", "経過"),
-    "size": ("size", "サイズ"), "sender": ("sender", "差出人"), "recipient": ("recipient", "宛先"),
+    "number": ("no.", "番号"), "size": ("size", "サイズ"), "sender": ("sender", "差出人"), "recipient": ("recipient", "宛先"),
     "state": ("state", "状態"), "attempts": ("attempts", "試行"), "next": ("next try", "次の試行"),
     "snapshot": ("as {age} ago", "{age}前の写し"),
     "no_directory": (

@@ -7,8 +7,9 @@ the answer. Knows letters and where they came from. Does not know why a plan wan
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,12 @@ from onedomain.model.ports import Clock, Nonce
 from onedomain.model.replica import Side
 from onedomain.store.disk import Disk
 from onedomain.store.journal import Journal
-from onedomain.store.segment import Damage
+from onedomain.store.segment import Damage, Position
 
 PART = 8 << 20
 """Octets of a body in one record."""
+DONE = "done"
+"""In the head of a record that is no message: where the last one lies that is wanted no more of its account."""
 SEGMENTS = 16
 """A store consists of about so many files: less than a sixteenth goes at once."""
 
@@ -46,7 +49,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """`at` in seconds since 1970. A large body comes in parts; `whole` is False where one of them is damaged."""
+    """A message without its bytes. `at` in seconds since 1970; `size` in octets, which lie at `parts`."""
 
     account: str
     server: str
@@ -56,8 +59,8 @@ class Kept:
     date: int
     why: str
     at: float
-    raw: bytes
-    whole: bool = True
+    size: int
+    parts: tuple[Position, ...]
 
 
 class Aside:
@@ -73,7 +76,10 @@ class Aside:
             name: Journal(disk, directory, name, nonce=nonce, threads=threads, segment_size=size)
             for name in ("deleted", "refused")
         }
+        self._threads = threads
         self._newest: dict[str, dict[int, float]] = {name: {} for name in self._journals}
+        self._last: dict[str, dict[int, dict[str, int]]] = {name: {} for name in self._journals}  # offsets, by account
+        self._done: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in self._journals}
         self.messages = dict.fromkeys(self._journals, 0)
 
     def open(self) -> list[Damage]:
@@ -87,7 +93,10 @@ class Aside:
                     continue
                 position, payload = item
                 head = _head(payload)
-                self._newest[name][position.segment] = float(head.get("at", 0))
+                if DONE in head:
+                    self._forget(name, position.segment, head["account"], *head[DONE])
+                    continue
+                self._remember(name, position, head["account"], head["at"])
                 self.messages[name] += head.get("part", 0) == 0
         return damage
 
@@ -117,44 +126,89 @@ class Aside:
                         "size": len(letter.raw)}  # fmt: skip
                 line = json.dumps(head, separators=(",", ":")).encode() + b"\n"
                 position = journal.append(line, letter.raw[start : start + PART])
-                self._newest[name][position.segment] = now
+                self._remember(name, position, origin.account, now)
         await journal.commit()
         self.messages[name] += len(letters)
 
     async def tidy(self) -> int:
-        """Lets go of what is too old, and of the oldest deleted ones where they are too many; -> octets freed."""
+        """Lets go of what is wanted no more, too old, or the oldest of too much; -> octets freed.
+
+        Always the oldest segments, so that nothing outlives the record that says it is done with.
+        """
         freed = 0
         for name, journal in self._journals.items():
-            limit = self._room.deleted if name == "deleted" else self._room.refused
             sizes = journal.sizes
             total, gone = sum(sizes.values()), []
             for number, size in sizes.items():
-                old = self._clock.time() - self._newest[name].get(number, 0.0) > self._room.seconds
-                if (old and name == "deleted") or (total > limit and name == "deleted" and number != journal.current):
-                    gone.append(number)
-                    total -= size
-                    freed += size
+                if not self._may_go(name, number, total):
+                    break
+                gone.append(number)
+                total -= size
+                freed += size
             if gone:
                 await journal.drop(gone)
                 for number in gone:
                     self._newest[name].pop(number, None)
+                    self._last[name].pop(number, None)
         return freed
 
-    def kept(self, name: str, account: str = "") -> Iterator[Kept]:
-        """Oldest first. Blocks; OSError."""
-        open_: tuple[dict[str, Any], list[bytes]] | None = None
+    def _may_go(self, name: str, number: int, total: int) -> bool:
+        last = self._last[name].get(number)
+        if last is not None and all(self._is_done(name, account, number, offset) for account, offset in last.items()):
+            return True
+        if name == "refused":
+            return False
+        old = self._clock.time() - self._newest[name].get(number, 0.0) > self._room.seconds
+        return old or (total > self._room.deleted and number != self._journals[name].current)
+
+    async def kept(self, name: str, account: str = "") -> list[Kept]:
+        """Oldest first; what was given back or given up is left out. Raises OSError."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._kept, name, account)
+
+    def _kept(self, name: str, account: str) -> list[Kept]:
+        found: list[tuple[dict[str, Any], list[Position]]] = []
         for item in self._journals[name].replay():
             if isinstance(item, Damage):
                 continue
-            head, raw = _head(item[1]), item[1][item[1].index(b"\n") + 1 :]
+            head = _head(item[1])
+            if account not in ("", head["account"]) or DONE in head:
+                continue
             if head["part"] == 0:
-                if open_ is not None:
-                    yield _made(*open_)
-                open_ = (head, []) if account in ("", head["account"]) else None
-            if open_ is not None:
-                open_[1].append(raw)
-        if open_ is not None:
-            yield _made(*open_)
+                found.append((head, []))
+            if found:
+                found[-1][1].append(item[0])
+        return [
+            Kept(head["account"], head["server"], head["folder"], head["uid"], tuple(head["flags"]), head["date"],
+                 head["why"], head["at"], head["size"], tuple(parts))
+            for head, parts in found if not self._is_done(name, head["account"], parts[0].segment, parts[0].offset)
+        ]  # fmt: skip
+
+    def body(self, name: str, kept: Kept) -> bytes | None:
+        """None: it is damaged, or gone by now. Raises OSError."""
+        parts = [self._journals[name].read(position) for position in kept.parts]
+        raw = b"".join(part[part.index(b"\n") + 1 :] for part in parts if part is not None)
+        return raw if len(raw) == kept.size else None
+
+    async def done(self, name: str, last: Kept) -> None:
+        """That message and all of its account from before are wanted no more. Durable on return. Raises Failed."""
+        journal = self._journals[name]
+        upto = last.parts[-1].segment, last.parts[-1].offset
+        head = {"account": last.account, DONE: upto}
+        position = journal.append(json.dumps(head, separators=(",", ":")).encode() + b"\n")
+        await journal.commit()
+        self._forget(name, position.segment, last.account, *upto)
+
+    def _forget(self, name: str, segment: int, account: str, upto_segment: int, upto_offset: int) -> None:
+        upto = upto_segment, upto_offset
+        self._done[name][account] = max(upto, self._done[name].get(account, upto))
+        self._last[name].setdefault(segment, {})
+
+    def _remember(self, name: str, position: Position, account: str, at: float) -> None:
+        self._newest[name][position.segment] = at
+        self._last[name].setdefault(position.segment, {})[account] = position.offset
+
+    def _is_done(self, name: str, account: str, segment: int, offset: int) -> bool:
+        return (segment, offset) <= self._done[name].get(account, (0, 0))
 
     async def close(self) -> None:
         for journal in self._journals.values():
@@ -164,9 +218,3 @@ class Aside:
 def _head(payload: bytes) -> dict[str, Any]:
     head: dict[str, Any] = json.loads(payload[: payload.index(b"\n")])
     return head
-
-
-def _made(head: dict[str, Any], parts: list[bytes]) -> Kept:
-    raw = b"".join(parts)
-    return Kept(head["account"], head["server"], head["folder"], head["uid"], tuple(head["flags"]), head["date"],
-                head["why"], head["at"], raw, len(raw) == head["size"])  # fmt: skip

@@ -211,11 +211,11 @@ async def test_whichever_uid_comes_while_others_write(linked: Linked, end: NodeE
 
 async def test_a_message_that_is_too_large_is_refused(nodes: list[Node], tmp_path: Path) -> None:
     names = {"replication_user": "replica", "replication_password": "secret"}
-    small = await start_node(tmp_path / "small", max_message=5 * 2**20, **names)
+    small = await start_node(tmp_path / "small", max_message=2**20, **names)
     server = link_server(small)
     await server.provide(ACCOUNT)
     end = await server.end(ACCOUNT)
-    large = b"x" * (6 * 2**20)
+    large = b"x" * (2**20 + 1)
     answer = await end.append("INBOX", [letter(1), letter(2, large), letter(3)])
     assert [type(each) for each in answer] == [Copied, Refused, Copied]
     assert [row.uid for row in (await end.read("INBOX")).rows] == [1, 3]

@@ -106,12 +106,7 @@ class Connection:
         return capability in self.session.capabilities
 
     def limit(self, name: str) -> int | None:
-        """The number in a capability like APPENDLIMIT=1000 (RFC 7889); None: there is none."""
-        for each in self.session.capabilities:
-            key, _, value = each.partition("=")
-            if key == name and value.isdecimal():
-                return int(value)
-        return None
+        return self.session.limit(name)
 
     # ---- asking
 

@@ -73,6 +73,7 @@ class NodeServer:
         self.tools = tools
         self._door = ImapDoor(server.imap, tools.contexts, tools.imap_times, largest=LARGEST)
         limits = PoolLimits(size=CONNECTIONS, idle=60.0, uses=1_000_000)
+        self.append_limit: int | None = None  # as its last connection has it
         self._pool = Pool(f"links of {server.name}", self._open, limits)
 
     async def end(self, account: Account) -> NodeEnd:
@@ -89,7 +90,9 @@ class NodeServer:
         await self._pool.close()
 
     async def _open(self) -> Xlink:
-        return await Xlink.open(self._door, self.server.replication_user, self.server.replication_password)
+        xlink = await Xlink.open(self._door, self.server.replication_user, self.server.replication_password)
+        self.append_limit = xlink.append_limit
+        return xlink
 
     async def using(self, work: Callable[[Xlink], Awaitable[T]]) -> T:
         async with self._pool.lend() as xlink:
@@ -288,10 +291,14 @@ class NodeEnd:
     # -- messages
 
     async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        limit = self._server.append_limit
         outcomes: list[Copied | Refused] = []
-        for some in _commands(letters):
+        for some in _commands([each for each in letters if limit is None or len(each.raw) <= limit]):
             outcomes += await self._with(folder, lambda at, some=some: self._append(at, some))  # type: ignore[misc]
-        return tuple(outcomes)
+        sent = iter(outcomes)
+        return tuple(
+            next(sent) if limit is None or len(each.raw) <= limit
+            else Refused(f"{len(each.raw)} octets, it takes {limit}", identity_of(each.raw)) for each in letters)
 
     async def _append(self, at: FolderAt, letters: Sequence[Letter]) -> list[Copied | Refused]:
         given = bool(letters[0].uid)

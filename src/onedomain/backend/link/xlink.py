@@ -79,6 +79,7 @@ class Xlink:
         self.good = True
         self.uses = 0
         self._session = session
+        self.append_limit = session.limit("APPENDLIMIT")
         self._count = 0
         self._accounts: OrderedDict[str, Account] = OrderedDict()
 

@@ -33,6 +33,8 @@ SERVER_ID = b'* ID ("name" "OneDomain node")\r\n'
 
 def capabilities(talk: Talk) -> str:
     words = list(BASE)
+    if talk.replicates or talk.account is not None:
+        words.append(f"APPENDLIMIT={talk.services.settings.max_message}")  # RFC 7889
     if talk.replicates:
         words.append(CAPABILITY)
     elif talk.account is not None:
