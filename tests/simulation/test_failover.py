@@ -109,6 +109,28 @@ def test_primary_dies_and_returns(source: str, target: str) -> None:
     assert promoted > 5 or "ONEDOMAIN_SEED" in os.environ
 
 
+@pytest.mark.parametrize(("source", "target"), [("node", "node"), ("dovecot", "dovecot"), ("dovecot", "cyrus")])
+def test_a_second_promotion_before_any_pass_gives_no_uid_again(source: str, target: str) -> None:
+    """By hand, for instance: the link is not whole, and its marks are those of before the first promotion."""
+    folders = 0
+    for world, _, state, promotion in dead_primaries(40, source, target):
+        for _ in range(12):
+            world.act(world.target)
+        brought = world.bring_back(state, promotion)
+        assert not brought.state.whole
+        shown = {name: (box.uidvalidity, box.uidnext, box.modseq) for name, box in world.source.boxes.items()}
+        again = world.fail_over()
+        for folder in again.folders:
+            if folder.renumbered or folder.name not in shown:
+                continue
+            folders += 1
+            box = world.target.boxes[folder.target_name]
+            validity, uidnext, modseq = shown[folder.name]
+            assert folder.uidvalidity != validity or box.uidnext >= uidnext, f"{world.label}: {folder.name}"
+            assert folder.uidvalidity != validity or box.modseq >= modseq, f"{world.label}: {folder.name}"
+    assert folders > 5 or "ONEDOMAIN_SEED" in os.environ
+
+
 @pytest.mark.parametrize("kind", ["node", "dovecot", "cyrus"])
 def test_a_safety_net_comes_in_between(kind: str) -> None:
     """A net nobody knew of puts its message onto the new primary after the return has looked and before it appends.

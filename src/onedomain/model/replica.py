@@ -133,6 +133,7 @@ class FolderLink:
     doomed: tuple[int, ...] = ()
     surplus: tuple[int, ...] = ()  # UIDs of the target that are there twice, about to be deleted
     resumed: int = 0  # the target's UIDNEXT when `doomed` was written
+    shown: Mark = Mark()  # how far the source was when this link began, after a return: clients may know all below
     passes: tuple[Pass, ...] = ()
     deleted: int = 0
     deleted_from: float = 0.0
@@ -151,11 +152,14 @@ class FolderLink:
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """What has to be durable of one account's link. `surplus`: after a return, what only the target has is dropped."""
+    """What has to be durable of one account's link. `surplus`: after a return, what only the target has is dropped.
+    `whole`: a pass was, since the last promotion; before, the target must not become the primary by itself.
+    """
 
     epoch: int = 1
     folders: tuple[FolderLink, ...] = ()
     surplus: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

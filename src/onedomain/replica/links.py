@@ -176,10 +176,10 @@ class Links:
             await asyncio.wait([task])
 
     def known(self, address: str, state: LinkState) -> None:
-        """What was saved of it, before its first turn: whether it has been paired."""
+        """What was saved of it, before its first turn: whether it has been whole."""
         linked = self._links.get(address)
         if linked is not None and linked.state is None:
-            linked.was_whole = bool(state.folders) and all(each.settled or each.gone for each in state.folders)
+            linked.was_whole = state.whole
 
     def __len__(self) -> int:
         return len(self._links)

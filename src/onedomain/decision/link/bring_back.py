@@ -122,8 +122,9 @@ def turned(state: LinkState, promotion: Promotion, here: Listing, there: Listing
         if same and link.aligned and not link.refused:
             source = Mark(link.target.uidvalidity, link.target.uidnext)
             target = Mark(link.source.uidvalidity, link.source.uidnext)
+            shown = new.mark if new is not None else Mark()  # far above the marks: since the promotion there is a gap
             folders.append(FolderLink(link.target_name, link.source_name, identity, source=source, target=target,
-                                      renamed=link.renamed))
+                                      shown=shown, renamed=link.renamed))
         else:
             folders.append(FolderLink(link.target_name, link.source_name, identity, renamed=link.renamed))
     return LinkState(promotion.epoch, tuple(folders), surplus=True)

@@ -199,7 +199,7 @@ def _gaps(
 
 def _raise(link: FolderLink, gap: int) -> Raise:
     last = link.passes[-1] if link.passes else None
-    shown = max(link.source.modseq, last.after if last else 0)
+    shown = max(link.source.modseq, link.shown.modseq, last.after if last else 0)
     modseq = shown + MODSEQ_GAP if shown else 0
     return Raise(link.target_name, _base(link) + gap, modseq, last.before if last else 0)
 
@@ -216,4 +216,4 @@ def _burnt(link: FolderLink, mark: Mark, powers: Powers, allowed: Mapping[str, i
 
 
 def _base(link: FolderLink) -> int:
-    return max(link.source.uidnext, link.target.uidnext)
+    return max(link.source.uidnext, link.target.uidnext, link.shown.uidnext)

@@ -94,7 +94,7 @@ def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Pla
     reasons = _turned_back(state, here, there)
     if reasons:
         yield Alert("", f"link stopped, pairing again: {'; '.join(reasons)}")
-        again = replace(state, folders=tuple(_forgotten(link) for link in state.folders), surplus=False)
+        again = replace(state, folders=tuple(_forgotten(link) for link in state.folders), surplus=False, whole=False)
         yield Save(again)
         return Report(whole=False, stopped="; ".join(reasons))
     return (yield from _Sweep(state, source, target, order).run(here, there))
@@ -116,7 +116,7 @@ def _forgotten(link: FolderLink) -> FolderLink:
     """Names stay, UIDs are looked at again."""
     return FolderLink(
         link.source_name, link.target_name, link.identity, untaken=link.untaken, gone=link.gone,
-        special_use=link.special_use, renamed=link.renamed,
+        shown=link.shown, special_use=link.special_use, renamed=link.renamed,
     )
 
 
@@ -142,7 +142,8 @@ class _Sweep:
             if work.rows is not None:
                 yield from self._differ(work)
         if any(work.disturbed for work in self._work):  # one side was restored and has used UIDs again
-            yield Save(replace(self._state, folders=tuple(_forgotten(link) for link in self._state.folders)))
+            again = tuple(_forgotten(link) for link in self._state.folders)
+            yield Save(replace(self._state, folders=again, whole=False))
             return Report(whole=False, stopped="equal UIDs, different messages")
         if not stable:
             for work in self._work:
@@ -165,9 +166,10 @@ class _Sweep:
         if stable:
             braked = yield from self._delete()
         disturbed = any(work.disturbed for work in self._work)
-        yield from self._finish(stable)
         # What is braked is too much on the target, not too little.
         whole = stable and not disturbed and not self._missed and not (braked and not self._order.audit)
+        self._state = replace(self._state, whole=self._state.whole or whole)
+        yield from self._finish(stable)
         return Report(whole, frozenset(self._confirmed))
 
     def _prepare(self, here: Listing, there: Listing) -> Plan[None]:
