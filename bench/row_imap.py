@@ -7,11 +7,12 @@ from dataclasses import replace
 from bench.dialogue import IMAP_BULK, IMAP_NOOPS, IMAP_SESSION, POP3_SESSION
 from bench.figure import Figure
 from bench.row import Measure, Row, Target, run_load, scaled
-from bench.stage import BULK, PEOPLE, US, Contender, Stage
+from bench.stage import BULK, PEOPLE, REWRITTEN, US, Contender, Stage
 from bench.talk import Step, Work
 
 PROXIES = ("nginx", "dovecot", US)
 EVERYBODY = ("nginx", "nginx-64k", "dovecot", US)
+OURS = (US, REWRITTEN)
 SESSIONS, AT_ONCE = 3000, 20
 NOOPS = 2000
 
@@ -103,4 +104,8 @@ ROWS = [
         targets=(Target(("nginx-64k",), 0.7),)),
     Row("fetch-tls", "100 MB FETCH, TLS", "CPU-s per GB", EVERYBODY, Stage.proxy, _bulk("imaps", "full"),
         targets=(Target(("nginx-64k",), 0.9),)),
+    Row("imap-rewritten", "IMAP session, plain, rewritten", PER_SESSION, OURS, Stage.proxy,
+        _sessions("imap", "", IMAP_SESSION)),
+    Row("noop-rewritten", "NOOP through, plain, rewritten", "µs CPU", OURS, Stage.proxy, _noops("imap", "")),
+    Row("fetch-rewritten", "100 MB FETCH, plain, rewritten", "CPU-s per GB", OURS, Stage.proxy, _bulk("imap", "")),
 ]  # fmt: skip

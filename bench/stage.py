@@ -8,10 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from bench.peer_dovecot import DovecotLogIn, DovecotProxy
 from bench.peer_nginx import Nginx
 from bench.peer_postfix import Postfix
 from bench.sink import Counter
+from onedomain.model.validities import Validities
 
 PASSWORD = "secret-of-all"
 PEOPLE = [f"u{number}@example.com" for number in range(50)]
@@ -39,6 +41,8 @@ STRANGERS = [f"s{number}@example.com" for number in range(500)]
 
 BULK = 100 << 20
 US = "onedomain"
+REWRITTEN = "onedomain-rewritten"
+"""Everybody as after a move to a home that can't be given their UIDVALIDITYs: each line of the home is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ class Stage:
     # -- in front of the server
 
     def proxy(self, name: str) -> Contender:
-        """nginx, nginx-64k, dovecot, dovecot-packaged or onedomain, as proxies for IMAP and POP3."""
+        """nginx, nginx-64k, dovecot, dovecot-packaged, onedomain, onedomain-rewritten: proxies for IMAP and POP3."""
         return self.get(f"proxy {name}", lambda: self._proxy(name))
 
     def _proxy(self, name: str) -> Contender:
@@ -162,6 +166,8 @@ class Stage:
             server = DovecotProxy(self.new_folder("d"), behind, tls, packaged=name.endswith("packaged"), hashes=hashes)
         else:
             server = self.edge(behind, strangers=hashed() if name.endswith("argon2id") else "")
+            if name == REWRITTEN:
+                rewrite(server)
         return Contender(name, server, server.port)
 
     # -- taking mail
@@ -214,6 +220,13 @@ class Stage:
         rows += [(person, "home0", strangers) for person in STRANGERS]
         edge.run("account", "import", people_file(edge, rows))
         return edge
+
+
+def rewrite(edge: Edge) -> None:
+    """Before it starts: twenty folders for each, among them the one that the sink has."""
+    shown = Validities({number: 1_700_000_000 + number for number in range(1, 21)}, 1_700_000_020)
+    with closing(sqlite3.connect(edge.folder / "directory.db")) as database, database:
+        database.execute("update account set shown = ?, no_modseq = 1", (shown.spelt(),))
 
 
 def people_file(edge: Edge, people: Iterable[tuple[str, str, str]]) -> Path:

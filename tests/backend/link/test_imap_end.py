@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from onedomain.backend.link import folders
 from onedomain.backend.link.base import Letter, LinkEnd
 from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
@@ -75,6 +77,36 @@ async def test_one_round_trip_for_all_folders() -> None:
         Folder("&ZeVnLIqe-", Mark(9, 4294967295, 9223372036854775807, 1), subscribed=False),
     )
     assert sum("LIST" in line for line in fake.lines) == 1
+
+
+async def test_new_folders_of_one_second_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Courier makes UIDVALIDITYs: from the time alone."""
+    monkeypatch.setattr(folders, "SECOND", 0.0)
+    mark = b"* STATUS %b (MESSAGES 0 UIDNEXT 1 UIDVALIDITY %d HIGHESTMODSEQ 1)"
+    async with asked(ALL, LIST=INBOX, STATUS=mark % (b"x", 7)) as (end, fake):
+        answer = fake._answer
+
+        async def ticking(line: str, writer: asyncio.StreamWriter) -> None:
+            if " DELETE " in line:
+                fake.replies["STATUS"] = mark % (line[-1:].encode(), 8)
+            await answer(line, writer)
+
+        monkeypatch.setattr(fake, "_answer", ticking)
+        await end.list_folders()
+        assert await end.create_folder("x", 3) == Mark(8, 1, 1, 0)
+        assert await end.create_folder("x", 3) == Mark(8, 1, 1, 0), "its own value is none of another's"
+        fake.replies["STATUS"] = mark % (b"y", 8)
+        assert await end.create_folder("y", 3) == Mark(8, 1, 1, 0), "where the time stands still it is left as it is"
+    made = [line.split(" ", 1)[1] for line in fake.lines if "CREATE" in line or "DELETE" in line]
+    assert made == ["CREATE x", "DELETE x", "CREATE x", "CREATE x"] + 3 * ["CREATE y", "DELETE y"] + ["CREATE y"]
+
+
+async def test_a_folder_with_mail_is_not_made_anew() -> None:
+    reply = b"* STATUS x (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 7 HIGHESTMODSEQ 1)"
+    async with asked(ALL, LIST=INBOX, STATUS=reply) as (end, fake):
+        await end.list_folders()
+        assert (await end.create_folder("x", 3)).uidvalidity == 7
+    assert not any("DELETE" in line for line in fake.lines)
 
 
 async def test_a_folder_without_status_is_gone_or_nothing_is_known() -> None:

@@ -7,6 +7,7 @@ out as long as it is there: to a plan that would mean that it was deleted.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 
 from onedomain.backend.imap_session import Answer
@@ -18,6 +19,7 @@ from onedomain.protocol.imap.response import ResponseError, Untagged
 
 INBOX = "INBOX"
 STATUS_AT_ONCE = 100
+SECOND, TRIES = 1.1, 3
 _CLOSED = frozenset(("\\noselect", "\\nonexistent"))
 _USES = {use.lower(): use for use in ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")}
 
@@ -43,6 +45,7 @@ class Folders:
     def __init__(self, connection: Connection, identity: IdentityItem) -> None:
         self._connection = connection
         self._identity = identity
+        self._validities: dict[str, int] = {}  # as they were last listed, and of what was made since
 
     async def listing(self) -> Listing:
         """Raises Failed also where there is no INBOX: then the log-in does not see what is there."""
@@ -55,6 +58,7 @@ class Folders:
         for start in range(0, len(missing), STATUS_AT_ONCE):
             await self._ask(missing[start : start + STATUS_AT_ONCE], seen)
         folders = tuple(self._folder(name, seen) for name in seen.attributes if name in seen.marks)
+        self._validities = {folder.name: folder.mark.uidvalidity for folder in folders}
         namespace = connection.namespace
         return Listing(folders, namespace.separator, namespace.prefix)
 
@@ -80,6 +84,24 @@ class Folders:
             answer = await connection.ask("CREATE", wire(name))
         if not answer.ok and not await self.there(name):
             raise connection.unwanted(f"CREATE {name}", answer)
+
+    async def create_apart(self, name: str, special_use: str = "") -> Mark:
+        """One that is new gets a UIDVALIDITY that no other folder has, so that clients can be shown another for each
+        (model/validities.py). Servers that make them from the time alone (Courier) are asked again a second later.
+        """
+        for _ in range(TRIES):
+            await self.create(name, special_use)
+            mark = await self.mark(name)
+            others = {value for other, value in self._validities.items() if other != name}
+            if mark.uidvalidity not in others or mark.uidnext > 1 or mark.messages:
+                break
+            await self.delete(name)
+            await asyncio.sleep(SECOND)
+        else:
+            await self.create(name, special_use)
+            mark = await self.mark(name)
+        self._validities[name] = mark.uidvalidity
+        return mark
 
     async def rename(self, name: str, to: str) -> None:
         """With its subscriptions and those below, which RENAME leaves to names that are gone (RFC 9051 6.3.6)."""

@@ -59,9 +59,9 @@ class ImapEnd:
         return self._reading.letters(folder, uids, uidvalidity)
 
     async def create_folder(self, name: str, uidvalidity: int, special_use: str = "", identity: str = "") -> Mark:
-        if name != INBOX:
-            await self._folders.create(name, special_use)
-        return await self._folders.mark(name)
+        if name == INBOX:
+            return await self._folders.mark(name)
+        return await self._folders.create_apart(name, special_use)
 
     async def rename_folder(self, name: str, to: str) -> None:
         await self._folders.rename(name, to)
