@@ -13,7 +13,7 @@ from dataclasses import dataclass
 MAX_LOCAL = 64
 MAX_DOMAIN = 255
 
-_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NEEDS_QUOTES = re.compile(r'[ <>"(),:;@\[\\\]]')
 _NOT_IN_DOMAIN = re.compile(r'[ <>"(),;@\\]')
 

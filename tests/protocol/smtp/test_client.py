@@ -1,7 +1,12 @@
 """The client's side: which reply answers what, capabilities, commands, LMTP's many answers."""
 
-import pytest
+from itertools import pairwise
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onedomain.model.failure import Kind
 from onedomain.protocol.smtp.client import Answer, SmtpClient, Step, parse_capabilities
 from onedomain.protocol.smtp.reply import BadReply, Reply, ReplyReader
 
@@ -62,6 +67,46 @@ def test_lmtp_next_transaction_begun_before_the_last_is_answered() -> None:
     assert [a[0::2] for a in answers(client, everything)] == [
         (Step.MAIL, -1), (Step.RCPT, 0), (Step.RCPT, 1), (Step.BODY, 0), (Step.BODY, 1),
         (Step.MAIL, -1), (Step.RCPT, 0), (Step.BODY, -1)]
+
+
+LHLO = b"250-there\r\n250-PIPELINING\r\n250 SIZE 9\r\n"
+SAID = (LHLO, b"250 m\r\n", b"250 r\r\n", b"550-no\r\n550 no\r\n", b"250 r\r\n", b"354 go\r\n", b"250 one\r\n",
+        b"451 two\r\n", b"250 m\r\n", b"550 r\r\n", b"503 no\r\n", b"221 bye\r\n")
+
+
+def busy(*, lmtp: bool) -> SmtpClient:
+    """Two transactions and a QUIT sent ahead."""
+    client = greeted(lmtp=lmtp)
+    client.hello("x"), client.mail("a@b"), client.rcpt("c@d"), client.rcpt("e@f"), client.rcpt("g@h")
+    client.data(), client.end(), client.mail("a@b"), client.rcpt("i@j"), client.bdat(3, last=True), client.quit()
+    return client
+
+
+@given(st.booleans(), st.lists(st.integers(0, 200), max_size=10), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_answers_at_random_splits(lmtp: bool, cuts: list[int], bytewise: bool) -> None:
+    everything = b"".join(one for one in SAID if lmtp or one != b"451 two\r\n")
+    expected = answers(busy(lmtp=lmtp), everything)
+    assert expected[-1] == (Step.QUIT, 221, -1) and len(expected) == len(SAID) - (not lmtp)
+    end = len(everything)
+    places = range(end + 1) if bytewise else sorted({0, end, *(cut for cut in cuts if cut < end)})
+    client = busy(lmtp=lmtp)
+    found = [answer for start, stop in pairwise(places) for answer in answers(client, everything[start:stop])]
+    assert found == expected and client.awaited == 0
+
+
+@given(st.booleans(), st.lists(st.one_of(st.binary(max_size=20), st.sampled_from(SAID)), max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_random_bytes_are_answers_or_no_smtp(lmtp: bool, stream: list[bytes]) -> None:
+    client = busy(lmtp=lmtp)
+    before = client.awaited
+    try:
+        found = [answer for data in stream for answer in answers(client, data)]
+    except BadReply as bad:
+        assert bad.failure.kind is Kind.AGAIN
+        return
+    assert len(found) <= before + 3
+    assert all(100 <= code < 600 for _, code, _ in found)
 
 
 def test_unasked_reply_is_no_answer() -> None:

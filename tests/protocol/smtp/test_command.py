@@ -66,7 +66,7 @@ def test_rcpt(line: bytes, rcpt: Rcpt) -> None:
     (b"MAIL FROM:<a@b> ENVID=" + b"x" * 101, 501),
     (b"MAIL FROM:<a@b> SMTPUTF8=yes", 501), (b"MAIL FROM:<a@b> FOO=bar", 555), (b"MAIL FROM:<\xff@b>", 501),
     ("MAIL FROM:<用@b>".encode(), 553), ("MAIL FROM:<用@b> SIZE=1".encode(), 553),
-    (b"MAIL FROM:<a@b> NOTIFY=NEVER", 555),
+    (b"MAIL FROM:<a@b> NOTIFY=NEVER", 555), ("MAIL FROM:<a\x9b31m@b> SMTPUTF8".encode(), 501),
 ])
 def test_bad_mail(line: bytes, code: int) -> None:
     with pytest.raises(Failed) as caught:

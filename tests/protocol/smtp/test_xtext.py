@@ -27,6 +27,18 @@ def test_no_xtext(text: str) -> None:
         decode_xtext(text)
 
 
+@given(st.one_of(st.text(max_size=30), st.text("+=0AfZ\\x{}", max_size=20)))
+@settings(max_examples=200)
+def test_noise_is_text_without_control_characters_or_an_error(noise: str) -> None:
+    for decode in (decode_xtext, decode_utf8_addr_xtext):
+        try:
+            text = decode(noise)
+        except ValueError:
+            continue
+        assert isinstance(text, str)
+        assert decode is not decode_xtext or not any(c < " " or c == "\x7f" for c in text)
+
+
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc"))))
 @settings(max_examples=100)
 def test_round(text: str) -> None:
