@@ -70,7 +70,7 @@ def good(home: Dovecot, lab_folder: Path, certificate: Certificate) -> Edge:
     (lab_folder / "api_key").write_text(f"{home.api_key}\n")
     doveadm = {"host": home.host, "port": home.doveadm_http_port, "api_key_file": lab_folder / "api_key"}
     edge = Edge(lab_folder / "e1", servers=[table(home, lab_folder, doveadm=doveadm)], certificate=certificate,
-                protocols=list(PLACES), listener=PLACES)
+                protocols=list(PLACES), listener=PLACES, extra={"domain": [{"name": "example.com", "postmaster": JOE}]})
     edge.state.mkdir()
     add_accounts(edge, [(JOE, "d1")])
     return edge
@@ -100,6 +100,19 @@ def test_before_anything_has_run_it_makes_nothing(good: Edge, lab_folder: Path) 
     said = onedomain("check", "--config", good.config, "--json")
     assert said.status == 0 and "there are no accounts" in str(said.findings("warning")), said
     assert not (lab_folder / "new").exists()
+
+
+def test_addresses_that_lead_nowhere(good: Edge) -> None:
+    """Of the postmaster above all, who has to be reachable (RFC 5321 section 4.5.1)."""
+    good.run("alias", "add", "sales@example.com", "nobody@example.com")
+    good.run("alias", "add", "info@example.com", JOE)
+    good.tables["domain"][0]["postmaster"] = "boss@example.com"
+    good.write()
+    said = onedomain("check", "--config", good.config, "--json")
+    assert said.status == 0
+    (postmaster, aliases) = sorted(said.findings("warning"), reverse=True)
+    assert postmaster[0] == "domain[1].postmaster" and "boss@example.com is unknown" in postmaster[1], postmaster
+    assert aliases[0] == "directory" and "1 aliases lead nowhere, sales@example.com" in aliases[1], aliases
 
 
 def test_everything_that_is_wrong_is_found_at_once(

@@ -32,8 +32,12 @@ from onedomain.backend.mailserver import MailServer, Tools
 from onedomain.config import Config, Problem
 from onedomain.config.places import line_of, lines
 from onedomain.config.problem import Place
+from onedomain.decision.recipient import Refuse, resolve
+from onedomain.directory.book import Book
+from onedomain.directory.delta import Delta
 from onedomain.directory.repository import Repository
-from onedomain.model.account import Account
+from onedomain.model.account import Account, Alias
+from onedomain.model.address import Address
 from onedomain.model.failure import Failed
 from onedomain.model.health import Seen, Sighting
 from onedomain.model.server import Endpoint, LoginWay, Server
@@ -201,7 +205,7 @@ class Check:
             return
         yield self._say(Weight.OK, ("directory",), "database_ok", accounts=len(accounts), aliases=len(aliases))
         self._roles = check_links.roles(self._config, accounts)
-        for finding in self._strays(accounts):
+        for finding in (*self._strays(accounts), *self._astray(accounts, aliases)):
             yield finding
 
     def _strays(self, accounts: Iterable[Account]) -> Iterator[Finding]:
@@ -216,6 +220,27 @@ class Check:
         for unit in units.keys() - {unit.name for unit in self._config.units}:
             found = units[unit]
             yield self._say(Weight.ERROR, ("unit",), "unitless", count=len(found), example=found[0].address, unit=unit)
+
+    def _astray(self, accounts: Iterable[Account], aliases: Iterable[Alias]) -> Iterator[Finding]:
+        """Addresses of ours that the edge would not take mail for."""
+        book = Book(self._config.domains, self._config.units, self._config.servers)
+        book.apply(Delta(0, accounts=tuple(accounts), aliases=tuple(aliases), whole=True))
+        for index, domain in enumerate(self._config.file.domain):
+            # RFC 5321 section 4.5.1; bounces that fail and alerts go there, too
+            found = resolve(book, Address("postmaster", domain.name))
+            if isinstance(found, Refuse):
+                yield self._say(Weight.WARNING, ("domain", index, "postmaster"), "no_postmaster",
+                                address=f"postmaster@{domain.name}", why=found.failure.reason or found.failure.text)
+        refused = [(alias.address, found.failure) for alias in aliases
+                   if isinstance(found := resolve(book, self._called(alias)), Refuse)]
+        if refused:
+            address, failure = refused[0]
+            yield self._say(Weight.WARNING, ("directory",), "alias_astray", count=len(refused), address=address,
+                            why=failure.reason or failure.text)
+
+    def _called(self, alias: Alias) -> Address:
+        local, _, domain = alias.address.rpartition("@")
+        return Address(local or "onedomain-check-nobody", domain)
 
     # -- the servers
 

@@ -32,6 +32,19 @@ TEXTS: Table = {
         'give it a log-in for all accounts: login = {{ way = "master" … }} (Dovecot) or "authzid" (Cyrus, node)',
         '全アカウントに入れるログインを設定してください: login = {{ way = "master" … }} (Dovecot)、"authzid" (Cyrus、node)',
     ),
+    "no_postmaster": (
+        "no mail to {address} is taken ({why}), nor do reports that concern nobody else arrive",
+        "{address} 宛てのメールを受け取れません ({why})。他に届け先のない通知も失われます",
+    ),
+    "no_postmaster?": (
+        "name an address here that somebody reads, or make an account or alias of that name",
+        "誰かが読むアドレスをここに指定するか、その名前のアカウントまたはエイリアスを作ってください",
+    ),
+    "alias_astray": (
+        "{count} aliases lead nowhere, {address} among them: {why}",
+        "行き先のないエイリアスが {count} 件あります (例 {address}: {why})",
+    ),
+    "alias_astray?": ("see `onedomain alias list`", "`onedomain alias list` で確認してください"),
     "no_probe": (
         "no probe account: that mail really arrives and can be read is not tested",
         "probe アカウントがなく、メールが実際に届き読めることを確認していません",
