@@ -164,6 +164,34 @@ async def test_a_change_of_home_during_the_log_in() -> None:
         assert (await client.line()).startswith("a NO [UNAVAILABLE]")
 
 
+@pytest.mark.parametrize(
+    "said, client_says, told",
+    [
+        (b"* 3 EXISTS\r\n", b"", True),
+        (b"", b"b LOGOUT\r\n", False),
+        (b"* BYE Autologout.\r\n", b"", False),
+        (b"* 3 EXISTS\r\n* BYE Autologout.\r\n", b"b NOOP\r\n", True),  # told twice does no harm
+        (b"* 3 EX", b"", False),
+        (b"* 1 FETCH (BODY[] {8}\r\nhalf", b"", False),
+        (b"* 1 FETCH (BODY[] {60000}\r\n" + b"x" * 50_000, b"", False),
+        (b"* 1 FETCH (BODY[] {5}\r\nwhole)\r\n", b"", True),
+    ],
+)
+async def test_a_home_that_goes_away(said: bytes, client_says: bytes, told: bool) -> None:
+    async def home(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        if client_says:
+            await reader.readline()
+        writer.write(said)
+
+    async with edge(home, clear) as running:
+        client = await inside(running)
+        client.send(b"a NOOP\r\n")
+        client.send(client_says)
+        gone = b"* BYE [UNAVAILABLE] Your mail server went away, please log in again.\r\n" if told else b""
+        assert await client.rest() == said + gone
+
+
 async def test_shutdown_says_goodbye() -> None:
     async with edge(echo, clear) as running:
         client = await inside(running)

@@ -10,6 +10,7 @@ import resource
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -180,6 +181,25 @@ async def test_a_message_that_looks_like_the_homes_word(real: Real) -> None:
         changes = [(what, name) for _, what, name in running.notes.changes]
     assert changes == [("APPEND", "INBOX"), ("STORE", "INBOX")]
     assert await asyncio.to_thread(folder, real) == [TRAP, b"\r\nd COMPRESS DEFLATE\r\n"]
+
+
+async def test_a_server_that_is_killed(real: Real) -> None:
+    """Who is logged in hears so at once, in either protocol, and so does who logs in then."""
+    await asyncio.to_thread(put, real, MESSAGE)
+
+    async with real.edge(ImapEdge) as running, real.edge(Pop3Edge) as pop3:
+        client = await asyncio.to_thread(real.pop3, pop3.port)
+        plain = await asyncio.to_thread(real.imap, running.port)
+        await asyncio.to_thread(real.lab.kill)
+        began = time.monotonic()
+        assert (await asyncio.to_thread(plain.sock.recv, 1000)).startswith(b"* BYE [UNAVAILABLE] ")
+        with pytest.raises(poplib.error_proto, match="SYS/TEMP"):
+            await asyncio.to_thread(client.retr, 1)
+        with pytest.raises(imaplib.IMAP4.error, match="UNAVAILABLE"):
+            await asyncio.to_thread(real.imap, running.port)
+        with pytest.raises(poplib.error_proto, match="SYS/TEMP"):
+            await asyncio.to_thread(real.pop3, pop3.port)
+        assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("user, wrong, right", [("joe", "secret", "right"), ("ann", "right", "secret")])

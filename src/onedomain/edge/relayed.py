@@ -36,6 +36,7 @@ HELD = frozenset(("APPEND", "MULTIAPPEND", "REPLACE"))
 """What brings new bytes that only the client has. Anything else can be done again, or is there still."""
 
 HELD_SECONDS = 2.0
+GONE = b"* BYE [UNAVAILABLE] Your mail server went away, please log in again.\r\n"
 AGAIN = b"* BYE Please connect again.\r\n"
 
 
@@ -72,10 +73,17 @@ class Relayed:
             self._seat.cut = None
 
     def _joined(self, client: Stream, server: Stream, idle: float) -> Relay:
-        return Relay(client, server, upstream=self._upstream, downstream=self._downstream, idle=idle)
+        return Relay(
+            client, server, upstream=self._upstream, downstream=self._downstream, parting=self._parting, idle=idle
+        )
 
     def _cut(self, reason: str) -> None:
         self._relay.cut(f"* BYE [UNAVAILABLE] {reason}\r\n".encode("ascii", "replace"), reason)
+
+    def _parting(self) -> bytes:
+        """The home is gone. In the middle of a response nothing can be said."""
+        answers = self._answers
+        return b"" if self._scanner.leaving or answers.bye or not answers.between else GONE
 
     def _upstream(self, data: bytes) -> bytes | None:
         scanner = self._scanner
@@ -164,7 +172,10 @@ class ReplicatedRelayed(Relayed):
             self._answered(self._answers.take_open())
 
     def _joined(self, client: Stream, server: Stream, idle: float) -> Relay:
-        return Relay(client, server, upstream=self._upstream, downstream=self._downstream, gate=self._gate, idle=idle)
+        return Relay(
+            client, server, upstream=self._upstream, downstream=self._downstream, gate=self._gate,
+            parting=self._parting, idle=idle,
+        )  # fmt: skip
 
     def _gate(self) -> bool:
         if self._parts.fence.may_forward(self._seat.account):

@@ -22,6 +22,9 @@ Filter = Callable[[bytes], bytes | None]
 """Sees bytes before they are passed. None passes them as they are; bytes go instead of them, b"" keeps them back.
 Raising Failed ends the relay; so does any other exception, which run() then raises."""
 
+Parting = Callable[[], bytes]
+"""What the client is told when the server has ended and it has not; b"" is nothing."""
+
 Gate = Callable[[], bool]
 """Whether bytes of the client may still go to the server; asked before every send. Where it says no it has cut."""
 
@@ -57,7 +60,9 @@ class Relay:
     `idle` is in seconds without a byte either way.
     """
 
-    __slots__ = ("_done", "_down", "_idle", "_last", "_last_call", "_poller", "_up", "client", "finished", "server")
+    __slots__ = (
+        "_done", "_down", "_idle", "_last", "_last_call", "_parting", "_poller", "_up", "client", "finished", "server",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class Relay:
         upstream: Filter | None = None,
         downstream: Filter | None = None,
         gate: Gate | None = None,
+        parting: Parting | None = None,
         idle: float,
     ) -> None:
         self.client = client
@@ -75,6 +81,7 @@ class Relay:
         self._poller = client.poller
         self._up = _Flow(self, client, server, upstream, gate)
         self._down = _Flow(self, server, client, downstream, None)
+        self._parting = parting
         self._idle = idle
         self._last = self._poller.now
         self._last_call: float | None = None
@@ -160,6 +167,9 @@ class Relay:
         """Everything `flow` will ever carry has been passed on, or can't be."""
         if flow is self._down:
             # Nobody is left to answer the client.
+            if self._parting is not None and not self._up.over and (words := self._parting()):
+                with suppress(ConnectionError):
+                    self.client.push(words)
             self._finish(End.CLIENT if self._up.over else End.SERVER, self._up.reason or reason)
             return
         self.server.wire.half_close()

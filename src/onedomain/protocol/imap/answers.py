@@ -45,11 +45,12 @@ class Awaited(NamedTuple, Generic[T]):
 
 class Answers(Generic[T]):
     __slots__ = (
-        "_asked", "_awaited", "_begun", "_continued", "_done", "_kept", "_literal", "_tail", "_wanted", "held",
+        "_asked", "_awaited", "_begun", "_continued", "_done", "_kept", "_literal", "_tail", "_wanted", "bye", "held",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.held: Awaited[T] | None = None
+        self.bye = False          # the home has ended it in its own words
         self._awaited: list[Awaited[T]] = []
         self._done: list[Awaited[T]] = []
         self._asked: list[bytes] = []
@@ -134,6 +135,11 @@ class Answers(Generic[T]):
         """Bytes of a literal that are still to come and need not be heard, if the caller keeps them from here."""
         return 0 if self._kept or self.held is not None else self._literal
 
+    @property
+    def between(self) -> bool:
+        """Nothing of a response has been passed on whose end has not."""
+        return not (self._literal or self._continued or self._begun or self._kept or self.held)
+
     def skip(self) -> None:
         """The rest of the literal goes past it."""
         self._literal = 0
@@ -145,6 +151,8 @@ class Answers(Generic[T]):
     def _plain(self, data: bytes) -> None:
         """No literal in it, and nothing waited for: only where its last line stands."""
         at = data.rfind(b"\n") + 1
+        if data.startswith(b"* BYE") and not (self._begun or self._continued):
+            self.bye = True
         if at:
             self._continued = False
             self._begun = self._tail = b""
@@ -205,6 +213,8 @@ class Answers(Generic[T]):
                 return size
             begun = self._begun + data[at:min(end, at + _BEGINNING)]
             if not self._continued:
+                if begun.startswith(b"* BYE"):
+                    self.bye = True
                 if self._asked:
                     self._said(begun)
                 if self._awaited and not self._begun and self._answered(begun):

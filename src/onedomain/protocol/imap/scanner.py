@@ -76,7 +76,8 @@ class Scanner:
     order, a literal's as the last; the caller empties it."""
 
     __slots__ = (
-        "_command", "_kept", "_lines", "_literal", "_literals", "_read_only", "asked", "folder", "idle", "refuses",
+        "_command", "_kept", "_lines", "_literal", "_literals", "_read_only", "asked", "folder", "idle", "leaving",
+        "refuses",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -89,6 +90,7 @@ class Scanner:
         self._literals = 0                # of the command: messages
         self._literal: list[bytes] | None = None  # None: not kept
         self.asked: list[bytes] = []
+        self.leaving = False              # the client has said LOGOUT
         self.idle = True                  # between commands, nothing unread
 
     @property
@@ -183,6 +185,8 @@ class Scanner:
         if name in _HARMLESS:
             if name == b"IDLE":
                 self.asked.append(words[0])
+            elif name == b"LOGOUT":
+                self.leaving = True
             return ()
         return self._act(words[0], name, line, 2 if uid else 1)
 
