@@ -7,7 +7,7 @@ from onedomain.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE,
 from onedomain.ledger.verify import Found
 
 WHO = "hanako@example.com"
-DEATH = Death("s1", 100.0, frozenset({WHO}))
+DEATH = Death("s1", 100.0, frozenset({WHO}), window=5.0)
 
 
 def act(op: str, token: str, at: float, **details: object) -> Act:

@@ -27,7 +27,8 @@ from onedomain.ledger.verify import Found, read_mailbox
 DRAIN_SECONDS = 120.0
 SETTLE_LOOKS = 3
 """How often the queue has to be seen empty in a row: a failover may still put something into it."""
-WINDOW = 5.0
+WINDOW = 15.0
+"""Seconds that a link may be behind before its server dies: more is a finding, less is counted."""
 CATCHES_UP = 15.0
 """Seconds after a server is back until links to it have surely run."""
 
@@ -133,6 +134,7 @@ class Conductor:
         found, unread = self._read(ledger)
         self._keep("log-ins.jsonl", (asdict(one) for one in watch.tries if not one.worked))
         self._keep("found.jsonl", (asdict(one) for one in found))
+        self._homes()
         acts = read(ledger)
         found = as_delivered(found, acts, theatre.filed)
         judgement = judged(acts, found, self._deaths, unread=unread)
@@ -148,7 +150,7 @@ class Conductor:
                 self._outages[act] = (*self._outages[act][:2], time.time())
             self.say("back", done)
             return
-        homes = theatre.homes()
+        homes = self._homes()
         done = replace(act, name=act.name or Counter(homes.values()).most_common(1)[0][0])
         accounts = frozenset(account for account, home in homes.items() if home == done.name and not act.edge)
         self._away[act] = done
@@ -159,6 +161,15 @@ class Conductor:
             self._deaths.append(Death(done.name, now, accounts, WINDOW + self._behind(done.name, now)))
             self._outages[act] = done.name, now, float("inf")
         (theatre.edges if act.edge else theatre.servers)[done.name].take(act.way)
+
+    def _homes(self) -> dict[str, str]:
+        """As they are now. Whose people stayed has lost nothing of theirs, however long it was away."""
+        homes = self.theatre.homes()
+        if self._deaths:
+            last = self._deaths[-1]
+            left = frozenset(account for account in last.accounts if homes.get(account) != last.server)
+            self._deaths[-1] = replace(last, accounts=left)
+        return homes
 
     def _behind(self, dying: str, now: float) -> float:
         """For how long the links to some other server may not have run."""

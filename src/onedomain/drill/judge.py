@@ -22,14 +22,14 @@ AFTER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """`at`: seconds since 1970. `accounts`: whose primary it was. `window`: seconds before it in which an acknowledged
-    change may not have got to the replica yet; longer if the replica had been away until a moment ago.
+    """`at`: seconds since 1970. `accounts`: whose primary it was, and is no more. `window`: seconds before it in which
+    an acknowledged change may not have got to the replica yet; longer if the replica had been away until a moment ago.
     """
 
     server: str
     at: float
     accounts: frozenset[str]
-    window: float = 5.0
+    window: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Times:
     away: float = 8.0
     calm: float = 20.0
     rest: float = 10.0
-    soon: float = 8.0
+    soon: float = 15.0
 
 
 BRISK = Times(warm=4.0, away=6.0, calm=4.0, rest=5.0, soon=5.0)

@@ -50,6 +50,7 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
     here: Listing = yield ListFolders(Side.SOURCE)
     there: Listing = yield ListFolders(Side.TARGET)
     links = {link.source_name: link for link in _now(state, there) if not link.gone}
+    every: dict[str, tuple[Row, ...]] = {}
     tails: dict[str, tuple[Row, ...]] = {}
     late: Counter[str] = Counter()
     fresh: dict[str, Counter[str]] = defaultdict(Counter)
@@ -58,9 +59,14 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
     for folder in here.folders:
         link = links.get(folder.name)
         read: Rows = yield Read(Side.SOURCE, folder.name)
+        every[folder.name] = read.rows
         tails[folder.name] = tuple(row for row in read.rows if link is None or row.uid >= link.source.uidnext)
+    if not any(tails.values()):  # nothing to compare: what has come to the new primary since is not read
+        return Brought(turned(state, promotion, here, there), 0, 0)
+    for name, all_rows in every.items():
+        link = links.get(name)
         if link is not None and _is(link, there.find(link.target_name)):
-            expunged = yield from _expunged(link, read.rows)
+            expunged = yield from _expunged(link, all_rows)
             late.update(it.digest for it in expunged.values())
     for folder in there.folders:
         linked = (link for link in links.values() if link.target_name == folder.name and _is(link, folder))
