@@ -83,6 +83,7 @@ def test_replicas_are_seen_and_told_of(
     assert "b" in shown["reasons"][0]["reason"], shown
     [row] = [one for one in control(cluster.edge, "link_list", troubled=True) if one["account"] == ann]
     assert row["reason"] and row["uncovered"] == 1
+    assert 0 < row["lag"] < 2, "of the message before"
     assert ann in cluster.edge.run("link", "list", "--troubled")
     wait_until(lambda: metric(cluster, "link_uncovered", **pair), "in metrics", 10)
     wait_until(lambda: metric(cluster, "links", state="whole", **pair) != 2, "in metrics", 10)

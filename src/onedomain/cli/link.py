@@ -31,9 +31,10 @@ def list_(
         console.print(say("no_links"))
         return
     console.print(table(
-        ["account", "source", "target", "phase", "uncovered", "for", "braked", "refused_messages", "why"],
-        ([each["account"], each["source"], each["target"], _phase(each["phase"]), each["uncovered"],
-          duration(each["uncovered_for"]), " ".join(each["braked"]), each["refused"] or "", each["reason"]]
+        ["account", "source", "target", "phase", "lag", "uncovered", "for", "braked", "refused_messages", "why"],
+        ([each["account"], each["source"], each["target"], _phase(each["phase"]), duration(each["lag"]),
+          each["uncovered"], duration(each["uncovered_for"]), " ".join(each["braked"]), each["refused"] or "",
+          each["reason"]]
          for each in links),
     ))  # fmt: skip
 

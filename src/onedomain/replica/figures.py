@@ -98,7 +98,7 @@ def row(linked: Linked, trouble: str, now: float) -> dict[str, Any]:
     """One line of `onedomain link list`."""
     return {
         "account": linked.address, "source": linked.source, "target": linked.target, "epoch": linked.epoch,
-        "phase": linked.phase(trouble).value, "uncovered": linked.uncovered,
+        "phase": linked.phase(trouble).value, "lag": linked.lag, "uncovered": linked.uncovered,
         "uncovered_for": now - linked.since if linked.since is not None else None,
         "braked": list(linked.braked), "refused": linked.refused, "reason": trouble,
         "stopped_at": linked.stopped_since or None,

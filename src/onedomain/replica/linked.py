@@ -74,6 +74,7 @@ class Linked:
     audit_at: float = 0.0
     last_pass: float = 0.0    # wall clock
     last_whole: float = 0.0
+    lag: float | None = None  # seconds, of the last change that was covered
     alerts: list[str] = field(default_factory=list)
 
     @property

@@ -424,8 +424,8 @@ class Links:
         for place, ticket in taken.tickets.items():
             self._parts.outlet.covered(place, linked.address, ticket)
         if taken.since is not None:
-            lag = self._parts.clock.monotonic() - taken.since
-            self._lags.add(linked.source, linked.target, lag)
+            linked.lag = self._parts.clock.monotonic() - taken.since
+            self._lags.add(linked.source, linked.target, linked.lag)
 
     def _told(self, linked: Linked, report: Report, performer: Performer, seconds: float) -> None:
         self._parts.count.add("link_passes_total", source=linked.source, target=linked.target)
