@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.acceptance.cluster import Cluster
-from tests.acceptance.test_failover import failover, log_in, pair_of
-from tests.acceptance.test_links import await_whole, linker, mailbox, send
+from tests.acceptance.cluster import Cluster, control
+from tests.acceptance.test_failover import AUTOMATIC, failover, judged, log_in, pair_of
+from tests.acceptance.test_links import await_whole, linker, mailbox, pairs, send
 from tests.lab.process import wait_until
 
+BEHIND = 1000
 
 @pytest.mark.parametrize("kind", ["node", "dovecot"])
 async def test_what_no_link_had_carried(
@@ -44,3 +46,38 @@ async def test_what_no_link_had_carried(
     wait_until(lambda: not failover(cluster)["unreturned"], "the return", 30)
     await_whole(cluster)
     assert len(mailbox(cluster, "a", ann)["INBOX"][1]) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["node", "dovecot"])
+async def test_a_replica_that_is_a_thousand_messages_behind(
+    make_cluster: Callable[..., Cluster], make_home: Callable[..., Any], kind: str
+) -> None:
+    """It hung while they were delivered, and the primary dies before any is carried. All are there, once, from the
+    safety net; and when the old primary returns with the same ones, nothing is there twice.
+    """
+    cluster = pair_of(make_cluster, make_home, kind, extra={"failover": {**AUTOMATIC["failover"], "max_lag": "10m"}})
+    ann = cluster.people[0]
+    send(cluster, *cluster.people, text="carried")
+    cluster.await_quiet()
+    await_whole(cluster)
+    replica = cluster.homes["b"].lab
+    replica.pause()
+    outcome = await cluster.send(count=BEHIND, max_size=4096, sessions=8, persistent=True)
+    assert outcome.acked >= BEHIND
+    wait_until(lambda: control(cluster.edge, "status")["queue"]["messages"] == 0, "all delivered", 60)
+    assert pairs(cluster)[0]["uncovered"] >= BEHIND
+    cluster.homes["a"].lab.kill()
+    replica.resume()
+    died = time.monotonic()
+    (await asyncio.to_thread(log_in, cluster, ann, 0, 60)).logout()
+    answered = time.monotonic() - died
+    await asyncio.to_thread(judged, cluster, "b")
+    print(f"{kind}: log-in {answered:.1f} s after the kill, all {BEHIND} there after {time.monotonic() - died:.1f} s")
+
+    cluster.homes["a"].lab.start()
+    wait_until(lambda: not failover(cluster)["unreturned"], "the return", 120)
+    await_whole(cluster, 120)
+    for server in ("a", "b"):
+        await asyncio.to_thread(judged, cluster, server)
+    assert mailbox(cluster, "a", ann) == mailbox(cluster, "b", ann)
