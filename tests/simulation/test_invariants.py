@@ -5,10 +5,15 @@ The others are in test_convergence.py (2, 6, 7) and test_failover.py (1 to 6, 12
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 
+from onedomain.decision.link.actions import Action
+from onedomain.decision.link.identity import identity_of
 from onedomain.decision.link.release import SWEEPS, release
 from onedomain.decision.link.succession import Candidate, Fence, Promote, Wait, Waits, gone, may_promote, successor
 from onedomain.model.health import Verdict
@@ -28,6 +33,62 @@ def filled(source: str, target: str, seed: int = 0, messages: int = 120) -> Worl
         world.source.append("INBOX", raw, frozenset(), number)
     world.quiet()
     return world
+
+
+def rotated(world: World) -> None:
+    """A folder is put away, and another one takes its name."""
+    source = world.source
+    source.rename(source.path("Lists"), source.path("Old"))
+    source.create(source.path("Lists"))
+    source.append(source.path("Lists"), b"Message-ID: <later>\r\n\r\nlater", frozenset(), 9)
+
+
+def filed(world: World) -> None:
+    """Messages go into a folder that was not there before."""
+    source = world.source
+    source.create(source.path("Filed"))
+    for uid in range(1, 4):
+        world.copy(source, "INBOX", uid, source.path("Filed"), move=True)
+
+
+@pytest.mark.parametrize("happens", [rotated, filed])
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_02_folders_change_in_the_middle_of_a_pass(
+    source: str, target: str, happens: Callable[[World], None]
+) -> None:
+    """At each step of a pass in turn. Nothing that was there before is lost or doubled if the primary dies with that
+    pass, and no pass takes it for a restore.
+    """
+    step, reached = 0, True
+    while reached:
+        step += 1
+        world = filled(source, target, messages=8)
+        lists = world.source.path("Lists")
+        for number in range(5):
+            raw = f"Message-ID: <l{number}>\r\n\r\nlisted {number}".encode()
+            world.source.append(lists, raw, frozenset(), number)
+        world.quiet()
+        before = Counter(identity_of(message.raw).digest for _, _, message in world.source.everything())
+        world.source.append(lists, b"Message-ID: <new>\r\n\r\nnew", frozenset(), 5)
+        world.source.store("INBOX", 8, frozenset(("\\Seen",)))
+        begun, alerts = world.steps, len(world.alerts)
+
+        def at(now: int, action: Action, world: World = world, due: int = begun + step) -> str:
+            if now == due:
+                happens(world)
+            return ""
+
+        world.crash_at = at
+        world.sweep()
+        reached = world.steps >= begun + step
+        dies = deepcopy(world)
+        assert not dies.fail_over().refused
+        after = Counter(identity_of(message.raw).digest for _, _, message in dies.target.everything())
+        assert {digest: after[digest] for digest in before} == before, f"{world.label}, step {step}"
+        world.crash_at = None
+        world.quiet()
+        world.check_equal()
+        assert not any("pairing again" in alert for alert in world.alerts[alerts:]), f"{world.label}, step {step}"
 
 
 def test_07_killed_at_every_single_step() -> None:

@@ -153,7 +153,9 @@ class World:
                 try:
                     server.rename(name, new)
                 except No:
-                    pass  # taken
+                    return  # taken
+                if self.random.random() < 0.5:  # put away, and begun anew
+                    server.create(name)
         elif dice < 0.975 and name != "INBOX":
             self.ledger.removed.update(identity_of(m.raw).delivery for m in box.messages.values())
             self.commanded.add(name)

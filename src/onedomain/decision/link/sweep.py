@@ -120,6 +120,11 @@ def _forgotten(link: FolderLink) -> FolderLink:
     )
 
 
+def _shape(listing: Listing) -> frozenset[tuple[str, str, int]]:
+    """Which folders there are, whatever is in them."""
+    return frozenset((folder.name, folder.identity, folder.mark.uidvalidity) for folder in listing.folders)
+
+
 class _Sweep:
     def __init__(self, state: LinkState, source: Powers, target: Powers, order: Order) -> None:
         self._state = state
@@ -293,6 +298,10 @@ class _Sweep:
         return True
 
     def _snapshot(self, listed: Listing) -> Plan[bool]:
+        """Folders that have come, gone or changed names since they were matched are for the next pass: this one would
+        take a folder for another that had its name, or a message that was moved into a new one for a deleted one.
+        """
+        matched = _shape(listed)
         for _ in range(ROUNDS):
             for work in self._work:
                 folder = listed.find(work.link.source_name)
@@ -303,18 +312,20 @@ class _Sweep:
                 if work.rows is not None and work.rows.before == folder.mark:
                     continue
                 since = work.link.source.modseq if self._incremental(work) else 0
-                work.rows = yield Read(Side.SOURCE, work.link.source_name, since)
-                work.compared = not since
+                rows: Rows = yield Read(Side.SOURCE, work.link.source_name, since)
+                if rows.before.uidvalidity != work.here.mark.uidvalidity:
+                    return False
+                work.rows, work.compared = rows, not since
             again: Listing = yield ListFolders(Side.SOURCE)
-            if self._still(listed, again):
+            if _shape(again) != matched:
+                return False
+            if self._still(again):
                 return True
             listed = again
         return False
 
-    def _still(self, listed: Listing, again: Listing) -> bool:
-        """Nothing happened between the reads and now: names and marks are those that were read."""
-        if {(f.name, f.identity) for f in again.folders} != {(f.name, f.identity) for f in listed.folders}:
-            return False
+    def _still(self, again: Listing) -> bool:
+        """Nothing happened between the reads and now: marks are those that were read."""
         marks = {folder.name: folder.mark for folder in again.folders}
         read = {work.link.source_name: work.rows.before if work.rows else work.here.mark for work in self._work}
         return all(marks.get(name) == mark for name, mark in read.items())
