@@ -289,15 +289,31 @@ def _relay(relays: Relays) -> Relay:
     return relay
 
 
-async def test_accounts_without_replicas_have_no_fence_and_wait_for_nothing() -> None:
+async def test_accounts_without_replicas_wait_for_nothing() -> None:
     async with scene(JOE) as s:
-        s.client.send(b"b APPEND Sent {2+}\r\nhi\r\n")
-        await s.home.until(b"hi\r\n")
-        assert s.link.told == [("APPEND", "Sent")]
+        s.link.replicated = False
+        await append(s)
         s.home.say(b"b OK\r\n")
         assert await s.client.line() == "b OK"
-        assert s.link.asked == []
-        assert s.fence.asked == []
+        assert s.link.told == [("APPEND", "Sent")] and s.link.asked == []
+
+
+async def test_a_session_goes_on_when_its_account_gets_a_replica_and_then_has_what_that_asks_for() -> None:
+    async with scene(JOE) as s:
+        now = replace(JOE, home=Home("s1", ("s2",), JOE.home.epoch + 1))
+        s.running.change(now)
+        await append(s)
+        s.home.say(b"b OK\r\n")
+        await s.link.until_asked()
+        with pytest.raises(TimeoutError):  # its OK waits for the replica
+            await asyncio.wait_for(s.client.reader.read(1), 0.05)
+        s.link.answers[0].set_result(True)
+        assert await s.client.line() == "b OK"
+        assert s.fence.asked[-1] == now
+        s.fence.open = False
+        s.client.send(b"c NOOP\r\n")
+        assert (await s.client.line()).startswith("* BYE")
+        assert b"NOOP" not in s.home.heard
 
 
 async def test_what_is_hidden_is_not_shown_and_refused() -> None:

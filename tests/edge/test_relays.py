@@ -25,11 +25,14 @@ def table() -> SharedTable:
     [
         (JOE, True),
         (replace(JOE, unit="branch", password="x", forward_to=("a@b",)), True),
-        (replace(JOE, home=Home("s1", ("s2",), 3)), False),
+        (replace(JOE, home=Home("s1", ("s2",), 3)), True),
+        (replace(JOE, home=Home("s1", ("s2",), 4)), True),
+        (replace(JOE, home=Home("s1", ("s2",), 5)), False),
+        (replace(JOE, home=Home("s1", ("s2",), 2)), False),
         (replace(JOE, home=Home("s1", epoch=3, no_modseq=True)), False),
         (replace(JOE, home=Home("s1", epoch=3, shown="1 2:3")), False),
         (replace(JOE, home=Home("s2", epoch=4)), False),
-        (replace(JOE, home=Home("s1", epoch=4)), False),
+        (replace(JOE, home=Home("s1", epoch=4)), True),
         (replace(JOE, home=Home("s2", epoch=3)), False),
         (replace(JOE, mailbox="joseph"), False),
         (replace(JOE, enabled=False), False),
@@ -45,6 +48,7 @@ def test_what_a_change_ends(now: Account | None, stays: bool) -> None:
     assert relays.account_changed("joe@example.com", now) == (0 if stays else 2)
     assert len(ended) == (0 if stays else 2)
     assert may_stay(JOE, now) == stays
+    assert {seat.account for seat in seats[:2]} == {now if stays else JOE} and seats[2].account == ANN
     assert len(relays) == 3
     for seat in seats:
         relays.release(seat)
@@ -61,6 +65,21 @@ def test_a_session_of_the_new_home_is_left_alone() -> None:
     assert relays.cut("nobody@example.com", "x") == 0
     assert relays.cut(now.address, "x") == relays.cut_all("y") == 1
     assert ended == ["x", "y"]
+
+
+def test_a_session_stays_over_any_number_of_changes_of_replicas_but_no_change_of_primary() -> None:
+    relays = Relays(table())
+    ended: list[str] = []
+    seat = relays.take(JOE)
+    seat.cut = ended.append
+    for home in (Home("s1", ("s2",), 4), Home("s1", ("s3", "s2"), 5), Home("s1", epoch=6)):
+        assert relays.account_changed(JOE.address, replace(JOE, home=home)) == 0
+        assert seat.account.home == home
+    assert relays.cut_fenced(lambda account: not account.home.replicas) == 0
+    assert relays.account_changed(JOE.address, replace(JOE, home=Home("s1", ("s2",), 7))) == 0
+    assert relays.cut_fenced(lambda account: not account.home.replicas) == 1, "it needs a lease from then on"
+    assert relays.account_changed(JOE.address, replace(JOE, home=Home("s2", ("s1",), 8, pending=True))) == 1
+    assert len(ended) == 2
 
 
 def test_ending_one_may_end_others_of_its_own_accord() -> None:

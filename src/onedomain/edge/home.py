@@ -90,10 +90,11 @@ class Homes:
         backend = self._backend(account)
         password = admission.password_for(backend.server)
         session = await self._while_up(backend.log_in(account, password, client), account)
-        if not may_stay(account, self.directory.account(account.address)):
+        now = self.directory.account(account.address)
+        if now is None or not may_stay(account, now):
             session.stream.close()
             raise Failed(unavailable(f"the home of {account.address} changed during the log-in"))
-        if not self.gate.may_write(account):
+        if not self.gate.may_write(now):
             session.stream.close()
             raise Failed(unavailable("this edge lost its lease during the log-in"))
         return session

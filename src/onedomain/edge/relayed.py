@@ -5,10 +5,11 @@ Knows what is done about what the scanner finds. Does not know IMAP's grammar (p
 
 Client to server is looked at for what it changes, and never altered, but for COMPRESS, which would end the looking.
 What follows a literal that the client has to ask for goes on when the home has said whether it wants it, so that both
-take the same bytes for commands. Server to client is followed from literal to literal, for that and no more where the
-account has no replica. Where it has one, a change is told when its answer comes, not before it is made, and the OK of
-an APPEND waits until the replica has the message. It is altered only after a change of home that clients would notice
-otherwise.
+take the same bytes for commands. Server to client is followed from literal to literal, and altered only after a change
+of home that clients would notice otherwise. A change is told when its answer comes, not before it is made. Where the
+account has a replica, which may change while the session lasts, the client may write only while this edge is sure of
+the home (scheme 8 of the replication plan), and the OK of an APPEND waits until the replica has the message, up to a
+limit (scheme 4).
 """
 
 from __future__ import annotations
@@ -54,16 +55,20 @@ class NoFence:
 
 
 class Relayed:
-    """An account without replicas: the relay, and what the client changes."""
+    """The relay, and what the client changes."""
 
-    __slots__ = ("_answers", "_parts", "_relay", "_scanner", "_seat")
+    __slots__ = ("_answers", "_holding", "_parts", "_relay", "_scanner", "_seat")
 
     def __init__(self, seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> None:
         self._seat = seat
         self._parts = parts
         self._scanner = Scanner()
         self._answers: Answers[list[Touch]] = Answers()
-        self._relay = self._joined(client, session.stream, idle)
+        self._holding: asyncio.Task[None] | None = None
+        self._relay = Relay(
+            client, session.stream, upstream=self._upstream, downstream=self._downstream, gate=self._gate,
+            parting=self._parting, idle=idle,
+        )  # fmt: skip
         seat.cut = self._cut
 
     async def run(self) -> RelayResult:
@@ -71,11 +76,16 @@ class Relayed:
             return await self._relay.run()
         finally:
             self._seat.cut = None
+            if self._holding is not None:
+                self._holding.cancel()
+            # Done or not: nobody was told. The linker looks.
+            self._answered(self._answers.take_open())
 
-    def _joined(self, client: Stream, server: Stream, idle: float) -> Relay:
-        return Relay(
-            client, server, upstream=self._upstream, downstream=self._downstream, parting=self._parting, idle=idle
-        )
+    def _gate(self) -> bool:
+        if self._parts.fence.may_forward(self._seat.account):
+            return True
+        self._cut("Your mailbox may have moved to another server, please log in again.")
+        return False
 
     def _cut(self, reason: str) -> None:
         self._relay.cut(f"* BYE [UNAVAILABLE] {reason}\r\n".encode("ascii", "replace"), reason)
@@ -126,8 +136,15 @@ class Relayed:
         self._tell(told)
         return altered
 
-    def _tell(self, touches: Iterable[Touch]) -> int:
-        """The highest ticket."""
+    def _tell(self, touches: Iterable[Touch]) -> None:
+        """When they have been answered: a pass of the link that began before could see nothing of them yet."""
+        for tag, group in groupby(touches, lambda touch: touch.tag):
+            command = list(group)
+            if not self._answers.expect(tag, command, hold=any(touch.command in HELD for touch in command)):
+                self._told(command)
+
+    def _told(self, touches: Iterable[Touch]) -> int:
+        """The highest ticket; 0 where no replica has to be told."""
         changed, address = self._parts.changes.changed, self._seat.account.address
         return max((changed(address, touch.command, touch.folder) for touch in touches), default=0)
 
@@ -137,6 +154,8 @@ class Relayed:
         self._heard()
         if left := answers.literal:
             self._skip(left)
+        if answers.held is not None:
+            passed = (data if passed is None else passed) + self._hold()
         return passed
 
     def _skip(self, count: int) -> None:
@@ -150,66 +169,17 @@ class Relayed:
         if wanted is not None and self._scanner.waiting:
             self._scanner.decided(wanted)
             self._relay.release_up()
-
-
-class ReplicatedRelayed(Relayed):
-    """An account with replicas. The client may write only while this edge is sure of the home (scheme 8 of
-    docs/replication.md); its OKs of new messages wait for the replica, up to a limit (scheme 4)."""
-
-    __slots__ = ("_holding",)
-
-    def __init__(self, seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> None:
-        self._holding: asyncio.Task[None] | None = None
-        super().__init__(seat, client, session, parts, idle)
-
-    async def run(self) -> RelayResult:
-        try:
-            return await super().run()
-        finally:
-            if self._holding is not None:
-                self._holding.cancel()
-            # Done or not: nobody was told. The linker looks.
-            self._answered(self._answers.take_open())
-
-    def _joined(self, client: Stream, server: Stream, idle: float) -> Relay:
-        return Relay(
-            client, server, upstream=self._upstream, downstream=self._downstream, gate=self._gate,
-            parting=self._parting, idle=idle,
-        )  # fmt: skip
-
-    def _gate(self) -> bool:
-        if self._parts.fence.may_forward(self._seat.account):
-            return True
-        self._cut("Your mailbox may have moved to another server, please log in again.")
-        return False
-
-    def _tell(self, touches: Iterable[Touch]) -> int:
-        """When they have been answered: a pass of the link that began before could see nothing of them yet."""
-        for tag, group in groupby(touches, lambda touch: touch.tag):
-            command = list(group)
-            if not self._answers.expect(tag, command, hold=any(touch.command in HELD for touch in command)):
-                super()._tell(command)
-        return 0
-
-    def _downstream(self, data: bytes) -> bytes | None:
-        passed = super()._downstream(data)
-        if self._answers.held is not None:
-            passed = (data if passed is None else passed) + self._hold()
-        return passed
-
-    def _heard(self) -> None:
-        super()._heard()
         self._answered(self._answers.take_done())
 
     def _answered(self, done: Iterable[Awaited[list[Touch]]]) -> None:
         for awaited in done:
-            super()._tell(awaited.what)
+            self._told(awaited.what)
 
     def _hold(self) -> bytes:
         """Where an OK is held: what of it need not be."""
         released = b""
         while (held := self._answers.held) is not None:
-            ticket = super()._tell(held.what)
+            ticket = self._told(held.what)
             if ticket:
                 self._relay.hold_down(True)
                 self._holding = asyncio.get_running_loop().create_task(self._wait(ticket, held.what[0]))
@@ -243,7 +213,7 @@ class ReplicatedRelayed(Relayed):
         return data
 
 
-class RewrittenRelayed(ReplicatedRelayed):
+class RewrittenRelayed(Relayed):
     """After a promotion to a server whose MODSEQs, or UIDVALIDITYs, are others: what goes by MODSEQs is hidden and
     refused, UIDVALIDITYs are shown as they were.
     """
@@ -298,9 +268,5 @@ def hidden_from(account: Account) -> frozenset[str]:
 
 def relayed(seat: Seat, client: Stream, session: Session, parts: MailboxParts, idle: float) -> Relayed:
     """The relay that the account needs."""
-    kind = Relayed
-    if hidden_from(seat.account):
-        kind = RewrittenRelayed
-    elif seat.account.home.replicas:
-        kind = ReplicatedRelayed
+    kind = RewrittenRelayed if hidden_from(seat.account) else Relayed
     return kind(seat, client, session, parts, idle)

@@ -27,7 +27,10 @@ class TooMany(Failed):
 
 
 class Seat:
-    """One session's place. `cut` is None until the log-in at the home is over; up to then Homes looks after changes."""
+    """One session's place, and the account as it is now as far as the session may stay.
+
+    `cut` is None until the log-in at the home is over; up to then Homes looks after changes.
+    """
 
     __slots__ = ("account", "cut")
 
@@ -37,14 +40,16 @@ class Seat:
 
 
 def may_stay(account: Account, now: Account | None) -> bool:
-    """Whether a session that began for `account` as it was then is still right for it as it is now."""
+    """Whether a session that began for `account` as it was then is still right for it as it is now.
+
+    An epoch more, and the primary is the same: one change, and only of the replicas. Two, and another server may have
+    been the primary in between. From then on the session is one of `now`: it needs a lease if that has a replica.
+    """
     return (
         now is not None
         and now.enabled
-        and now.home.epoch == account.home.epoch
+        and now.home.epoch - account.home.epoch in (0, 1)
         and now.home.primary == account.home.primary
-        # How its relay works hangs on these: without a replica nobody looks at a lease.
-        and bool(now.home.replicas) is bool(account.home.replicas)
         and (now.home.no_modseq, now.home.shown) == (account.home.no_modseq, account.home.shown)
         and now.mailbox_name == account.mailbox_name
     )
@@ -83,13 +88,21 @@ class Relays:
             del self._seats[seat.account.address]
 
     def account_changed(self, address: str, now: Account | None) -> int:
-        """The directory says so: ends the sessions that may not stay; how many those were."""
+        """The directory says so: ends the sessions that may not stay; how many those were. The others go on as those of
+        the account as it is now, before anything else can ask what they may do.
+        """
         reason = (
             "Your mailbox has moved to another server, please log in again."
             if now is not None and now.enabled
             else "This account may not log in any more."
         )
-        return self._cut([seat for seat in self._seats.get(address, ()) if not may_stay(seat.account, now)], reason)
+        seats = self._seats.get(address, ())
+        ended = [seat for seat in seats if not may_stay(seat.account, now)]
+        if now is not None:
+            for seat in seats:
+                if may_stay(seat.account, now):
+                    seat.account = now
+        return self._cut(ended, reason)
 
     def cut(self, address: str, reason: str) -> int:
         """How many sessions that ended."""
