@@ -6,14 +6,17 @@ The ledger is the senders' own; mailboxes are read at the servers themselves.
 from __future__ import annotations
 
 import asyncio
+import imaplib
 import json
+import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from onedomain.ledger.verify import verify
-from tests.acceptance.cluster import Cluster
+from tests.acceptance.cluster import PASSWORD, Cluster
 from tests.acceptance.test_failover import failover, home, uids
 from tests.acceptance.test_links import await_whole, busy, send
 from tests.lab.process import wait_until
@@ -57,6 +60,53 @@ async def test_there_and_back_while_mail_flows(
             assert back[name][0] == validity and set(known) <= set(back[name][1]), name
     (moved,) = json.loads(cluster.edge.run("account", "moves", ann, "--json"))
     assert moved["stage"] == "done" and home(cluster, bob) == ("a", [])
+
+
+async def test_people_are_disconnected_once_by_a_move(
+    make_cluster: Callable[..., Cluster], make_home: Callable[..., Any]
+) -> None:
+    """When the servers change places; not when the copy begins, nor when the old one is dropped."""
+    cluster = make_cluster(make_home("node", "a"), make_home("node", "b"), lives=["a"], people=1)
+    ann = cluster.people[0]
+    for number in range(20):
+        send(cluster, ann, text=f"before {number}")
+    cluster.await_quiet()
+    ended: list[str] = []
+    written: list[int] = []
+    over = threading.Event()
+
+    def work() -> None:
+        """A client that writes all the time and comes again when it is sent away."""
+        while not over.is_set():
+            session = imaplib.IMAP4(cluster.edge.host, cluster.edge.port["imap"], timeout=30)
+            try:
+                session.login(ann, PASSWORD)
+                session.select("INBOX")
+                while not over.is_set():
+                    text = f"Subject: own {len(written)}\r\n\r\nmine\r\n".encode()
+                    if session.append("INBOX", None, None, text)[0] == "OK":  # type: ignore[arg-type]
+                        written.append(len(written))
+                    session.noop()
+            except (imaplib.IMAP4.error, OSError) as error:
+                ended.append(str(error))
+            finally:
+                session.shutdown()
+
+    async with asyncio.timeout(60):
+        working = asyncio.create_task(asyncio.to_thread(work))
+        try:
+            for target, words in (("b", ()), ("a", ("--drop",))):
+                before, done = len(ended), len(written)
+                await asyncio.to_thread(cluster.edge.run, "account", "move", ann, "--to", target, "--wait", *words)
+                await asyncio.to_thread(wait_until, lambda done=done: len(written) > done + 5, "more written", 30)
+                assert home(cluster, ann)[0] == target
+                assert len(ended) - before == 1, ended[before:]
+        finally:
+            over.set()
+            await working
+    subjects = Counter(message.partition(b"Subject: own ")[2].partition(b"\r\n")[0] for message in
+                       cluster.messages(ann))
+    assert all(subjects[b"%d" % number] >= 1 for number in written), "what was acknowledged is there"
 
 
 async def test_a_drain_and_the_return(make_cluster: Callable[..., Cluster], make_home: Callable[..., Any]) -> None:
