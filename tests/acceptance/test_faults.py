@@ -64,6 +64,14 @@ async def test_a_full_disk_refuses_for_now_and_loses_nothing(
             wait_until, lambda: any(reply.startswith("452 4.3.1") for reply in running.outcome.replies), "a 452")
         small_disk.fill()
         await asyncio.to_thread(wait_until, lambda: queued(edge) == 0, "what was taken goes out all the same")
+        # Nor does a crash keep it from starting, whatever that tore.
+        await asyncio.to_thread(edge.kill)
+        await asyncio.to_thread(edge.start)
+        refused = sum(number for reply, number in running.outcome.replies.items() if reply.startswith("452 4.3.1"))
+        await asyncio.to_thread(
+            wait_until, lambda: refused < sum(
+                number for reply, number in running.outcome.replies.items() if reply.startswith("452 4.3.1")),
+            "another 452")
         small_disk.relieve()
         await acknowledged(running, 20)
     outcome = running.outcome

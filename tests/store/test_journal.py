@@ -274,6 +274,26 @@ async def test_a_flipped_bit_costs_its_record_and_no_other() -> None:
                 assert replayed(disk)[0] == found, "a second replay is no different"
 
 
+async def test_damage_on_a_full_disk_is_reported_and_keeps_nobody_from_starting() -> None:
+    """There is no room to keep the torn bytes aside; the records have to be read all the same, to make room."""
+    disk, places = await written([b"a" * 100, b"b" * 100, b"c" * 100])
+    disk.flip(NAME, places[1].offset + 30)
+    for room in (0, 50):
+        disk.capacity = disk.used() + room
+        found, damage = replayed(disk)
+        assert found == [b"a" * 100, b"c" * 100] and len(damage) == 1
+        assert disk.list_directory("/log") == ["log-0000000001.segment"]
+    disk.capacity += 1000
+    assert replayed(disk)[0] == found
+    assert len(disk.list_directory("/log")) == 2
+
+
+async def test_other_files_in_the_folder_are_none_of_ours() -> None:
+    disk, _ = await written([b"kept"])
+    disk.open("/log/log-before-upgrade.segment", create=True)
+    assert replayed(disk) == ([b"kept"], [])
+
+
 async def test_either_copy_of_the_header_will_do() -> None:
     for sector in (0, 512):
         for where in (0, 8, 12, 30, 40):

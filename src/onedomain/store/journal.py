@@ -106,9 +106,10 @@ class Journal:
         unreadable = []
         prefix = self._name + "-"
         for name in self._disk.list_directory(self._directory):
-            if not (name.startswith(prefix) and name.endswith(SUFFIX)):
+            digits = name.removeprefix(prefix).removesuffix(SUFFIX)
+            if name != f"{prefix}{digits}{SUFFIX}" or not (digits.isascii() and digits.isdigit()):
                 continue
-            number = int(name[len(prefix) : -len(SUFFIX)])
+            number = int(digits)
             self._next_number = max(self._next_number, number + 1)
             file = self._disk.open(self._path(name))
             try:
@@ -136,17 +137,25 @@ class Journal:
                 yield item
 
     def _set_aside(self, segment: Segment, damage: Damage) -> None:
+        """Where there is no room it is left where it is: what can be read has to be, or a full disk stays full."""
         data = segment.file.read(damage.offset, min(damage.length, MOST_SET_ASIDE))
         if not data.strip(b"\0"):
             return
         name = f"{segment.name}.{damage.offset}.damaged"
         if name in self._disk.list_directory(self._directory):
             return
-        file = self._disk.open(self._path(name), create=True)
         try:
-            file.write([data], 0)
-        finally:
-            file.close()
+            file = self._disk.open(self._path(name), create=True)
+            try:
+                file.write([data], 0)
+            except OSError:
+                self._disk.unlink(self._path(name))
+                raise
+            finally:
+                file.close()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
 
     # -- writing
 
