@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from onedomain.drill.judge import Death, as_delivered, by_folder, judged
 from onedomain.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE, STORE, Act
 from onedomain.ledger.verify import Found
@@ -51,6 +53,9 @@ def test_changes_long_before_it_or_of_others_are_not() -> None:
     assert not judged(acts, [found("a")], [DEATH]).ok, "the new primary has answered that"
     acts = [act(DELIVER, "a", 50), act(MOVE, "a", 100.2, folder="INBOX", target="Work")]
     assert judged(acts, [found("a")], [DEATH]).ok, "it was on its way"
+    acts = [act(DELIVER, "a", 50), act(MOVE, "a", 101.5, folder="INBOX", target="Work")]
+    assert judged(acts, [found("a")], [replace(DEATH, took=1.0)]).ok, "one process of many died a second later"
+    assert not judged(acts, [found("a")], [DEATH]).ok
 
 
 def test_a_message_that_a_move_made_two_of_is_a_finding() -> None:

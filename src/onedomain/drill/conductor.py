@@ -161,6 +161,8 @@ class Conductor:
             self._deaths.append(Death(done.name, now, accounts, WINDOW + self._behind(done.name, now)))
             self._outages[act] = done.name, now, float("inf")
         (theatre.edges if act.edge else theatre.servers)[done.name].take(act.way)
+        if not act.edge:
+            self._deaths[-1] = replace(self._deaths[-1], took=time.time() - self._deaths[-1].at)
 
     def _homes(self) -> dict[str, str]:
         """As they are now. Whose people stayed has lost nothing of theirs, however long it was away."""

@@ -22,14 +22,16 @@ AFTER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """`at`: seconds since 1970. `accounts`: whose primary it was, and is no more. `window`: seconds before it in which
-    an acknowledged change may not have got to the replica yet; longer if the replica had been away until a moment ago.
+    """`at`: seconds since 1970; `took`: seconds from then until all of the server was dead. `accounts`: whose primary
+    it was, and is no more. `window`: seconds before it in which an acknowledged change may not have got to the replica
+    yet; longer if the replica had been away until a moment ago.
     """
 
     server: str
     at: float
     accounts: frozenset[str]
     window: float = 15.0
+    took: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ def _allowed(act: Act, deaths: Sequence[Death]) -> Act:
 def _death(act: Act, deaths: Sequence[Death]) -> Death | None:
     ended = act.ended or act.began
     for death in deaths:
-        if act.account in death.accounts and act.began <= death.at + AFTER and ended >= death.at - death.window:
+        over = death.at + death.took + AFTER
+        if act.account in death.accounts and act.began <= over and ended >= death.at - death.window:
             return death
     return None
 
