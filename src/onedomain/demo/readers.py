@@ -44,15 +44,18 @@ class Notices:
 
 
 class Readers:
-    """`count` people at once; `doors` are (address, IMAP port, POP3 port) of edges, `people` account names."""
+    """`count` people at once; `doors` are (address, IMAP port, POP3 port) of edges, `people` account names; `pause`:
+    seconds between two looks of one.
+    """
 
     def __init__(self, doors: Sequence[tuple[str, int, int]], people: Sequence[str], password: str,
-                 count: int = 4) -> None:
+                 count: int = 4, pause: float = PAUSE) -> None:
         self.notices = Notices()
         self._seen = Seen()
         self.notices.contradictions = self._seen.contradictions
         self._doors = doors
         self._people, self._password = people, password
+        self._pause = pause
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._live, args=(n,), daemon=True) for n in range(count)]
@@ -68,7 +71,7 @@ class Readers:
 
     def _live(self, number: int) -> None:
         dice = random.Random(number)
-        while not self._stop.wait(PAUSE):
+        while not self._stop.wait(self._pause):
             look = self._look_imap if dice.random() < 0.7 else self._look_pop3
             began = time.monotonic()
             try:

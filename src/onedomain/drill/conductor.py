@@ -29,6 +29,7 @@ SETTLE_LOOKS = 3
 """How often the queue has to be seen empty in a row: a failover may still put something into it."""
 WINDOW = 15.0
 """Seconds that a link may be behind before its server dies: more is a finding, less is counted."""
+READERS_PAUSE = 0.2
 CATCHES_UP = 15.0
 """Seconds after a server is back until links to it have surely run."""
 
@@ -107,7 +108,7 @@ class Conductor:
                     for name in sorted(set(homes.values()))]
         people = People(theatre.doors, at_work, theatre.password, ledger)
         readers = Readers([(door.host, door.imap, door.pop3) for door in theatre.doors], theatre.people,
-                          theatre.password, self.load.readers)
+                          theatre.password, self.load.readers, READERS_PAUSE)
         watch = Watch(theatre.doors, observed, theatre.password)
         sender = self._sender(ledger)
         self._began = time.monotonic()

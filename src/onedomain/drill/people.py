@@ -20,7 +20,7 @@ from onedomain.ledger.verify import Mailbox
 CHANGES_PER_SESSION = 60
 PAUSE = 0.1
 """Seconds between two tries to come in."""
-PACE = 0.02
+PACE = 0.05
 
 
 class People:

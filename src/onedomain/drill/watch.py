@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from onedomain.drill.theatre import Door
 
-EVERY = 0.1
+EVERY = 0.25
 TIMEOUT = 10.0
 HANGS = 1.0
 """Seconds from which on waiting for an answer is an outage, too."""
