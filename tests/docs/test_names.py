@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from onedomain.config import load
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "README.ja.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
 
@@ -52,6 +54,33 @@ def test_commands_exist(document: str) -> None:
             commands.add(tuple(match.group(1).split()[:2]))
     for words in sorted(commands):
         assert _has_help(words), f"{document} names `onedomain {' '.join(words)}`"
+
+
+def blocks(name: str, kind: str) -> list[str]:
+    """Fenced ones, without the indentation of the list they stand in, and without comments."""
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^ *```$", (ROOT / name).read_text("utf-8"), re.S | re.M)
+    texts = [re.sub(rf"^{indent}", "", text, flags=re.M) for indent, this, text in found if this == kind]
+    return [re.sub(r" *#.*$", "", text, flags=re.M).strip() for text in texts]
+
+
+@pytest.mark.parametrize("kind", ["sh", "toml", ""])
+def test_both_languages_show_the_same(kind: str) -> None:
+    assert blocks("README.md", kind) == blocks("README.ja.md", kind)
+
+
+@pytest.mark.parametrize("document", ["README.md", "README.ja.md"])
+def test_the_configuration_that_is_shown_is_right(document: str, tmp_path: Path) -> None:
+    first, second = blocks(document, "toml")
+    around = '[edge]\nname = "mx1.example.com"\nstate = "state"\n[[listener]]\nprotocol = "smtp"\n'
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/head-office").write_text("secret\n")
+    path = tmp_path / "onedomain.toml"
+    path.write_text(around + first)
+    assert not load(path).warnings
+    branch = '[[server]]\nname = "branch"\nkind = "node"\nimap = { host = "h" }\ndelivery = { host = "h" }\n'
+    path.write_text(around + first[: first.index("[[unit]]")] + branch + second)
+    config = load(path)
+    assert config.units[0].replicas == ("branch",) and config.failover.automatic
 
 
 def _has_help(words: tuple[str, ...]) -> bool:

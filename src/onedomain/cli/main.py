@@ -6,7 +6,8 @@ A node or an edge then starts in half the time: the database's library alone tak
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import json as jsons
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -50,8 +51,8 @@ def _verbs() -> None:
     pass
 
 
-def version() -> None:
-    print(__version__)
+def version(json: Annotated[bool, typer.Option("--json", help=say("json_help"))] = False) -> None:
+    print(jsons.dumps({"version": __version__}) if json else __version__)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import sqlite3
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,6 +20,9 @@ import uvloop
 
 from onedomain.app.descriptors import raise_limit
 from onedomain.app.real import RealClock
+from onedomain.cli.node_texts import TEXTS, say
+from onedomain.config.texts import TEXTS as CONFIG_TEXTS
+from onedomain.config.texts import say as say_config
 from onedomain.directory import credentials
 from onedomain.model.address import AddressError, parse_address
 from onedomain.net.tls import CertificateError
@@ -33,30 +37,29 @@ from onedomain.node.store.verify import verify
 from onedomain.node.store.writer import Transaction
 from onedomain.trace.recorder import Recorder
 
-app = typer.Typer(help="The built-in mail server.", no_args_is_help=True)
-account_app = typer.Typer(help="Accounts of a node.", no_args_is_help=True)
+app = typer.Typer(help=say("node_help"), no_args_is_help=True)
+account_app = typer.Typer(help=say("account_help"), no_args_is_help=True)
 app.add_typer(account_app, name="account")
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with the node's settings.")]
-Data = Annotated[Path | None, typer.Option("--data", help="Directory that the node keeps everything in.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help=say("config_arg"))]
+Data = Annotated[Path | None, typer.Option("--data", help=say("data_arg"))]
+AsJson = Annotated[bool, typer.Option("--json", help=say("json_arg"))]
 
 
-@app.command()
+@app.command(help=say("run_help"))
 def run(
     config: ConfigFile = None,
     data: Data = None,
-    name: Annotated[str | None, typer.Option(help="How the node calls itself.")] = None,
-    lmtp: Annotated[list[str] | None, typer.Option(help="address:port for LMTP; may be repeated.")] = None,
-    imap: Annotated[list[str] | None, typer.Option(help="address:port for IMAP; may be repeated.")] = None,
-    imaps: Annotated[list[str] | None, typer.Option(help="address:port for IMAP over TLS; may be repeated.")] = None,
-    certificate: Annotated[Path | None, typer.Option(help="PEM file of the certificate chain.")] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
-    proxy_user: Annotated[str | None, typer.Option(help="Who may log in as anybody (SASL PLAIN authzid).")] = None,
-    autocreate: Annotated[bool | None, typer.Option(help="Make accounts when mail or the proxy user asks.")] = None,
-    domain: Annotated[list[str] | None, typer.Option(help="Domain that --autocreate applies to.")] = None,
+    name: Annotated[str | None, typer.Option(help=say("name_arg"))] = None,
+    lmtp: Annotated[list[str] | None, typer.Option(help=say("lmtp_arg"))] = None,
+    imap: Annotated[list[str] | None, typer.Option(help=say("imap_arg"))] = None,
+    imaps: Annotated[list[str] | None, typer.Option(help=say("imaps_arg"))] = None,
+    certificate: Annotated[Path | None, typer.Option(help=say("certificate_arg"))] = None,
+    key: Annotated[Path | None, typer.Option(help=say("key_arg"))] = None,
+    proxy_user: Annotated[str | None, typer.Option(help=say("proxy_arg"))] = None,
+    autocreate: Annotated[bool | None, typer.Option(help=say("autocreate_arg"))] = None,
+    domain: Annotated[list[str] | None, typer.Option(help=say("domain_arg"))] = None,
 ) -> None:
-    """Serve until SIGTERM."""
     settings = _settings(
         config, data, name=name, lmtp=lmtp, imap=imap, imaps=imaps, certificate=certificate, key=key,
         proxy_user=proxy_user, autocreate=autocreate, domains=domain,
@@ -82,9 +85,8 @@ def run(
         _fail(str(error))
 
 
-@app.command()
+@app.command(help=say("check_help"))
 def check(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
-    """Verify everything that is kept, bodies included. Status 1 if anything is wrong."""
     settings = _settings(config, data)
     try:
         report = verify(settings.data)
@@ -95,27 +97,26 @@ def check(config: ConfigFile = None, data: Data = None, as_json: AsJson = False)
     else:
         for finding in report.findings:
             print(f"{finding.rule}: {finding.what}")
-        print(
-            f"{report.accounts} accounts, {report.folders} folders, {report.messages} messages,"
-            f" {report.bytes} bytes: {'nothing wrong' if report.is_clean else f'{len(report.findings)} findings'}"
-        )
+        numbers = {"accounts": report.accounts, "folders": report.folders, "messages": report.messages,
+                   "bytes": report.bytes}
+        print(say("sound" if report.is_clean else "unsound", **numbers, count=len(report.findings)))
     raise typer.Exit(0 if report.is_clean else 1)
 
 
-@account_app.command("add")
+@account_app.command("add", help=say("add_help"))
 def add(
     address: str,
     config: ConfigFile = None,
     data: Data = None,
-    password_stdin: Annotated[bool, typer.Option(help="Read the password from standard input.")] = False,
-    no_password: Annotated[bool, typer.Option(help="Only the proxy user gets in.")] = False,
+    password_stdin: Annotated[bool, typer.Option(help=say("stdin_arg"))] = False,
+    no_password: Annotated[bool, typer.Option(help=say("none_arg"))] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Make an account, or give the one that is there another password."""
     settings = _settings(config, data)
     try:
         name = account_name(str(parse_address(address)))
     except AddressError as error:
-        _fail(f"{address}: {error}")
+        _fail(say("bad_address", address=address, why=error))
     hashed = "" if no_password else credentials.make(_ask_password(password_stdin))
 
     def work(tx: Transaction) -> None:
@@ -124,11 +125,14 @@ def add(
             accounts.set_password(tx, account.id, hashed)
 
     _change(settings, work)
+    if as_json:
+        print(json.dumps({"account": name, "password": bool(hashed)}, ensure_ascii=False))
+    else:
+        print(say("added" if hashed else "added_without", name=name))
 
 
-@account_app.command("list")
+@account_app.command("list", help=say("list_help"))
 def list_accounts(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
-    """All accounts."""
     db = _open(_settings(config, data))
     names = [account.name for account in accounts.everyone(db)]
     db.close()
@@ -139,15 +143,28 @@ def _ask_password(from_stdin: bool) -> str:
     if from_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    return password or _fail("the password is empty")
+        password = typer.prompt(say("password"), hide_input=True, confirmation_prompt=True)
+    return password or _fail(say("empty"))
 
 
 def _settings(config: Path | None, data: Path | None, **given: object) -> NodeSettings:
     try:
         return load(config, data=data, **given)
     except BadSettings as error:
-        _fail(str(error), 2)
+        _fail("\n".join(_faults(error, config)), 2)
+
+
+def _faults(error: BadSettings, config: Path | None) -> Iterator[str]:
+    if not error.faults:
+        yield str(error)
+    for fault in error.faults:
+        if fault.kind in TEXTS:
+            text = say(fault.kind, **fault.fields)
+        elif fault.kind in CONFIG_TEXTS:
+            text = say_config(fault.kind, **fault.fields)
+        else:
+            text = fault.text
+        yield f"{config or say('command_line')}: {fault.place or say('settings')}: {text}"
 
 
 def _open(settings: NodeSettings) -> sqlite3.Connection:

@@ -8,26 +8,49 @@ from __future__ import annotations
 import ipaddress
 import os
 import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 PASSWORD_VARIABLE = "ONEDOMAIN_NODE_PROXY_PASSWORD"
 REPLICATION_PASSWORD_VARIABLE = "ONEDOMAIN_NODE_REPLICATION_PASSWORD"
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`kind` is pydantic's, or one of ours; `text` says it in English, for want of a better one."""
+
+    place: str
+    kind: str
+    text: str
+    fields: Mapping[str, Any]
+
+
 class BadSettings(Exception):
-    """The text names the place and says what to do."""
+    """The text names the file and says why it cannot be read, or each place and what to do, as the faults do."""
+
+    def __init__(self, text: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(text)
+        self.faults = tuple(faults)
 
 
 def _endpoint(text: str) -> str:
-    endpoint(text)
+    try:
+        endpoint(text)
+    except ValueError as error:
+        raise PydanticCustomError("endpoint", "{why}", {"why": str(error)}) from None
     return text
 
 
 def _network(text: str) -> str:
-    ipaddress.ip_network(text)
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise PydanticCustomError("network", "{why}", {"why": str(error)}) from None
     return text
 
 
@@ -84,9 +107,9 @@ class NodeSettings(BaseModel):
     @model_validator(mode="after")
     def _make_sense(self) -> NodeSettings:
         if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key go together")
+            raise PydanticCustomError("certificate_pair", "certificate and key go together")
         if self.imaps and self.certificate is None:
-            raise ValueError("imaps needs a certificate and a key")
+            raise PydanticCustomError("imaps_certificate", "imaps needs a certificate and a key")
         return self
 
     def secret(self) -> str:
@@ -118,9 +141,7 @@ def load(path: Path | None, **given: object) -> NodeSettings:
     try:
         return NodeSettings.model_validate(settings)
     except ValidationError as error:
-        faults = (f"{path or 'command line'}: {_place(fault['loc'])}: {fault['msg']}" for fault in error.errors())
-        raise BadSettings("\n".join(faults)) from None
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(map(str, location)) or "settings"
+        faults = [Fault(".".join(map(str, each["loc"])), each["type"], each["msg"], each.get("ctx", {}))
+                  for each in error.errors()]
+        text = "\n".join(f"{path or 'command line'}: {fault.place or 'settings'}: {fault.text}" for fault in faults)
+        raise BadSettings(text, faults) from None
