@@ -44,7 +44,6 @@ mail_attribute_dict = file:%h/dovecot-attributes
 mail_fsync = {fsync}
 first_valid_uid = 1000
 first_valid_gid = 1000
-doveadm_port = {doveadm_port}
 doveadm_password = {password}
 doveadm_api_key = {api_key}
 postmaster_address = postmaster@example.com

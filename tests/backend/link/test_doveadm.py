@@ -19,6 +19,7 @@ from onedomain.net.tls import ClientContexts
 from tests.backend.contract import local
 from tests.backend.link import mailbox
 from tests.backend.test_real import ACL
+from tests.lab.process import wait_until
 
 FINE = b'[["doveadmResponse",[],"t0"]]'
 TWO = b'[["doveadmResponse",[],"t0"],["doveadmResponse",[],"t1"]]'
@@ -130,8 +131,10 @@ async def test_a_name_that_is_no_modified_utf_7() -> None:
 
 
 @pytest.mark.real
-async def test_the_real_one(start_dovecot: Callable[..., Any]) -> None:
-    lab = start_dovecot(plugins=ACL)
+@pytest.mark.parametrize("together", [True, False])
+async def test_the_real_one(start_dovecot: Callable[..., Any], together: bool) -> None:
+    """With `doveadm_port` it looks each user up in the password database, which only its first command may."""
+    lab = start_dovecot(plugins=ACL, extra="" if together else "doveadm_port = 1")
     lab.prepare("u@example.com")
     doveadm = Doveadm(local(lab.doveadm_http_port), lab.api_key, ClientContexts())
     await doveadm.probe()
@@ -141,7 +144,10 @@ async def test_the_real_one(start_dovecot: Callable[..., Any]) -> None:
     assert (box.uidvalidity, box.uidnext) == (77, 105)
     names = ("Sent", "Drafts", "Trash")
     await doveadm.update_mailboxes("u@example.com", [Update(name, uidnext=50) for name in names])
-    assert {mailbox.look(lab, "u@example.com").boxes[name,].uidnext for name in names} == {50}
+    await doveadm.update_mailboxes("u@example.com", [Update(name, uidnext=51) for name in names])
+    requests = 6 + (1 + 1 if together else 3 + 3)
+    wait_until(lambda: lab.log().count('"POST /doveadm/v1') == requests, f"{requests} requests", 5)
+    assert {mailbox.look(lab, "u@example.com").boxes[name,].uidnext for name in names} == {51}
     with pytest.raises(Trouble, match="refuses"):
         await doveadm.update_mailboxes("u@example.com", [Update("Sent", uidnext=60), Update("Missing", uidnext=3)])
     wrong = Doveadm(local(lab.doveadm_http_port), "wrong", ClientContexts())

@@ -60,7 +60,7 @@ def successor(
         return Wait("people reach this server directly too: failover is by hand")
     patience = waits.refusing if verdict is Verdict.REFUSING else waits.silent
     if now - since < patience:
-        return Wait(f"{verdict.value} for {now - since:.1f} s of {patience:.1f} s")
+        return Wait(f"{verdict.value} for less than {patience:g} s")
     reasons = []
     for candidate in candidates:
         if not (reason := unfit(candidate, max_lag)):
