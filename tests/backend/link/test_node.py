@@ -176,13 +176,15 @@ async def test_what_changed_since(end: NodeEnd) -> None:
 
 
 async def test_letters_are_as_they_were(end: NodeEnd) -> None:
-    odd = [b"", b"\0\r\n\r\n\0", "Subject: 件名\r\n\r\n本文".encode("cp932"), b"no end of line", b"x" * 200_000]
+    ours = b"X-OneDomain-Delivery: d-\xe91\nX-OneDomain-Filler: 9\n\nb\nc\r\n"
+    odd = [b"", ours, b"\0\r\n\r\n\0", "Subject: 件名\r\n\r\n本文".encode("cp932"), b"no end of line", b"x" * 200_000]
     given = [letter(uid, raw, "\\Seen Work", 50 + uid) for uid, raw in enumerate(odd, 1)]
     answers = await end.append("INBOX", given)
     assert answers == tuple(Copied(each.uid, identity_of(each.raw)) for each in given)
-    assert [each async for each in end.letters("INBOX", (5, 4, 3, 2, 1, 77))] == given
-    identities = await end.read_identities("INBOX", (1, 3, 77))
-    assert identities == {uid: identity_of(odd[uid - 1]) for uid in (1, 3)}
+    assert [each async for each in end.letters("INBOX", (6, 5, 4, 3, 2, 1, 77))] == given
+    identities = await end.read_identities("INBOX", (1, 2, 3, 4, 77))
+    assert identities == {uid: identity_of(odd[uid - 1]) for uid in (1, 2, 3, 4)}
+    assert (identities[2].delivery, identities[2].filler) == ("d-\xe91", True)
 
 
 async def test_many_letters_go_in_more_than_one_command(end: NodeEnd) -> None:

@@ -19,6 +19,7 @@ GOOD: list[tuple[bytes, link.LinkCommand]] = [
     (b"MESSAGES u@x.jp ab-1 7 0", link.Messages(REF, 0, None)),
     (b"MESSAGES u@x.jp ab-1 7 5 (BODIES 3 65536)", link.Messages(REF, 5, (3, 65536))),
     (b"BODIES u@x.jp ab-1 7 1:3,9", link.Bodies(REF, SequenceSet(((1, 3), (9, 9))))),
+    (b"IDENTITIES u@x.jp ab-1 7 5", link.Identities(REF, SequenceSet(((5, 5),)))),
     (b'FIND u@x.jp (a "b\\"c")', link.Find("u@x.jp", ("a", 'b"c'))),
     (b"ACCOUNT u@x.jp", link.GiveAccount("u@x.jp")),
     (b"FOLDER u@x.jp ab-1 7 inbox 1 1 NIL", link.GiveFolder(REF, "INBOX", 1, 1, "")),

@@ -28,7 +28,16 @@ from typing import Any, TypeVar
 
 from onedomain.backend.imap_session import ImapDoor
 from onedomain.backend.link.base import Letter
-from onedomain.backend.link.xlink import FolderAt, Refusal, Xlink, folder_of, message_of, string, uids_of
+from onedomain.backend.link.xlink import (
+    FolderAt,
+    Refusal,
+    Xlink,
+    folder_of,
+    identity_line,
+    message_of,
+    string,
+    uids_of,
+)
 from onedomain.backend.mailserver import Tools
 from onedomain.backend.names import mailbox_name
 from onedomain.backend.pool import Pool, PoolLimits
@@ -139,6 +148,14 @@ class _Known:
     subscriptions: tuple[str, ...] = ()
 
 
+def letter_of(values: Sequence[Any]) -> Letter:
+    """A MESSAGE line with its bytes. Raises ResponseError."""
+    message = message_of(values)
+    if message.raw is None:
+        raise ResponseError("a message without its bytes")
+    return Letter(message.uid, message.flags, message.date, message.raw, message.modseq)
+
+
 class NodeEnd:
     """Implements base.LinkEnd."""
 
@@ -185,9 +202,21 @@ class NodeEnd:
     async def read_identities(
         self, folder: str, uids: Sequence[int], uidvalidity: int = 0
     ) -> Mapping[int, Identity]:
-        return {each.uid: identity_of(each.raw) async for each in self.letters(folder, uids, uidvalidity)}
+        """Made there: no body comes over the line."""
+        lines = self._lines(b"IDENTITIES", identity_line, folder, uids, uidvalidity)
+        async with aclosing(lines):
+            return dict([line async for line in lines])
 
     async def letters(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> AsyncIterator[Letter]:
+        lines = self._lines(b"BODIES", letter_of, folder, uids, uidvalidity)
+        async with aclosing(lines):
+            async for letter in lines:
+                yield letter
+
+    async def _lines(
+        self, verb: bytes, read: Callable[[Sequence[Any]], T], folder: str, uids: Sequence[int], uidvalidity: int
+    ) -> AsyncGenerator[T, None]:
+        """What the node says of some messages: `read` of each line without its first word."""
         if not uids:
             return
         at = await self._find(folder)
@@ -196,12 +225,9 @@ class NodeEnd:
         wanted = sorted(uids)
         for some in (wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)):
             with troubles(self._server.doing):
-                async with aclosing(self._server.each(b"BODIES", self._at(at), format_set(some))) as lines:
+                async with aclosing(self._server.each(verb, self._at(at), format_set(some))) as lines:
                     async for _, *values in lines:
-                        message = message_of(values)
-                        if message.raw is None:
-                            raise ResponseError("a message without its bytes")
-                        yield Letter(message.uid, message.flags, message.date, message.raw, message.modseq)
+                        yield read(values)
 
     async def find(self, deliveries: Collection[str]) -> frozenset[str]:
         """Taken once counts, wherever the message is now."""

@@ -17,7 +17,7 @@ from onedomain.backend.login import Login, log_in
 from onedomain.backend.trouble import Trouble
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Seen
-from onedomain.model.replica import Mark
+from onedomain.model.replica import Identity, Mark
 from onedomain.protocol.imap import render
 from onedomain.protocol.imap.client import Command
 from onedomain.protocol.imap.response import ResponseError, Tagged, Untagged
@@ -194,6 +194,14 @@ def message_of(values: Sequence[Any]) -> MessageAt:
             raw = rest[0] if rest and isinstance(rest[0], bytes) else None
             return MessageAt(uid, modseq, int(date), frozenset(map(str, flags)), raw)
     raise ResponseError(f"no MESSAGE line: {str(values)[:200]}")
+
+
+def identity_line(values: Sequence[Any]) -> tuple[int, Identity]:
+    """`uid digest delivery filler`. Raises ResponseError."""
+    match values:
+        case [int(uid), bytes(digest), bytes() | None as delivery, int(filler)]:
+            return uid, Identity(digest.decode("ascii"), (delivery or b"").decode("latin-1"), bool(filler))
+    raise ResponseError(f"no IDENTITY line: {str(values)[:200]}")
 
 
 def uids_of(value: Any) -> tuple[int, ...]:

@@ -26,11 +26,15 @@ _FILLER = re.compile(rb"(?im)^" + FILLER_HEADER.encode() + rb":")
 def identity_of(raw: bytes) -> Identity:
     if raw.count(b"\n") != raw.count(b"\r\n"):
         raw = _BARE.sub(b"\r\n", raw)
-    header, blank, body = raw.partition(b"\r\n\r\n")
+    end = raw.find(b"\r\n\r\n")
+    header = raw[:end] if end >= 0 else raw
     delivery = _DELIVERY.search(header)
-    body = body.replace(b"\0", b"\x80")
-    digest = sha256(header.translate(_EIGHT_BIT) + blank + body).hexdigest()
-    return Identity(digest, delivery[1].decode("latin-1") if delivery else "", bool(_FILLER.search(header)))
+    digest = sha256(header.translate(_EIGHT_BIT))
+    if b"\0" in raw:
+        raw = raw.replace(b"\0", b"\x80")
+    with memoryview(raw) as whole, whole[len(header):] as rest:  # large ones are not copied
+        digest.update(rest)
+    return Identity(digest.hexdigest(), delivery[1].decode("latin-1") if delivery else "", bool(_FILLER.search(header)))
 
 
 def filler(folder: str, number: int) -> bytes:

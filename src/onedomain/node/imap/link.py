@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from onedomain.decision.link.identity import identity_of
 from onedomain.node.imap.fetch import PORTION_BYTES, stream
 from onedomain.node.imap.talk import Done, Talk
 from onedomain.node.services import account_name
@@ -112,6 +113,36 @@ async def _bodies(talk: Talk, command: c.Bodies) -> Done:
         for portion in _by_size([(each, True) for each in found]):
             await _send(talk, portion)
     return Done("Bodies completed")
+
+
+async def _identities(talk: Talk, command: c.Identities) -> Done:
+    """What BODIES would show, without the bytes: a link compares two servers by it."""
+
+    def begin(reading: Reading) -> tuple[Folder, list[int]]:
+        folder = rows.find(reading.db, command.folder)
+        there = changes.uids_since(reading.db, folder.id, 0)
+        return folder, [there[at] for at in command.uids.positions_of_uids(there)]
+
+    folder, uids = await talk.store.read(begin)
+    for some in _portions(uids, changes.STEP):
+        found = await talk.store.read(partial(_described, folder=folder.id, uids=some))
+        for portion in _by_size([(each, True) for each in found]):
+            await talk.say_all(await talk.store.read(partial(_identity_lines, portion=portion)))
+    return Done("Identities completed")
+
+
+def _identity_lines(reading: Reading, portion: Sequence[Wanted]) -> list[bytes]:
+    lines: list[bytes] = []
+    for message, _ in portion:
+        file = reading.body(message.body)
+        if file is None:  # expunged meanwhile
+            continue
+        with file:
+            known = identity_of(file.read(0, file.size))
+        delivery = render.string(known.delivery.encode("latin-1")) if known.delivery else render.NIL
+        digest = render.string(known.digest.encode())
+        lines.append(b"* XLINK IDENTITY %d %b %b %d\r\n" % (message.uid, digest, delivery, known.filler))
+    return lines
 
 
 def _described(reading: Reading, folder: int, uids: Sequence[int]) -> list[Described]:
@@ -262,6 +293,7 @@ _HANDLERS: dict[type, Callable[[Talk, Any], Awaitable[Done]]] = {
     c.Changes: _changes,
     c.Messages: _messages,
     c.Bodies: _bodies,
+    c.Identities: _identities,
     c.Find: _find,
     c.GiveAccount: _give_account,
     c.GiveFolder: _give_folder,

@@ -59,6 +59,12 @@ class Bodies:
 
 
 @dataclass(frozen=True, slots=True)
+class Identities:
+    folder: FolderRef
+    uids: SequenceSet
+
+
+@dataclass(frozen=True, slots=True)
 class Find:
     account: str
     deliveries: tuple[str, ...]
@@ -143,8 +149,8 @@ class GivenMessage(NamedTuple):
 
 
 LinkCommand = (
-    Changes | Messages | Bodies | Find | GiveAccount | GiveFolder | DropFolder | GiveSubscriptions | GiveDelivered
-    | GiveFlags | GiveExpunges | GiveGaps
+    Changes | Messages | Bodies | Identities | Find | GiveAccount | GiveFolder | DropFolder | GiveSubscriptions
+    | GiveDelivered | GiveFlags | GiveExpunges | GiveGaps
 )
 
 
@@ -237,6 +243,12 @@ def _bodies(cursor: Cursor) -> Bodies:
     folder = _folder(cursor)
     cursor.space()
     return Bodies(folder, cursor.messages())
+
+
+def _identities(cursor: Cursor) -> Identities:
+    folder = _folder(cursor)
+    cursor.space()
+    return Identities(folder, cursor.messages())
 
 
 def _find(cursor: Cursor) -> Find:
@@ -392,6 +404,7 @@ _COMMANDS: Mapping[str, Callable[[Cursor], LinkCommand]] = {
     "CHANGES": _changes,
     "MESSAGES": _messages,
     "BODIES": _bodies,
+    "IDENTITIES": _identities,
     "FIND": _find,
     "ACCOUNT": lambda cursor: GiveAccount(_account(cursor)),
     "FOLDER": _give_folder,
