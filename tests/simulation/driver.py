@@ -48,7 +48,7 @@ class Driver:
     aside: list[bytes] = field(default_factory=list)
     confirmed: set[str] = field(default_factory=set)
     late: list[Callable[[], object]] = field(default_factory=list)
-    came_late: set[str] = field(default_factory=set)  # delivery ids
+    came_late: set[str] = field(default_factory=set)  # delivery ids and digests
     steps: int = 0
     log: list[str] = field(default_factory=list)
     within: int = 0
@@ -89,7 +89,7 @@ class Driver:
         def arrive() -> None:
             for raw, copy in sent:
                 self.target.append(action.folder, raw, copy.flags, copy.date, copy.uid if given else 0)
-                self.came_late.add(identity_of(raw).delivery)
+                self.came_late |= {identity_of(raw).delivery, identity_of(raw).digest}
 
         return arrive
 

@@ -114,8 +114,12 @@ class Server:
         moved = self.below(name)
         if name not in moved or any(to + each[len(name) :] in self.boxes for each in moved):
             raise No("rename")
+        if name == "INBOX":  # as Dovecot's sdbox does it: it leaves with all that it is, another takes its place
+            moved = [name]
         for each in moved:
             self.boxes[to + each[len(name) :]] = self.boxes.pop(each)
+        if name == "INBOX":
+            self.create(name)
 
     def delete(self, name: str) -> None:
         self.boxes.pop(name, None)

@@ -13,7 +13,7 @@ from .world import World
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_replicator_killed_at_any_point_converges(source: str, target: str) -> None:
     """Invariants 2, 6 and 7."""
-    for seed in seeds(25):
+    for seed in seeds(25, (source, target)):
         world = World(seed, source, target, accidents=0.05)
         for _ in range(12):
             world.sweep(audit=world.random.random() < 0.2)

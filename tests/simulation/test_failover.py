@@ -61,7 +61,7 @@ class Client:
 
 
 def dead_primaries(count: int, source: str, target: str) -> Iterator[tuple[World, Client, LinkState, Promotion]]:
-    for seed in seeds(count):
+    for seed in seeds(count, (source, target)):
         world = World(seed, source, target, accidents=0.03)
         for _ in range(world.random.randrange(3, 9)):
             world.sweep()

@@ -6,7 +6,7 @@ The ledger here is kept by those who act, not by the plan under test.
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -42,7 +42,11 @@ class Ledger:
 
 
 class World:
-    def __init__(self, seed: int, source: str, target: str, *, accidents: float = 0.0, pace: float = 0.25) -> None:
+    """`wild`: folders are renamed, deleted, made again and subscribed more often than people do it."""
+
+    def __init__(
+        self, seed: int, source: str, target: str, *, accidents: float = 0.0, pace: float = 0.25, wild: bool = False
+    ) -> None:
         self.random = random.Random(seed)
         self.label = f"seed {seed}, {source} -> {target}"
         self.source = Server(source, 1000)
@@ -54,6 +58,10 @@ class World:
         self.known: set[str] = set()
         self.accidents = accidents
         self.pace = pace
+        self.wild = wild
+        self.covered: dict[str, Counter[frozenset[str]]] = {}  # digest -> flags, when the last whole pass began
+        self.changed: set[str] = set()  # digests of what was done anything to since then
+        self._lately: set[str] = set()  # or since the pass that runs began
         self.now = 0.0
         self.number = 0
         self.commanded: set[str] = set()
@@ -88,6 +96,7 @@ class World:
         """One pass; None if it was cut off."""
         self.now += 1
         begun = set(self.net)
+        before, self._lately = contents(self.source), set()
         order = Order(self.now, frozenset(self.commanded), audit, frozenset(self.net), shown=self.shown)
         self.driver.confirmed.clear()
         powers = self.source.traits.powers, self.target.traits.powers
@@ -95,6 +104,8 @@ class World:
             report = self.driver.run(sweep(self.disk.state, *powers, order))
         except Crash:
             report = None
+        if report is not None and report.whole:
+            self.covered, self.changed = before, self._lately
         released = release(self.net, self.driver.confirmed, begun, whole=report is not None and report.whole)
         for each in self.net.keys() - released.waiting.keys():
             assert self._safe(each), f"{self.label}: {each} was released and is nowhere"
@@ -125,6 +136,9 @@ class World:
 
     def act(self, server: Server) -> None:
         """One thing that a user or the mail does."""
+        if self.wild and self.random.random() < 0.25:
+            self.rearrange(server)
+            return
         dice = self.random.random()
         if dice < 0.35:
             self.deliver(server)
@@ -138,7 +152,9 @@ class World:
             server_take(server, name, f"Message-ID: <own{self.number}>\r\n\r\ndraft {self.number}".encode(), self.now)
         elif dice < 0.65 and uids:
             flags = frozenset(self.random.sample(FLAGS, self.random.randrange(4)))
-            server.store(name, self.random.choice(uids), flags)
+            uid = self.random.choice(uids)
+            self.touch(server, name, (uid,))
+            server.store(name, uid, flags)
         elif dice < 0.75 and uids:
             self.expunge(server, name, (self.random.choice(uids),))
         elif dice < 0.88 and uids:
@@ -157,20 +173,54 @@ class World:
                 if self.random.random() < 0.5:  # put away, and begun anew
                     server.create(name)
         elif dice < 0.975 and name != "INBOX":
-            self.ledger.removed.update(identity_of(m.raw).delivery for m in box.messages.values())
-            self.commanded.add(name)
-            server.delete(name)
+            self.delete(server, name)
         elif name != "INBOX":
             server.subscribe(name, name not in server.subscriptions)
+
+    def rearrange(self, server: Server) -> None:
+        names = sorted(server.boxes)
+        name, what = self.random.choice(names), self.random.random()
+        new = server.path(*self.random.sample(NAMES, self.random.choice((1, 1, 2))))
+        if what < 0.4 and not new.startswith(name) and name != "INBOX":
+            try:
+                server.rename(name, new)
+            except No:
+                return
+            if self.random.random() < 0.5:
+                server.subscribe(name, False)
+                server.subscribe(new, True)
+        elif what < 0.6 and name != "INBOX":
+            self.delete(server, name)
+            if self.random.random() < 0.5:
+                server.create(name)
+        elif what < 0.8:
+            if new not in server.boxes:
+                server.create(new)
+        else:
+            server.subscribe(name, name not in server.subscriptions)
+
+    def delete(self, server: Server, name: str) -> None:
+        messages = server.boxes[name].messages
+        self.ledger.removed.update(identity_of(m.raw).delivery for m in messages.values())
+        self.touch(server, name, tuple(messages))
+        self.commanded.add(name)
+        server.delete(name)
+
+    def touch(self, server: Server, name: str, uids: tuple[int, ...]) -> None:
+        digests = {identity_of(server.boxes[name].messages[uid].raw).digest for uid in uids}
+        self.changed |= digests
+        self._lately |= digests
 
     def expunge(self, server: Server, name: str, uids: tuple[int, ...]) -> None:
         messages = server.boxes[name].messages
         self.ledger.removed.update(identity_of(messages[uid].raw).delivery for uid in uids)
+        self.touch(server, name, uids)
         self.commanded.add(name)
         server.expunge(name, uids)
 
     def copy(self, server: Server, name: str, uid: int, to: str, *, move: bool) -> None:
         message = server.boxes[name].messages[uid]
+        self.touch(server, name, (uid,))
         try:
             server.append(to, message.raw, message.flags, message.date)
         except No:
@@ -277,6 +327,18 @@ class World:
             if link.aligned and not link.refused:
                 assert set(here.messages) == set(there.messages), f"{self.label}: {link.source_name}"
 
+    def check_covered(self, server: Server) -> None:
+        """What a whole pass had carried, and nobody has touched since, is as it was then."""
+        aside = {identity_of(raw).digest for raw in self.aside}
+        keywords = self.source.traits.keywords and self.target.traits.keywords
+        untaken = frozenset() if keywords else frozenset(FLAGS[-2:])
+        now = contents(server)
+        for digest, flags in self.covered.items():
+            if digest in self.changed or digest in aside or digest in self.driver.came_late:
+                continue
+            want, got = (Counter(f - untaken for f in each.elements()) for each in (flags, now.get(digest, Counter())))
+            assert want == got, f"{self.label}: {digest[:8]} had {want}, has {got}"
+
     def check_ledger(self, server: Server) -> None:
         """Every acknowledged delivery is there exactly once, unless its user or a filter did otherwise."""
         found = Counter(identity_of(m.raw).delivery for _, _, m in server.everything())
@@ -290,6 +352,13 @@ class World:
             excused = self.ledger.removed | self.ledger.consumed | aside
             assert found[each] or each in excused, f"{self.label}: {each} is lost"
         assert all(count <= 1 for count in self.ledger.answered.values())
+
+
+def contents(server: Server) -> dict[str, Counter[frozenset[str]]]:
+    found: dict[str, Counter[frozenset[str]]] = defaultdict(Counter)
+    for _, _, message in server.everything():
+        found[identity_of(message.raw).digest][message.flags] += 1
+    return found
 
 
 def server_take(server: Server, name: str, raw: bytes, now: float) -> None:

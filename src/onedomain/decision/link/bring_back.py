@@ -26,7 +26,7 @@ from onedomain.decision.link.actions import (
     Rows,
     SetAside,
 )
-from onedomain.decision.link.folders import INBOX, plain_name, target_name
+from onedomain.decision.link.folders import INBOX, inbox_now, match, plain_name, target_name
 from onedomain.decision.link.uids import Pairs
 from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Promotion, Row, Side
 
@@ -49,6 +49,7 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
     """
     here: Listing = yield ListFolders(Side.SOURCE)
     there: Listing = yield ListFolders(Side.TARGET)
+    state = replace(state, folders=tuple(_followed(state, here)))
     links = {link.source_name: link for link in _now(state, there) if not link.gone}
     every: dict[str, tuple[Row, ...]] = {}
     tails: dict[str, tuple[Row, ...]] = {}
@@ -120,8 +121,8 @@ def turned(state: LinkState, promotion: Promotion, here: Listing, there: Listing
     folders = []
     for link in _now(state, there):
         old, new = here.find(link.source_name), there.find(link.target_name)
-        if link.gone or not _is(link, new):
-            continue  # it goes from the old primary, too
+        if link.gone or not _is(link, new) or (link.source_name == INBOX) != (link.target_name == INBOX):
+            continue  # it goes from the old primary, too; or is copied anew, as INBOX can't be renamed everywhere
         identity = new.identity if new is not None else ""  # without it the folder would pass for another one
         known = (link.identity, link.source.uidvalidity)
         same = old is not None and (old.identity, old.mark.uidvalidity) == known
@@ -136,14 +137,27 @@ def turned(state: LinkState, promotion: Promotion, here: Listing, there: Listing
     return LinkState(promotion.epoch, tuple(folders), surplus=True)
 
 
+def _followed(state: LinkState, here: Listing) -> Iterator[FolderLink]:
+    """The links with the names that their folders have on the old primary: they may have been renamed too late, and
+    what was carried from them under the old names is no tail.
+    """
+    for link, found in zip(state.folders, match(state, here).links, strict=True):
+        if link.source_name == INBOX:
+            yield replace(link, source_name=inbox_now(link, here))
+        else:
+            yield link if found.gone else replace(link, source_name=found.source_name)
+
+
 def _now(state: LinkState, there: Listing) -> Iterator[FolderLink]:
     """The links with the names that their folders have on the new primary now: its clients may have renamed them since,
     and given the old names to others.
     """
     for link in state.folders:
-        same = [folder for folder in there.folders if folder.name != INBOX and _is(link, folder)]
-        if link.target_name != INBOX and link.target_name not in {folder.name for folder in same} and len(same) == 1:
-            link = replace(link, target_name=same[0].name)
+        same = [folder.name for folder in there.folders if folder.mark.uidvalidity == link.target.uidvalidity]
+        if link.target_name != INBOX and INBOX in same:
+            same.remove(INBOX)
+        if link.target_name not in same and len(same) == 1:
+            link = replace(link, target_name=same[0])
         yield link
 
 

@@ -14,6 +14,8 @@ from itertools import count
 from onedomain.model.replica import Folder, FolderLink, LinkState, Listing, Mark
 
 INBOX = "INBOX"
+ANOTHER = 0
+"""No message's UID: in `kept` it says that no UID of the target is what clients of the source know by it."""
 MAX_PLAIN = 40
 
 
@@ -33,6 +35,8 @@ def match(state: LinkState, source: Listing) -> Matched:
     for number, link in enumerate(state.folders):  # those that kept their names first
         folder = left.get(link.source_name)
         if not link.gone and folder is not None and _same(link, folder):
+            if folder.name == INBOX and linked[link.source.uidvalidity] == 1 and inbox_now(link, source) != INBOX:
+                link = _emptied(link, folder)
             links[number] = _now(link, left.pop(folder.name))
     for number, link in enumerate(state.folders):
         if number in links:
@@ -40,6 +44,26 @@ def match(state: LinkState, source: Listing) -> Matched:
         moved = None if link.gone or link.source_name == INBOX else _moved(link, left.values(), validities, linked)
         links[number] = _now(link, left.pop(moved.name)) if moved else replace(link, gone=True)
     return Matched(tuple(links[number] for number in range(len(state.folders))), tuple(left.values()))
+
+
+def inbox_now(link: FolderLink, source: Listing) -> str:
+    """The name of the folder that this link knows as INBOX. Renamed, Dovecot's goes with all that it is, and another
+    one takes its place; elsewhere its messages are moved.
+    """
+    inbox = source.find(INBOX)
+    if inbox is None or (link.identity or inbox.identity) == inbox.identity != "":
+        return INBOX
+    before = link.source
+    if link.identity or inbox.identity:
+        others = [each.name for each in source.folders if each.identity == link.identity]
+    elif 0 < before.uidvalidity < inbox.mark.uidvalidity:
+        others = [
+            each.name for each in source.folders
+            if each.mark.uidvalidity == before.uidvalidity and each.mark.uidnext >= before.uidnext
+        ]
+    else:
+        others = []
+    return others[0] if len(others) == 1 else INBOX
 
 
 def restored(link: FolderLink, now: Mark) -> str:
@@ -118,6 +142,14 @@ def _same(link: FolderLink, folder: Folder) -> bool:
     if link.identity or folder.identity:
         return link.identity == folder.identity
     return folder.mark.uidvalidity <= link.source.uidvalidity or not link.source.uidvalidity
+
+
+def _emptied(link: FolderLink, folder: Folder) -> FolderLink:
+    """Nothing on the target has a partner any more; it goes when the renamed folder has been copied."""
+    return replace(
+        link, source=Mark(folder.mark.uidvalidity, 1), runs=(), kept=(*link.kept, ANOTHER), refused=(), passes=(),
+        doomed=(),
+    )
 
 
 def _moved(

@@ -23,7 +23,7 @@ from onedomain.decision.link.actions import (
     Rows,
 )
 from onedomain.decision.link.carry import BURN_LIMIT, burn, expunge
-from onedomain.decision.link.folders import found_again, wiped
+from onedomain.decision.link.folders import INBOX, found_again, wiped
 from onedomain.decision.link.validities import settled
 from onedomain.model.replica import (
     FolderLink,
@@ -60,8 +60,13 @@ def promote(
     before = before or Validities()
     there: Listing = yield ListFolders(Side.TARGET)
     marks = {folder.name: folder.mark for folder in there.folders}
-    links = [link for link in found_again(state.folders, there) if not link.gone or link.target_name in marks]
+    links = [
+        link for link in found_again(state.folders, there)
+        if link.target_name in marks or (_is_carried(link) and not link.gone)
+    ]
     seen = [before.shown(link.source.uidvalidity) for link in state.folders if link.source.uidvalidity]
+    # A folder that was being copied for the first time: nobody knows what clients were shown under its value.
+    seen += [marks[link.target_name].uidvalidity for link in links if not _is_carried(link)]
     highest = max([before.floor, *before.pairs.values(), *seen])
     if reason := _unfit(links, marks):
         # Whoever wanted it all the same shows what is there, and no UID as one that was another message's.
@@ -100,12 +105,14 @@ def promote(
         fillers = [uid for uid, it in arrived[link.target_name].items() if it.filler]
         yield from expunge(link.target_name, fillers, powers, keep_bodies=False)
         there_still.append(link)
-    raised = yield from _gaps(there_still, marks, powers, allowed or {})
+    linked = {link.target_name for link in links}
+    others = {name: mark for name, mark in marks.items() if name not in linked}
+    raised = yield from _gaps(there_still, marks, powers, allowed or {}, others)
     shown = []
     for link in there_still:
         came = tuple(it for it in arrived[link.target_name].values() if not it.filler)
         # A message that came and was not saved has the UID that was wanted, or else nobody knows which.
-        aligned = link.aligned and raised[link.target_name] > 0 and not came
+        aligned = link.aligned and _is_carried(link) and raised[link.target_name] > 0 and not came
         shown.append(
             Shown(
                 link.target_name if link.gone else link.source_name,
@@ -118,20 +125,24 @@ def promote(
                 at_server=marks[link.target_name].uidvalidity,
             )
         )
-    linked = {link.target_name for link in links}
-    shown += [_renumbered(name, mark) for name, mark in marks.items() if name not in linked]
+    shown += [_renumbered(name, mark) for name, mark in others.items()]
     return Promotion(state.epoch + 1, settled(shown, highest), highest=highest)
 
 
 def _unfit(links: Sequence[FolderLink], marks: Mapping[str, Mark]) -> str:
     if not links:
         return "nothing has been copied yet"
+    if not any(link.target_name == INBOX and _is_carried(link) for link in links):
+        return f"{INBOX} has never been carried whole"
     for link in links:
-        if not link.source.uidnext or not link.target.uidvalidity:
-            return f"{link.source_name} has never been carried whole"
         if not link.gone and (reason := wiped(link, marks.get(link.target_name))):
             return reason
     return ""
+
+
+def _is_carried(link: FolderLink) -> bool:
+    """Whether a pass has ever come to the end of it, or of its first messages."""
+    return bool(link.source.uidnext and link.target.uidvalidity)
 
 
 def _renumbered(name: str, mark: Mark) -> Shown:
@@ -183,12 +194,20 @@ def _recent(link: FolderLink, arrived: Mapping[int, Identity]) -> Plan[tuple[Ide
 
 
 def _gaps(
-    links: Sequence[FolderLink], marks: Mapping[str, Mark], powers: Powers, allowed: Mapping[str, int]
+    links: Sequence[FolderLink], marks: Mapping[str, Mark], powers: Powers, allowed: Mapping[str, int],
+    strange: Mapping[str, Mark],
 ) -> Plan[dict[str, int]]:
-    """UIDNEXT after it by target folder; 0: there is no gap, so UIDs may come again."""
+    """UIDNEXT after it by target folder; 0: there is no gap, so UIDs may come again. `strange`: folders without a link;
+    one may have been made by a pass that did not come to save it, with the UIDVALIDITY that clients know.
+    """
     found: dict[str, int] = {}
     if powers.numbering is not Numbering.BURNED:
-        raises = tuple(_raise(link, GAP if allowed.get(link.source_name) != 0 else 0) for link in links)
+        calm = bool(allowed) and not any(allowed.values())  # the old primary answers: nothing else was shown
+        gaps = {link.source_name: 0 if allowed.get(link.source_name) == 0 else GAP for link in links}
+        raises = (
+            *(_raise(link, marks[link.target_name], gaps[link.source_name]) for link in links),
+            *(Raise(name, mark.uidnext + GAP) for name, mark in strange.items() if not calm),
+        )
         if raises:
             yield RaiseUidNext(raises)
         return {each.folder: each.uidnext for each in raises}
@@ -197,11 +216,12 @@ def _gaps(
     return found
 
 
-def _raise(link: FolderLink, gap: int) -> Raise:
+def _raise(link: FolderLink, mark: Mark, gap: int) -> Raise:
     last = link.passes[-1] if link.passes else None
     shown = max(link.source.modseq, link.shown.modseq, last.after if last else 0)
     modseq = shown + MODSEQ_GAP if shown else 0
-    return Raise(link.target_name, _base(link) + gap, modseq, last.before if last else 0)
+    base = _base(link) if _is_carried(link) else mark.uidnext
+    return Raise(link.target_name, base + gap, modseq, last.before if last else 0)
 
 
 def _burnt(link: FolderLink, mark: Mark, powers: Powers, allowed: Mapping[str, int]) -> Plan[int]:

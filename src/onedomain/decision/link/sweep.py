@@ -14,6 +14,7 @@ If the account doesn't hold still, only new deliveries and flags are carried; al
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from onedomain.decision.link.actions import (
@@ -125,6 +126,17 @@ def _shape(listing: Listing) -> frozenset[tuple[str, str, int]]:
     return frozenset((folder.name, folder.identity, folder.mark.uidvalidity) for folder in listing.folders)
 
 
+def _by_name(listing: Listing) -> dict[str, Folder]:
+    return {folder.name: folder for folder in listing.folders}
+
+
+def _is_there(work: _Work, listed: Mapping[str, Folder]) -> bool:
+    """Whether the folder of this link still has its name: it may be another's since the pass began."""
+    now = listed.get(work.link.source_name)
+    here = work.here
+    return now is not None and (now.identity, now.mark.uidvalidity) == (here.identity, here.mark.uidvalidity)
+
+
 class _Sweep:
     def __init__(self, state: LinkState, source: Powers, target: Powers, order: Order) -> None:
         self._state = state
@@ -188,7 +200,9 @@ class _Sweep:
             if link.target_name != INBOX and "~gone~" not in link.target_name:  # its name may be wanted again
                 path = link.target_name.removeprefix(there.prefix)
                 aside = there.prefix + f"{path}~gone~".replace(there.separator, "_")
-                free = next(i for i in range(1, len(present) + 2) if f"{aside}{i}" not in present)
+                used = [name + there.separator for name in present]  # also by what lies below it
+                numbers = range(1, len(present) + 2)
+                free = next(i for i in numbers if not any(n.startswith(f"{aside}{i}{there.separator}") for n in used))
                 yield from self._rename(number, f"{aside}{free}", there.separator, present)
         depths = [link.source_name.count(here.separator) for link in self._state.folders]
         for number in sorted(range(len(depths)), key=depths.__getitem__):
@@ -233,7 +247,7 @@ class _Sweep:
                 if folder.name not in linked and folder.name != INBOX:
                     yield DeleteFolder(folder.name)
         found = {folder.name: folder for folder in there.folders}
-        for link in self._state.folders:
+        for number, link in enumerate(self._state.folders):
             folder_here = here.find(link.source_name)
             if link.gone or folder_here is None:
                 self._gone.append(link)
@@ -250,6 +264,9 @@ class _Sweep:
             if folder_here.subscribed != folder_there.subscribed:
                 asked = "SUBSCRIBE" if folder_here.subscribed else "UNSUBSCRIBE"
                 if asked != link.asked:  # else it had no effect: Dovecot's `auto = subscribe`
+                    if link.asked:  # it must not pass for the last word if this pass dies
+                        self._put(number, replace(link, asked=""))
+                        yield Save(self._state)
                     yield Subscribe(link.target_name, folder_here.subscribed)
             link = replace(link, special_use=folder_here.special_use, asked=asked)
             work = _Work(link, link, folder_here, folder_there.mark)
@@ -303,25 +320,28 @@ class _Sweep:
         """
         matched = _shape(listed)
         for _ in range(ROUNDS):
+            found = _by_name(listed)
             for work in self._work:
-                folder = listed.find(work.link.source_name)
-                if folder is None:
-                    return False
-                if work.rows is None and not self._changed(work, folder.mark):
+                mark = found[work.link.source_name].mark
+                if work.rows is None and not self._changed(work, mark):
                     continue
-                if work.rows is not None and work.rows.before == folder.mark:
+                if work.rows is not None and work.rows.before == mark:
                     continue
                 since = work.link.source.modseq if self._incremental(work) else 0
                 rows: Rows = yield Read(Side.SOURCE, work.link.source_name, since)
                 if rows.before.uidvalidity != work.here.mark.uidvalidity:
-                    return False
+                    break
                 work.rows, work.compared = rows, not since
             again: Listing = yield ListFolders(Side.SOURCE)
             if _shape(again) != matched:
-                return False
+                break
             if self._still(again):
                 return True
             listed = again
+        found = _by_name(again)
+        for work in self._work:
+            if not _is_there(work, found):
+                work.rows = None  # of whichever folder has its name by now
         return False
 
     def _still(self, again: Listing) -> bool:

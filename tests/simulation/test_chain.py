@@ -1,0 +1,52 @@
+"""One primary dies after the other, with returns in between, while folders are renamed, deleted and made again: what a
+whole pass had carried stays as it was, and in the end both sides are the same.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .seeds import PAIRS, seeds
+from .world import World
+
+
+def story(world: World) -> int:
+    """How often it was promoted."""
+    promoted = 0
+    for _ in range(3):
+        for _ in range(20):  # no second promotion before the link is whole again (succession.py)
+            world.busy = True
+            report = world.sweep()
+            if report is not None and report.whole:
+                break
+        else:
+            break
+        for _ in range(world.random.randrange(3)):
+            world.sweep()
+        for _ in range(world.random.randrange(6)):
+            world.act(world.source)
+        end = world.steps + world.random.randrange(40)
+        world.crash_at = lambda step, action, end=end: "before" if step >= end else ""
+        world.sweep()
+        world.crash_at = None
+        state = world.disk.state
+        promotion = world.fail_over()
+        if promotion.refused:
+            break
+        promoted += 1
+        world.check_covered(world.target)
+        world.check_ledger(world.target)
+        for _ in range(world.random.randrange(8)):
+            world.act(world.target)
+        world.bring_back(state, promotion)
+    world.quiet()
+    world.check_equal()
+    for server in (world.source, world.target):
+        world.check_ledger(server)
+    return promoted
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_primaries_die_one_after_the_other(source: str, target: str) -> None:
+    """Invariants 2, 10 and 12."""
+    assert sum(story(World(seed, source, target, accidents=0.02, wild=True)) for seed in seeds(15)) >= 1

@@ -1,0 +1,175 @@
+"""What people do to folders at the worst moments, one story each. Those found by test_chain.py name their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from onedomain.decision.link.actions import Action, ListFolders, Read, Subscribe
+from onedomain.decision.link.identity import identity_of
+
+from .server import Server
+from .world import World
+
+
+def world(source: str, target: str, *folders: str) -> World:
+    made = World(0, source, target)
+    made.busy = False
+    made.number = 0
+    for name in ("INBOX", *folders):
+        made.source.create(name)
+        for _ in range(4):
+            made.number += 1
+            raw = f"Message-ID: <f{made.number}>\r\n\r\nbody {made.number}".encode()
+            made.source.append(name, raw, frozenset(), made.number)
+    made.quiet()
+    return made
+
+
+def texts(server: Server, name: str) -> list[str]:
+    return [m.raw.rpartition(b"\r\n")[2].decode() for _, m in sorted(server.boxes[name].messages.items())]
+
+
+def at(world: World, kind: type, happens: Callable[[], None], number: int = 1) -> None:
+    """Something happens ahead of the `number`th action of this kind."""
+    left = [number]
+
+    def crash_at(step: int, action: Action) -> str:
+        if isinstance(action, kind):
+            left[0] -= 1
+            if not left[0]:
+                happens()
+        return ""
+
+    world.crash_at = crash_at
+
+
+@pytest.mark.parametrize("target", ["dovecot", "cyrus", "node", "burning", "plain"])
+def test_inbox_is_renamed_and_another_takes_its_place(target: str) -> None:
+    """Dovecot's sdbox (dovecot -> dovecot, seed 5): nothing is there twice, after the pass or after a failover."""
+    one = world("dovecot", target)
+    one.source.rename("INBOX", "Archive")
+    one.source.append("INBOX", b"Message-ID: <new>\r\n\r\nnew", frozenset(), 9)
+    assert one.sweep() is not None
+    assert not any("pairing again" in alert for alert in one.alerts)
+    one.quiet()
+    one.check_equal()
+    archive = one.target.path("Archive")
+    assert texts(one.target, "INBOX") == ["new"] and texts(one.target, archive) == [f"body {n}" for n in range(1, 5)]
+    shown = {each.name: each for each in one.fail_over().folders}
+    assert shown["INBOX"].renumbered or one.target.boxes["INBOX"].uidnext > 100_000
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_inbox_is_renamed_and_the_pass_is_cut_off(how: str) -> None:
+    """At whichever step the primary dies then: each message is on the replica once, and no UID is another's."""
+    step, reached = 0, True
+    while reached:
+        step += 1
+        one = world("dovecot", "node")
+        one.source.rename("INBOX", "Archive")
+        for number in range(4):
+            one.source.append("INBOX", f"Message-ID: <n{number}>\r\n\r\nnew {number}".encode(), frozenset(), 9)
+        end = one.steps + step
+        one.crash_at = lambda at, action, end=end: how if at >= end else ""
+        one.sweep()
+        reached = one.steps >= end
+        one.crash_at = None
+        promotion = one.fail_over()
+        assert not promotion.refused
+        found = [text for name in one.target.boxes for text in texts(one.target, name)]
+        assert len(found) == len(set(found)) and {f"body {n}" for n in range(1, 5)} <= set(found), (step, found)
+        (inbox,) = (each for each in promotion.folders if each.target_name == "INBOX")
+        assert inbox.renumbered or texts(one.target, "INBOX") == [f"body {n}" for n in range(1, 5)], step
+
+
+@pytest.mark.parametrize("target", ["dovecot", "cyrus", "node"])
+def test_a_name_passes_to_another_folder_while_it_is_read(target: str) -> None:
+    """dovecot -> dovecot, seed 14: what was read by the name was taken for the folder that had had it."""
+    for number in (1, 2, 3):
+        for kind in (Read, ListFolders):
+            one = world("dovecot", target, "Lists", "Old")
+            one.source.append("Lists", b"Message-ID: <new>\r\n\r\nnew", frozenset(), 9)
+
+            def pass_on(one: World = one) -> None:
+                one.source.rename("Lists", "Gone")
+                one.source.rename("Old", "Lists")
+                one.source.expunge("Lists", (1,))
+
+            at(one, kind, pass_on, number)
+            before = texts(one.target, "Lists")
+            one.sweep()
+            kept = {text for name in one.target.boxes for text in texts(one.target, name)}
+            assert set(before) <= kept and not any("pairing again" in alert for alert in one.alerts), (number, kind)
+            if "Gone" in one.source.boxes:
+                one.commanded.add("Lists")
+                one.quiet()
+                one.check_equal()
+                assert not any("pairing again" in alert for alert in one.alerts), (number, kind)
+
+
+def test_a_folder_that_goes_has_to_make_room_for_one_that_went_before() -> None:
+    """cyrus -> dovecot, seed 76: the name to set it aside under was taken by what lay below the first."""
+    one = world("node", "cyrus", "Old", "Old/Deep")
+    for _ in range(2):
+        one.source.delete("Old")
+        one.crash_at = lambda step, action: "before" if type(action).__name__ == "DeleteFolder" else ""
+        one.sweep()
+        one.crash_at = None
+        one.source.create("Old")
+        one.source.append("Old", f"Message-ID: <o{one.steps}>\r\n\r\no".encode(), frozenset(), 3)
+        one.sweep()
+    one.commanded.add("Old")
+    one.quiet()
+    one.check_equal()
+
+
+def test_inbox_is_renamed_at_the_new_primary_before_the_old_one_returns() -> None:
+    """dovecot -> dovecot, seed 27: the old INBOX was taken for the new one, and all of it kept beside the renamed."""
+    one = world("dovecot", "dovecot")
+    state = one.disk.state
+    promotion = one.fail_over()
+    one.target.rename("INBOX", "Archive")
+    one.target.append("INBOX", b"Message-ID: <new>\r\n\r\nnew", frozenset(), 9)
+    one.source.append("INBOX", b"Message-ID: <tail>\r\n\r\ntail", frozenset(), 9)
+    one.bring_back(state, promotion)
+    one.quiet()
+    one.check_equal()
+    for server in (one.source, one.target):
+        assert texts(server, "INBOX") == ["new"] and not any("kept" in alert for alert in one.alerts)
+        assert texts(server, "Archive") == [*(f"body {n}" for n in range(1, 5)), "tail"]
+
+
+def test_a_subscription_that_a_pass_took_back_and_died() -> None:
+    """node -> node, seed 55."""
+    one = world("node", "node", "Lists")
+    one.source.subscribe("Lists", True)
+    one.sweep()
+    one.source.subscribe("Lists", False)
+    one.crash_at = lambda step, action: "after" if isinstance(action, Subscribe) else ""
+    assert one.sweep() is None and "Lists" not in one.target.subscriptions
+    one.crash_at = None
+    one.source.subscribe("Lists", True)
+    one.sweep()
+    assert "Lists" in one.target.subscriptions
+
+
+def test_folders_are_renamed_while_the_primary_dies() -> None:
+    """A RENAME that no pass saw comes back with the old name; one that was carried and not saved keeps the new one."""
+    one = world("node", "cyrus", "Lists", "Lists/Deep")
+    one.source.rename("Lists", "Old")
+    one.crash_at = lambda step, action: "after" if type(action).__name__ == "RenameFolder" else ""
+    assert one.sweep() is None
+    one.crash_at = None
+    one.source.rename("Old", "Older")  # unseen
+    state, promotion = one.disk.state, one.fail_over()
+    assert {each.target_name for each in promotion.folders} == {"INBOX", "Old", "Old.Deep"}
+    assert not any(each.renumbered for each in promotion.folders)
+    one.target.rename("Old", "Newer")
+    one.bring_back(state, promotion)
+    one.quiet()
+    one.check_equal()
+    assert set(one.source.boxes) == {"INBOX", "Newer", "Newer.Deep"}
+    digests = [identity_of(m.raw).digest for _, _, m in one.target.everything()]
+    assert len(digests) == len(set(digests)) == 12
