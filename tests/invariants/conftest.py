@@ -20,10 +20,6 @@ from tests.lab.dovecot import Dovecot
 
 Servers = Callable[[str, int], Place]
 
-_FOLDERS = "".join(f"  mailbox {name} {{\n    auto = no\n  }}\n" for name in ("Drafts", "Sent", "Trash", "Junk"))
-NOT_BY_ITSELF = f"namespace inbox {{\n{_FOLDERS}}}\n"
-"""Folders that a Dovecot makes by itself get the UIDVALIDITY of the second, as do those that a test makes then."""
-
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
@@ -37,10 +33,7 @@ def servers() -> Iterator[Servers]:
             stack.callback(makers.close)
             return start
 
-        start, start_cyrus, start_node = (starter(kind) for kind in (Dovecot, Cyrus, Node))
-
-        def start_dovecot(**options: Any) -> Any:
-            return start(**{**options, "extra": options.get("extra", "") + NOT_BY_ITSELF})
+        start_dovecot, start_cyrus, start_node = (starter(kind) for kind in (Dovecot, Cyrus, Node))
 
         def place(kind: str, number: int) -> Place:
             if (kind, number) not in started:
