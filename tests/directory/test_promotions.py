@@ -91,9 +91,9 @@ async def test_settled_then_returned(database: Database, repository: Repository)
     assert found == replace(waiting, state=replace(STATE, epoch=7)) and found.result is None
     result = Promotion(2)
     assert await promotions.settle([Settled(row.address, 1, result)]) == set(), "another epoch's plan"
-    settled = Settled(row.address, 2, result, no_modseq=True, shown="9 5:7", uidl="%v.%u")
+    settled = Settled(row.address, 2, result, no_modseq=True, shown="9 5:7", uidl="%v.%u", modseq_of="s1")
     assert await promotions.settle([settled]) == {row.address}
-    home = Home("s2", ("s1", "s3"), 2, no_modseq=True, shown="9 5:7", uidl="%v.%u")
+    home = Home("s2", ("s1", "s3"), 2, no_modseq=True, shown="9 5:7", uidl="%v.%u", modseq_of="s1")
     assert (await repository.account(row.address)).home == home  # type: ignore[union-attr]
     assert swapped(home, "s3") == replace(home, primary="s3", replicas=("s1", "s2"), epoch=3, pending=True)
     assert await promotions.settle([Settled(row.address, 2, result)]) == set(), "once"
@@ -104,6 +104,8 @@ async def test_settled_then_returned(database: Database, repository: Repository)
     back = link(row.address, 2, "s2", "s1")
     assert not await promotions.returned(row.address, 2, replace(back, epoch=3))
     assert await promotions.returned(row.address, 2, back)
+    assert await promotions.left(row.address, "s1") == replace(STATE, epoch=7)
+    assert await promotions.left(row.address, "s2") is None
     assert await promotions.unreturned() == []
     assert [each.target for each in await links.load(row.address)] == ["s1"]
     assert [each.cause for each in await promotions.recent(0.0)] == ["by hand"]

@@ -116,7 +116,7 @@ def test_next_home() -> None:
     assert next_home(pending, Home("a", ("b", "c"), 5)) == Home("a", ("b", "c"), 6, True, True)
     assert next_home(pending, replace(pending, replicas=())) == Home("a", (), 6, pending=True, no_modseq=True)
     assert next_home(pending, replace(pending, primary="b", replicas=())) == Home("b", (), 6, no_modseq=True)
-    shown = Home("a", ("b",), 5, no_modseq=True, shown="9 5:7", uidl="%u")
+    shown = Home("a", ("b",), 5, no_modseq=True, shown="9 5:7", uidl="%u", modseq_of="z")
     assert next_home(shown, Home("a", ("c",), 5)) == replace(shown, replicas=("c",), epoch=6)
     assert next_home(Home("a", (), 5), Home("a", (), 1)) == Home("a", (), 5)
     assert next_home(Home("a", ("b",), 5), Home("b", ("a",), 5)) == Home("b", ("a",), 6)

@@ -95,7 +95,7 @@ def test_torn_and_damaged_files(tmp_path: Path, data: st.DataObject) -> None:
 
 
 def test_a_promotion_travels_and_rows_of_an_older_version_are_read() -> None:
-    shown = replace(ROWS[0], home=Home("s2", ("s1",), 4, no_modseq=True, shown="9 5:7", uidl="%v.%u"))
+    shown = replace(ROWS[0], home=Home("s2", ("s1",), 4, no_modseq=True, shown="9 5:7", uidl="%v.%u", modseq_of="z"))
     assert Delta.decode(Delta(1, accounts=(shown,)).encode()).accounts == (shown,)
     row = replace(ROWS[0], home=Home("s2", ("s1",), 4, pending=True, no_modseq=True))
     line = Delta(1, accounts=(row,)).encode()

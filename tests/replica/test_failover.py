@@ -108,6 +108,11 @@ class Realm:
         self.town.saved[account], self.town.epochs[account] = link.state, link.epoch
         return True
 
+    async def left(self, account: str, server: str) -> LinkState | None:
+        await self._answer()
+        rows = [each for (name, _), each in sorted(self.rows.items()) if (name, each.old) == (account, server)]
+        return rows[-1].state if rows else None
+
     async def details(self, account: str, epoch: int) -> Promoted | None:
         await self._answer()
         return self.rows.get((account, epoch))

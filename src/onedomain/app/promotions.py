@@ -78,6 +78,9 @@ class PromotionStore:
     async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool:
         return await self._ask(lambda store: store.returned(account, epoch, link))
 
+    async def left(self, account: str, server: str) -> LinkState | None:
+        return await self._ask(lambda store: store.left(account, server))
+
     async def details(self, account: str, epoch: int) -> Promoted | None:
         return await self._ask(lambda store: store.details(account, epoch))
 

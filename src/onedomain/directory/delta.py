@@ -103,18 +103,19 @@ def home(
     no_modseq: bool = False,
     shown: str = "",
     uidl: str = "",
+    modseq_of: str = "",
 ) -> Home:
     """A Home, the same object for the same values: 100,000 accounts share a few."""
     if shown:  # nobody else's
-        return Home(primary, replicas, epoch, pending, no_modseq, shown, uidl)
-    return _shared(primary, replicas, epoch, pending, no_modseq, uidl)
+        return Home(primary, replicas, epoch, pending, no_modseq, shown, uidl, modseq_of)
+    return _shared(primary, replicas, epoch, pending, no_modseq, uidl, modseq_of)
 
 
 @lru_cache(4096)
 def _shared(
-    primary: str, replicas: tuple[str, ...], epoch: int, pending: bool, no_modseq: bool, uidl: str
+    primary: str, replicas: tuple[str, ...], epoch: int, pending: bool, no_modseq: bool, uidl: str, modseq_of: str
 ) -> Home:
-    return Home(primary, replicas, epoch, pending, no_modseq, uidl=uidl)
+    return Home(primary, replicas, epoch, pending, no_modseq, uidl=uidl, modseq_of=modseq_of)
 
 
 def _account_row(account: Account) -> list[Any]:
@@ -133,19 +134,19 @@ def _account_row(account: Account) -> list[Any]:
         int(account.home.pending),
         int(account.home.no_modseq),
     ]
-    if account.home.shown or account.home.uidl:
-        row += (account.home.shown, account.home.uidl)  # since schema 3
+    if account.home.shown or account.home.uidl or account.home.modseq_of:
+        row += (account.home.shown, account.home.uidl, account.home.modseq_of)  # since schema 3
     return row
 
 
 def _account(row: list[Any]) -> Account:
     address, unit, primary, replicas, epoch, mailbox, password, forward_to, keep_copy, enabled = row[:10]
     pending, no_modseq = row[10:12] if len(row) >= 12 else (0, 0)
-    shown, uidl = row[12:14] if len(row) >= 14 else ("", "")
+    shown, uidl, modseq_of = row[12:15] if len(row) >= 15 else ("", "", "")
     return Account(
         address=address,
         unit=intern(unit),
-        home=home(primary, tuple(replicas), int(epoch), bool(pending), bool(no_modseq), shown, uidl),
+        home=home(primary, tuple(replicas), int(epoch), bool(pending), bool(no_modseq), shown, uidl, modseq_of),
         mailbox=mailbox,
         password=password,
         forward_to=tuple(forward_to),

@@ -49,9 +49,7 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A promotion's plan is done. `no_modseq`, `shown`, `uidl`: what clients would see otherwise than before, as in
-    Home.
-    """
+    """A promotion's plan is done. The rest is what clients would see otherwise than before, as in Home."""
 
     account: str
     epoch: int
@@ -59,6 +57,7 @@ class Settled:
     no_modseq: bool = False
     shown: str = ""
     uidl: str = ""
+    modseq_of: str = ""
 
 
 class Promotions:
@@ -136,8 +135,8 @@ class Promotions:
             rows = []
             for account in accounts:
                 each = wanted[account.address]
-                no_modseq = account.home.no_modseq or each.no_modseq
-                home = replace(account.home, pending=False, no_modseq=no_modseq, shown=each.shown, uidl=each.uidl)
+                home = replace(account.home, pending=False, no_modseq=each.no_modseq, shown=each.shown, uidl=each.uidl,
+                               modseq_of=each.modseq_of)
                 homes.append(replace(account, home=home))
                 rows.append({"key": each.account, "number": each.epoch, "result": results[each.account],
                              "settled": now})
@@ -166,6 +165,14 @@ class Promotions:
             if link is not None:
                 await writer.connection.execute(self._database.upsert(schema.link), [link_row(link, now)])
             return True
+
+    async def left(self, account: str, server: str) -> LinkState | None:
+        """The link from this server as it was when it last ceased to be the account's primary."""
+        columns = schema.promotion.c
+        query = select(columns.state).where(columns.account == account, columns.old == server)
+        async with self._database.reading() as connection:
+            state = await connection.scalar(query.order_by(columns.epoch.desc()).limit(1))
+        return read(LinkState, state) if state else None
 
     async def details(self, account: str, epoch: int) -> Promoted | None:
         """With state and result."""

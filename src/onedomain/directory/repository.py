@@ -331,7 +331,7 @@ def next_home(before: Home, wanted: Home) -> Home:
     pending = before.pending and wanted.primary == before.primary
     return replace(
         wanted, epoch=before.epoch + 1, pending=pending, no_modseq=before.no_modseq, shown=before.shown,
-        uidl=before.uidl,
+        uidl=before.uidl, modseq_of=before.modseq_of,
     )  # fmt: skip
 
 
@@ -367,11 +367,11 @@ async def _version(connection: AsyncConnection) -> Version:
 
 def _account(row: Row[Any]) -> Account:
     (address, unit, primary, replicas, epoch, mailbox, password, forward_to, keep_copy, enabled, pending,
-     no_modseq, shown, uidl) = tuple(row)
+     no_modseq, shown, uidl, modseq_of) = tuple(row)
     return Account(
         address=address,
         unit=intern(unit),
-        home=home(primary, _list(replicas), int(epoch), bool(pending), bool(no_modseq), shown, uidl),
+        home=home(primary, _list(replicas), int(epoch), bool(pending), bool(no_modseq), shown, uidl, modseq_of),
         mailbox=mailbox,
         password=password,
         forward_to=_list(forward_to),
@@ -396,6 +396,7 @@ def _account_row(account: Account) -> dict[str, Any]:
         "no_modseq": account.home.no_modseq,
         "shown": account.home.shown,
         "uidl": account.home.uidl,
+        "modseq_of": account.home.modseq_of,
     }
 
 

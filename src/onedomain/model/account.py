@@ -27,8 +27,9 @@ class Home:
 
     `pending`: a promotion is committed and its plan has not been carried out: nobody may read or write there yet.
     `no_modseq`: the MODSEQs of the primary are not those that clients were shown before a promotion, so CONDSTORE and
-    QRESYNC (RFC 7162) are hidden from them. `shown`: the text of Validities, where they were shown other UIDVALIDITYs.
-    `uidl`: the format of their POP3 UIDLs, where that is not the primary's own.
+    QRESYNC (RFC 7162) are hidden from them; `modseq_of`: the server that showed them, if that is known. `shown`: the
+    text of Validities, where they were shown other UIDVALIDITYs. `uidl`: the format of their POP3 UIDLs, where that is
+    not the primary's own.
     """
 
     primary: str
@@ -38,6 +39,7 @@ class Home:
     no_modseq: bool = False
     shown: str = ""
     uidl: str = ""
+    modseq_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,10 +187,12 @@ class Shown:
 class Promotion:
     """What a promotion came to; durable, for relays and for the return. `refused`: why it must not be, or "".
 
-    `highest`: of the UIDVALIDITYs that clients may have been shown until now.
+    `highest`: of the UIDVALIDITYs that clients may have been shown until now. `modseqs_again`: the server's MODSEQs go
+    on from those that it showed when it was the primary before.
     """
 
     epoch: int
     folders: tuple[Shown, ...] = ()
     refused: str = ""
     highest: int = 0
+    modseqs_again: bool = False

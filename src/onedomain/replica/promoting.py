@@ -36,6 +36,8 @@ AGAIN = (0.2, 10.0)
 """Seconds until the next try, doubled up to the longest."""
 LOST_MARGIN = 5.0
 """Seconds after the end of an edge's lease in which what it had forwarded may still have changed something."""
+MAKES_IDENTITIES = frozenset({"dovecot", "imap"})
+"""Kinds that no link tells what a folder's identity is to be."""
 KEEPS_MODSEQ = frozenset({"node"})
 """Kinds that show a client the same MODSEQs as another server of their kind did."""
 
@@ -44,6 +46,7 @@ class Store(Protocol):
     """directory/promotions.py over a database that may be away: each raises Failed then."""
 
     async def details(self, account: str, epoch: int) -> Promoted | None: ...
+    async def left(self, account: str, server: str) -> LinkState | None: ...
     async def edges(self) -> Sequence[EdgeLease]: ...
     async def save_state(self, account: str, epoch: int, state: LinkState) -> None: ...
     async def settle(self, settled: Sequence[Settled]) -> frozenset[str]: ...
@@ -259,7 +262,10 @@ class Promoting:
             if not still and target.powers.numbering is Numbering.BURNED:
                 allowed = await self._allowed(promoted, kept[0])
             performer = Performer(Nobody(), target, keeping)
-            result = await performer.run(promote(kept[0], target.powers, allowed, before))
+            was = None
+            if account.home.modseq_of == promoted.new and self._kind(promoted.new) in MAKES_IDENTITIES:
+                was = await self._store.left(promoted.account, promoted.new)
+            result = await performer.run(promote(kept[0], target.powers, allowed, before, was))
             broken = False
             return result
         finally:
@@ -304,14 +310,23 @@ class Promoting:
         """With what clients would be told otherwise than before."""
         old, new = self._means.view.server(promoted.old), self._means.view.server(promoted.new)
         shown = canonical(result, before, self._means.clock.time())
-        same = old is not None and new is not None and old.kind == new.kind and new.kind in KEEPS_MODSEQ
+        keeps = self._kind(promoted.old) == self._kind(promoted.new) and self._kind(promoted.new) in KEEPS_MODSEQ
+        if account.home.no_modseq:
+            keeps = result.modseqs_again  # nobody was shown any since
+        hidden = not keeps or bool(result.refused) or bool(shown)
+        modseq_of = account.home.modseq_of if account.home.no_modseq else promoted.old
         uidl = account.home.uidl or (old.uidl_format if old is not None else "")
         return Settled(
             promoted.account, promoted.epoch, result,
-            no_modseq=not same or bool(result.refused) or bool(shown),
+            no_modseq=hidden,
             shown=shown.spelt(),
             uidl="" if new is not None and uidl == new.uidl_format else uidl,
+            modseq_of=modseq_of if hidden else "",
         )  # fmt: skip
+
+    def _kind(self, server: str) -> str:
+        found = self._means.view.server(server)
+        return found.kind if found is not None else ""
 
     # -- done, many in one transaction
 

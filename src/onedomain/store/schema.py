@@ -30,6 +30,7 @@ account = Table(
     Column("no_modseq", Boolean, nullable=False, server_default=false()),
     Column("shown", Text, nullable=False, server_default=""),  # of model.validities.Validities
     Column("uidl", Text, nullable=False, server_default=""),
+    Column("modseq_of", Text, nullable=False, server_default=""),
     Index("account_by_server", "primary_server"),
     Index("account_by_unit", "unit"),
 )

@@ -24,6 +24,7 @@ from onedomain.decision.link.actions import (
 )
 from onedomain.decision.link.carry import BURN_LIMIT, burn, expunge
 from onedomain.decision.link.folders import INBOX, found_again, wiped
+from onedomain.decision.link.marks import modseqs_go_on
 from onedomain.decision.link.validities import settled
 from onedomain.model.replica import (
     FolderLink,
@@ -52,10 +53,12 @@ def promote(
     powers: Powers,
     allowed: Mapping[str, int] | None = None,
     before: Validities | None = None,
+    was: LinkState | None = None,
 ) -> Plan[Promotion]:
     """`allowed`: how many UIDs of each source folder the commands since the last pass can have used at most. Where UIDs
     can only be burned, a folder that isn't in it takes another UIDVALIDITY; elsewhere the gap is wide enough, and 0
-    means that none is needed. `before`: as what the source's UIDVALIDITYs were shown.
+    means that none is needed. `before`: as what the source's UIDVALIDITYs were shown. `was`: the link's state when the
+    target was the primary before, as its source.
     """
     before = before or Validities()
     there: Listing = yield ListFolders(Side.TARGET)
@@ -126,7 +129,8 @@ def promote(
             )
         )
     shown += [_renumbered(name, mark) for name, mark in others.items()]
-    return Promotion(state.epoch + 1, settled(shown, highest), highest=highest)
+    again = was is not None and modseqs_go_on(was, there)
+    return Promotion(state.epoch + 1, settled(shown, highest), highest=highest, modseqs_again=again)
 
 
 def _unfit(links: Sequence[FolderLink], marks: Mapping[str, Mark]) -> str:
