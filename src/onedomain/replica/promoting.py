@@ -39,7 +39,7 @@ LOST_MARGIN = 5.0
 MAKES_IDENTITIES = frozenset({"dovecot", "imap"})
 """Kinds that no link tells what a folder's identity is to be."""
 KEEPS_MODSEQ = frozenset({"node"})
-"""Kinds that show a client the same MODSEQs as another server of their kind did."""
+"""Kinds that links tell MODSEQs, so that what clients remember of the server before goes on."""
 
 
 class Store(Protocol):
@@ -310,7 +310,7 @@ class Promoting:
         """With what clients would be told otherwise than before."""
         old, new = self._means.view.server(promoted.old), self._means.view.server(promoted.new)
         shown = canonical(result, before, self._means.clock.time())
-        keeps = self._kind(promoted.old) == self._kind(promoted.new) and self._kind(promoted.new) in KEEPS_MODSEQ
+        keeps = self._kind(promoted.new) in KEEPS_MODSEQ
         if account.home.no_modseq:
             keeps = result.modseqs_again  # nobody was shown any since
         hidden = not keeps or bool(result.refused) or bool(shown)
