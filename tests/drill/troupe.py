@@ -1,7 +1,7 @@
 """A theatre.Theatre of real servers in network namespaces, with two edges and a PostgreSQL between them.
 
-Each server and each edge is a host of its own whose cable can be pulled; each edge reaches the database over a line of
-its own that can be cut alone. The Dovecots file by Sieve. Everything is a process and is spoken to as outsiders do.
+Each server and each edge is a host of its own whose cable can be pulled, and so is the database, which can be made
+deaf to one edge alone. The Dovecots file by Sieve. Everything is a process and is spoken to as outsiders do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from tests.lab.edge import Edge
 from tests.lab.netns import Network
 from tests.lab.postgres import Postgres
 from tests.lab.process import Server
-from tests.lab.relay import Relay
 
 SIEVE = """\
 require ["fileinto", "mailbox"];
@@ -29,21 +28,22 @@ if header :matches "x-ledger-token" ["*0", "*3", "*6", "*9"] { fileinto :create 
 """
 NETS = "127.0.0.0/8 198.18.0.0/15"
 """Whose word servers believe: the tests' and the network's hosts."""
+DATABASE = "pg"
 FAILOVER = {"failover": {"automatic": True}}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A player: a server of the lab on a host of the network, and, if it is an edge, its line to the database."""
+    """A player: a server of the lab on a host of the network; edges need the database."""
 
     name: str
     server: Server
     network: Network
-    line: Relay | None = None
+    edge: bool = False
 
     @property
     def ways(self) -> Collection[Way]:
-        return [way for way in Way if way is not Way.PART or self.line is not None]
+        return [way for way in Way if way is not Way.PART or self.edge]
 
     def take(self, way: Way) -> None:
         match way:
@@ -54,8 +54,7 @@ class Part:
             case Way.CUT:
                 self.network.cut(self.name)
             case Way.PART:
-                assert self.line is not None
-                self.line.hang()
+                self.network.part(DATABASE, self.name)
 
     def give(self, way: Way) -> None:
         match way:
@@ -66,8 +65,7 @@ class Part:
             case Way.CUT:
                 self.network.mend(self.name)
             case Way.PART:
-                assert self.line is not None
-                self.line.mend()
+                self.network.join(DATABASE, self.name)
 
 
 class Troupe:
@@ -81,20 +79,22 @@ class Troupe:
         stack: ExitStack,
     ) -> None:
         doors = ("e1", "e2")
-        network = make_network(*(name for _, name, _ in pairs), *doors)
+        network = make_network(*(name for _, name, _ in pairs), *doors, DATABASE)
         (folder / "pg").mkdir(mode=0o755)
-        self._postgres = Postgres(folder / "pg", durable=False)
+        host = network[DATABASE]
+        self._postgres = Postgres(folder / "pg", host=host.address, namespace=host.namespace, durable=False)
         stack.callback(self._postgres.kill)
+        with (self._postgres.data / "pg_hba.conf").open("a") as access:
+            access.write(f"host all all {network.gateway}/24 trust\n")
         self._postgres.start()
         self._database = self._postgres.create_database()
         self._homes = {name: self._home(folder, kind, name, network) for kind, name, _ in pairs}
-        self._lines = {name: self._line(network, stack) for name in doors}
         self._edges = {name: self._edge(folder, name, network) for name in doors}
         self.lab: list[Server] = [self._postgres, *(home.lab for home in self._homes.values()), *self._edges.values()]
         for server in self.lab:
             stack.callback(server.kill)
         self.servers: Mapping[str, Part] = {name: Part(name, home.lab, network) for name, home in self._homes.items()}
-        self.edges: Mapping[str, Part] = {name: Part(name, edge, network, self._lines[name])
+        self.edges: Mapping[str, Part] = {name: Part(name, edge, network, edge=True)
                                           for name, edge in self._edges.items()}
         self.doors: Sequence[Door] = [Door(name, edge.host, edge.port["smtp"], edge.port["imap"], edge.port["pop3"])
                                       for name, edge in self._edges.items()]
@@ -118,15 +118,8 @@ class Troupe:
         more = {"dovecot": {"sieve": True, "trusted": NETS}, "node": {"settings": {"trusted": NETS.split()}}}
         return KINDS[kind](folder, name, host=host.address, namespace=host.namespace, **more.get(kind, {}))
 
-    def _line(self, network: Network, stack: ExitStack) -> Relay:
-        line = Relay("127.0.0.1", self._postgres.port, host=network.gateway)
-        line.start()
-        stack.callback(line.stop)
-        return line
-
     def _edge(self, folder: Path, name: str, network: Network) -> Edge:
-        host, line = network[name], self._lines[name]
-        url = f"postgresql://postgres@{line.host}:{line.port}/{self._database}"
+        host, url = network[name], self._postgres.url(self._database, "postgresql")
         return Edge(folder / name, f"{name}.example.com", servers=[home.table for home in self._homes.values()],
                     directory=url, host=host.address, namespace=host.namespace, extra=FAILOVER)
 

@@ -67,6 +67,13 @@ class Network:
     def mend(self, name: str) -> None:
         _ip("link", "set", self.hosts[name].cable, "up")
 
+    def part(self, name: str, other: str) -> None:
+        """What `name` sends to `other` is dropped, so neither hears an answer of the other; anybody else is reached."""
+        _ip("-n", self.hosts[name].namespace, "route", "add", "blackhole", f"{self.hosts[other].address}/32")
+
+    def join(self, name: str, other: str) -> None:
+        _ip("-n", self.hosts[name].namespace, "route", "del", "blackhole", f"{self.hosts[other].address}/32")
+
     def close(self) -> None:
         """Remove everything; servers in it must have been ended before."""
         for host in self.hosts.values():
