@@ -132,6 +132,23 @@ def test_a_pulled_cable_is_silent(make_network: Callable[..., Network], start_do
 
 
 @pytest.mark.real
+def test_a_host_that_is_deaf_to_one_other(
+    make_network: Callable[..., Network], start_dovecot: Callable[..., Dovecot]
+) -> None:
+    network = make_network("one", "other")
+    dovecot = start_dovecot(host=network["one"].address, namespace=network["one"].namespace)
+    knock = ["ip", "netns", "exec", network["other"].namespace, sys.executable, "-c",
+             f"import socket; socket.create_connection(({dovecot.host!r}, {dovecot.imap_port}), 2).recv(9)"]
+    assert subprocess.run(knock, check=False).returncode == 0
+    network.part("one", "other")
+    silent = subprocess.run(knock, check=False, capture_output=True, text=True)
+    assert silent.returncode and "TimeoutError" in silent.stderr, "nothing comes back, not even a refusal"
+    assert answers(dovecot.host, dovecot.imap_port), "others are answered"
+    network.join("one", "other")
+    assert subprocess.run(knock, check=False).returncode == 0
+
+
+@pytest.mark.real
 def test_a_full_disk_is_full_until_relieved(small_disk: SmallDisk) -> None:
     small_disk.fill()
     with pytest.raises(OSError) as failure:
