@@ -10,7 +10,7 @@ from typing import Any
 
 from onedomain.directory.book import Book
 from onedomain.edge.smtp import SmtpSession
-from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
+from onedomain.edge.smtp_ports import Heads, SmtpParts, SmtpRules
 from onedomain.model.account import Account, Level
 from onedomain.model.failure import Failed, Failure, refuse
 from onedomain.model.message import Envelope
@@ -161,6 +161,7 @@ class Edge:
     notes: Notes = field(default_factory=Notes)
     counts: Counts = field(default_factory=Counts)
     crashes: Crashes = field(default_factory=lambda: Crashes())
+    heads: Heads = field(default_factory=Heads)
     port: int = 0
     listener: Listener | None = None
 
@@ -220,7 +221,7 @@ async def edge(
         directory=made.book, board=made.board, spool=made.spool, levels=made.levels, clock=RealClock(),
         trace=made.notes, count=made.counts, tls=tls.context if tls is not None and not implicit else None,
         authenticator=FakeAuthenticator(made.book) if rules.submission else None, links=made.links,
-        crash=made.crashes)
+        crash=made.crashes, heads=made.heads)
 
     async def handler(stream: Stream) -> None:
         await SmtpSession(stream, parts, made.rules).run()
@@ -237,3 +238,4 @@ async def edge(
         await made.listener.drain(0)
         assert not made.notes.named("session failed"), made.notes.named("session failed")
         assert made.spool.open == 0, "a draft was neither committed nor given up"
+        assert made.heads.held == 0, "room for a header section was not given back"

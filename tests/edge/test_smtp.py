@@ -220,6 +220,22 @@ async def test_header_section_without_end() -> None:
         assert (await send(client, "ann@example.com", body=b"A: b\r\n" * 60_000))[-1].startswith("552 5.3.4 header")
 
 
+async def test_many_header_sections_without_end() -> None:
+    """Each is within its limit, all together would fill the memory."""
+    async with edge(view=book(ANN)) as made:
+        made.heads.limit = 200_000
+        head = b"A: b\r\n" * 20_000
+        first, second = await made.ready(), await made.ready()
+        for client in (first, second):
+            client.send(MAIL + b"RCPT TO:<ann@example.com>\r\nDATA\r\n" + head)
+            await client.replies(3)
+            while client is first and made.heads.held < len(head) - 4:  # the last line end may be the end of data's
+                await asyncio.sleep(0)
+        assert (await second.ask(b"A: b\r\n\r\nbody\r\n.")).startswith("452 4.3.1 too much mail at once")
+        assert (await first.ask(b"A: b\r\n\r\nbody\r\n.")).startswith("250"), "who came first has room"
+        assert (await send(second, "ann@example.com"))[-1].startswith("250")
+
+
 # ---- the spool
 
 async def test_no_room() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from onedomain.decision.loop import find_loop
 from onedomain.decision.recipient_list import RecipientList
 from onedomain.edge.smtp_ports import DraftPort, SmtpParts, SmtpRules
-from onedomain.model.failure import Failed
+from onedomain.model.failure import Failed, again
 from onedomain.model.message import Envelope
 from onedomain.protocol.message.header import HeaderFilter
 from onedomain.protocol.message.stamp import (
@@ -38,6 +38,7 @@ class Message:
         self._header = HeaderFilter()
         self._hop: Hop | None = None
         self._eight_bit = mail.eight_bit
+        self._held = 0  # of what others may not have
 
     @property
     def sender(self) -> str:
@@ -55,14 +56,19 @@ class Message:
         self._hop = hop
 
     async def write(self, chunk: bytes) -> None:
-        """Some of the body. Raises Failed (a loop, an endless header section, a full disk); then only abort is left."""
+        """Some of the body. Raises Failed (a loop, an endless header section, too much at once, a full disk); then only
+        abort is left.
+        """
         assert self._draft is not None
         if not self._eight_bit and not chunk.isascii():
             self._eight_bit = True
         waiting = self._header.facts is None
         data = self._header.feed(chunk)
         if waiting and self._header.facts is not None:
+            self._hold(0)
             data = self._stamp() + data
+        elif waiting:
+            self._hold(self._held + len(chunk))
         if data:
             await self._draft.write(data)
 
@@ -70,6 +76,7 @@ class Message:
         """The body is complete: returns once it is durable. Raises Failed."""
         assert self._draft is not None
         if self._header.facts is None:
+            self._hold(0)
             rest = self._header.end()
             await self._draft.write(self._stamp() + rest)
         envelope = Envelope(
@@ -79,8 +86,16 @@ class Message:
 
     def abort(self) -> None:
         """Forgets what was not committed."""
+        self._hold(0)
         if self._draft is not None:
             self._draft.abort()
+
+    def _hold(self, octets: int) -> None:
+        heads = self._parts.heads
+        heads.held += octets - self._held
+        self._held = octets
+        if octets and heads.held > heads.limit:
+            raise Failed(again(452, "4.3.1", "too much mail at once, try again later", "header sections in memory"))
 
     def _stamp(self) -> bytes:
         """What goes in front, once the header section is known. Raises Failed for a loop."""

@@ -56,6 +56,16 @@ class Authenticator(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Heads:
+    """Octets of header sections that are not complete, of all sessions of a worker: each is kept in memory, and slow
+    clients from many addresses could fill it with them.
+    """
+
+    limit: int = 64 << 20
+    held: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class SmtpParts:
     """One per worker and listener. `tls` None: STARTTLS is not offered, whatever the rules say."""
@@ -71,6 +81,7 @@ class SmtpParts:
     authenticator: Authenticator | None = None
     links: LinkView = field(default_factory=NoLinks)
     crash: CrashPoints = field(default_factory=NoCrash)
+    heads: Heads = field(default_factory=Heads)
 
 
 @dataclass(frozen=True, slots=True)
