@@ -89,3 +89,25 @@ def test_an_edge_that_never_had_a_directory(lab_folder: Path) -> None:
         wait_until(lambda: of_process(keeper)[0] in ("Z", ""), "its end, without a supervisor", 10)
     finally:
         tree.kill()
+
+
+def test_edges_that_would_judge_a_death_differently(make_cluster: Callable[..., Cluster]) -> None:
+    """Said by `status` of either, in the log of alerts, and by `check` while nothing runs."""
+    one, two = make_cluster("node", people=1, edges=2).edges
+    wait_until(lambda: control(one, "status")["peers"], "edges that know each other")
+    assert not control(one, "status")["differences"]
+    two.stop()
+    two.tables["failover"] = {"refusing": "9s"}
+    two.write()
+    two.start()
+    found = {"edge": two.name, "key": "refusing", "here": 1.5, "there": 9.0}
+    wait_until(lambda: control(one, "status")["differences"] == [found], "the difference")
+    assert "[failover] refusing is 1.5 at this edge and 9.0 at mx2.example.com" in one.run("status")
+    wait_until(lambda: [event["reason"] for event in one.events("alert")] ==
+               ["[failover] refusing is 1.5 here, and 9.0 at mx2.example.com"], "one alert")
+    one.stop()
+    wrong = [each for each in two.ask("check") if each["where"] == "failover.refusing"]
+    assert [each["weight"] for each in wrong] == ["error"] and "1.5 at the edge mx1.example.com" in wrong[0]["message"]
+    two.tables["failover"] = {}
+    two.write()
+    assert not [each for each in two.ask("check") if each["where"].startswith("failover")]

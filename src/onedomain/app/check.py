@@ -32,10 +32,11 @@ from onedomain.backend.mailserver import MailServer, Tools
 from onedomain.config import Config, Problem
 from onedomain.config.places import line_of, lines
 from onedomain.config.problem import Place
+from onedomain.decision.agreement import differences
 from onedomain.decision.recipient import Refuse, resolve
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
-from onedomain.directory.repository import Repository
+from onedomain.directory.repository import GONE_AFTER, Edge, Repository
 from onedomain.model.account import Account, Alias
 from onedomain.model.address import Address
 from onedomain.model.failure import Failed
@@ -195,11 +196,14 @@ class Check:
             try:
                 repository = Repository(database, RealClock())
                 accounts, aliases = await repository.accounts(), await repository.aliases()
+                edges = await repository.edges()
             finally:
                 await database.close()
         except (DatabaseError, *AWAY) as error:
             yield self._say(Weight.ERROR, ("directory", "url"), "database_bad", why=str(error).split("\n")[0])
             return
+        for finding in self._differences(edges):
+            yield finding
         if not accounts:
             yield self._say(Weight.WARNING, ("directory",), "no_accounts")
             return
@@ -207,6 +211,14 @@ class Check:
         self._roles = check_links.roles(self._config, accounts)
         for finding in (*self._strays(accounts), *self._astray(accounts, aliases)):
             yield finding
+
+    def _differences(self, edges: Iterable[Edge]) -> Iterator[Finding]:
+        now = RealClock().time()
+        others = {edge.name: edge.settings for edge in edges
+                  if edge.name != self._config.name and now - edge.seen < GONE_AFTER}
+        for each in differences(self._config.shared, others):
+            yield self._say(Weight.ERROR, ("failover", each.key), "differs", here=each.here, there=each.there,
+                            edge=each.edge)
 
     def _strays(self, accounts: Iterable[Account]) -> Iterator[Finding]:
         units: dict[str, list[Account]] = defaultdict(list)

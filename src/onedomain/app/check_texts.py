@@ -147,6 +147,11 @@ TEXTS: Table = {
         "turn off what deletes old messages there, or have the same on the primary's server",
         "古いメールの自動削除を止めるか、主サーバーと同じにしてください",
     ),
+    "differs": (
+        "is {here} here, and {there} at the edge {edge}: edges that judge differently promote too early or not at all",
+        "がここでは {here}、エッジ {edge} では {there} です。判断が異なると、早すぎる切り替えや切り替え漏れが起きます",
+    ),
+    "differs?": ("write the same into the files of all edges", "全エッジの設定ファイルに同じ値を書いてください"),
     "no_user": ("{name} is not known on this machine", "{name} はこのマシンにありません"),
     "no_user?": ("make it (adduser --system --group onedomain), or name another", "作成するか (adduser --system --group onedomain)、別の名前にしてください"),
     "not_for_user": ("{user} may not use {path}, which is needed while running", "{user} は実行中に必要な {path} を使えません"),

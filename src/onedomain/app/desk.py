@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ class Desk:
         own, others, links = await asyncio.gather(self._own_status(), self._ask_peers("status"), self._links())
         own["links"] = links
         own["failover"] = links.pop("failover", {})
+        own["differences"] = [asdict(each) for each in self.peers.differences] if self.peers is not None else []
         own["peers"] = [answer if isinstance(answer, dict) else {"edge": name, "error": str(answer)}
                         for name, answer in others.items()]
         return own

@@ -85,7 +85,8 @@ class Keeper:
         self._peers = self._desk.peers = Peers(
             me, config.file.edge.peer_listen, config.file.edge.peer_address, self._open_database,
             {**self._desk.peer(), **self._hub.peers(), "observe": self._observe}, self._hub.peer_left,
-            clock=self._clock, trace=self.trace)
+            settings=config.shared, alert=lambda text: self.alerts.tell("", "", text), clock=self._clock,
+            trace=self.trace)
         self._fencing = Fencing(config.name, StandingLeases(self._open_database), self._crew.fences, inherited.workers,
                                 config.failover.lease, clock=self._clock, trace=self.trace)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from onedomain.control import peer
 from onedomain.control.link import MAX_LINE, Handler, Link, LinkError
-from onedomain.directory.repository import Edge, Repository
+from onedomain.decision.agreement import Difference, differences
+from onedomain.directory.repository import GONE_AFTER, Edge, Repository
 from onedomain.model.ports import Clock, Trace
 from onedomain.store.sql import AWAY, Database, DatabaseError
 
@@ -20,7 +21,6 @@ SAY_EVERY = 20.0
 SAY_FIRST = 1.0           # and then after pauses that double: edges that start together should not have to wait
 STALE = 2.0               # whoever asks more than so long after the last look has us look again
 LOOK_SECONDS = 2.0
-GONE_AFTER = 7 * 86400.0  # an edge that has not said so for a week is not asked any more
 ASK_SECONDS = 5.0
 
 
@@ -29,13 +29,17 @@ class Peers:
 
     def __init__(self, me: peer.Identity, listen: str | None, address: str | None,
                  open_database: Callable[[], Awaitable[Database]], handlers: Mapping[str, Handler],
-                 left: Callable[[Link], None] = lambda link: None, *, clock: Clock, trace: Trace) -> None:
+                 left: Callable[[Link], None] = lambda link: None, *, settings: str = "",
+                 alert: Callable[[str], None] = lambda text: None, clock: Clock, trace: Trace) -> None:
+        """`settings`: what of our file has to be the same everywhere; `alert` is told where it is not."""
         self._me = me
         self._listen = listen
         self._address = address or listen
         self._open = open_database
         self._handlers = handlers
         self._left = left
+        self._settings = settings
+        self._alert = alert
         self._clock = clock
         self._trace = trace
         self._others: dict[str, Edge] = {}
@@ -120,7 +124,7 @@ class Peers:
         try:
             repository = Repository(database, self._clock)
             now = self._clock.time()
-            await repository.put_edge(Edge(self._me.name, self._address, self._me.certificate, now))
+            await repository.put_edge(Edge(self._me.name, self._address, self._me.certificate, now, self._settings))
             found = {edge.name: edge for edge in await repository.edges()
                      if edge.name != self._me.name and now - edge.seen < GONE_AFTER}
         finally:
@@ -131,6 +135,13 @@ class Peers:
             self._others = found
             await self._serve(trusted)
         self._others = found
+        for difference in self.differences:
+            self._alert(str(difference))
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Of what should be the same everywhere."""
+        return differences(self._settings, {edge.name: edge.settings for edge in self._others.values()})
 
     async def _serve(self, trusted: set[str]) -> None:
         """Listens with exactly these certificates trusted; an edge that was removed is out at once."""

@@ -35,7 +35,9 @@ def render(answer: dict[str, Any]) -> Group:
         ["server", "kind", "verdict", "since", "answers", "in_flight", "waiting", "accounts", "why"],
         (server_row(server) for server in answer["servers"]),
     )
-    return Group(edges, "", servers, *replicas(answer.get("links", {})), *failovers(answer.get("failover") or {}))
+    differ = [Text(say("differs", **each), "red") for each in answer.get("differences", ())]
+    links, moved = replicas(answer.get("links", {})), failovers(answer.get("failover") or {})
+    return Group(edges, *differ, "", servers, *links, *moved)
 
 
 def replicas(links: dict[str, Any]) -> list[Any]:

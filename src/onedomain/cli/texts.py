@@ -137,6 +137,10 @@ TEXTS: Table = {
     "event": ("event", "出来事"), "details": ("details", "詳細"), "id": ("id", "ID"), "age": ("age", "経過"),
     "number": ("no.", "番号"), "size": ("size", "サイズ"), "sender": ("sender", "差出人"), "recipient": ("recipient", "宛先"),
     "state": ("state", "状態"), "attempts": ("attempts", "試行"), "next": ("next try", "次の試行"),
+    "differs": (
+        "[failover] {key} is {here} at this edge and {there} at {edge}: it has to be the same in all edges' files",
+        "[failover] {key} がこのエッジでは {here}、{edge} では {there} です。全エッジの設定で同じにしてください",
+    ),
     "snapshot": ("as {age} ago", "{age}前の写し"),
     "no_directory": (
         "there is no directory yet, clients wait: {why}", "ディレクトリがまだなく、クライアントは待たされています: {why}",

@@ -30,6 +30,7 @@ from onedomain.config.schema import (
     SmarthostTable,
     TlsTable,
 )
+from onedomain.decision.agreement import published
 from onedomain.model.account import Domain, Level, Unit
 from onedomain.model.server import Endpoint, LoginWay, Server, ServerClass, TlsMode
 
@@ -102,6 +103,11 @@ class Config:
     @property
     def failover(self) -> FailoverTable:
         return self.file.failover
+
+    @property
+    def shared(self) -> str:
+        """What has to be the same at all edges of the domain."""
+        return published(self.failover.model_dump())
 
     @property
     def links(self) -> LinksTable:

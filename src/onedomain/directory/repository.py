@@ -38,14 +38,21 @@ class Conflict(Exception):
         self.reason = reason
 
 
+GONE_AFTER = 7 * 86400.0
+"""An edge that has not said for a week that it is there is none any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An edge as the others know it: where it is dialled, its certificate (PEM), when it last said so (seconds)."""
+    """An edge as the others know it: where it is dialled, its certificate (PEM), when it last said so (seconds), and
+    what of its file has to be the same at all of them (decision/agreement).
+    """
 
     name: str
     address: str
     certificate: str
     seen: float
+    settings: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +131,15 @@ class Repository:
     async def edges(self) -> list[Edge]:
         async with self._database.reading() as connection:
             rows = await connection.execute(select(schema.edge).order_by(schema.edge.c.name))
-            return [Edge(row.name, row.address, row.certificate, row.seen) for row in rows]
+            return [Edge(row.name, row.address, row.certificate, row.seen, row.settings) for row in rows]
 
     async def put_edge(self, edge: Edge) -> None:
         """An edge says that it is there. No change of the directory: nobody is told."""
         async with self._database.writing() as connection:
-            row = {"name": edge.name, "address": edge.address, "certificate": edge.certificate, "seen": edge.seen}
-            await connection.execute(self._database.upsert(schema.edge, ("address", "certificate", "seen")), row)
+            row = {"name": edge.name, "address": edge.address, "certificate": edge.certificate, "seen": edge.seen,
+                   "settings": edge.settings}
+            columns = ("address", "certificate", "seen", "settings")
+            await connection.execute(self._database.upsert(schema.edge, columns), row)
 
     async def remove_edge(self, name: str) -> bool:
         async with self._database.writing() as connection:

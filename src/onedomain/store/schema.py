@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, MetaData, Table, Text, false
 
-SCHEMA = 3
+SCHEMA = 4
 """The version of these tables that this code writes and expects; meta's row `schema` has the database's."""
 
 metadata = MetaData()
@@ -66,6 +66,7 @@ edge = Table(
     Column("seen", Float, nullable=False),        # seconds since 1970
     Column("lease_until", Float, nullable=False, server_default="0"),  # by the database's clock
     Column("seq", BigInteger, nullable=False, server_default="0"),     # the last change that all of it goes by
+    Column("settings", Text, nullable=False, server_default=""),       # of decision.agreement; "" of older ones
 )
 
 # What may be held by one edge at a time. `token` grows whenever it changes hands.
