@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from tests.acceptance.cluster import Cluster, Home, control
 from tests.lab.edge import Edge
 from tests.lab.ports import free_port
-from tests.lab.process import wait_until
+from tests.lab.process import answers, wait_until
 
 IN_TIME = 4.5
 """Two seconds for what does not answer; the command itself takes one on a busy machine."""
@@ -111,3 +113,23 @@ def test_edges_that_would_judge_a_death_differently(make_cluster: Callable[..., 
     two.tables["failover"] = {}
     two.write()
     assert not [each for each in two.ask("check") if each["where"].startswith("failover")]
+
+
+def test_metrics_come_as_soon_as_their_port_is_free(lab_folder: Path) -> None:
+    closed = {"host": "127.0.0.1", "port": free_port("127.0.0.1")}
+    edge = Edge(lab_folder / "e1", servers=[{"name": "d1", "kind": "dovecot", "imap": closed, "delivery": closed}],
+                protocols=("smtp",))
+    with socket.create_server((edge.host, edge.metrics_port)):
+        edge.start()
+        try:
+            wait_until(lambda: edge.events("no metrics"), "the keeper's word")
+        except BaseException:
+            edge.kill()
+            raise
+    try:
+        wait_until(lambda: answers(edge.host, edge.metrics_port, greeting=False), "the page", 10)
+        with urllib.request.urlopen(f"http://{edge.host}:{edge.metrics_port}/metrics", timeout=10) as page:
+            assert b"onedomain_accounts 0.0" in page.read()
+        assert len(edge.events("no metrics")) == 1
+    finally:
+        edge.stop()

@@ -64,6 +64,7 @@ class Keeper:
                               keep=config.log.keep)
         self._counters = Counters()
         self._numbers: Dump = []
+        self._metrics = ""  # "served", or why not
         self._serving: dict[asyncio.Task[None], Link] = {}
         self._book = Book(config.domains, config.units, config.servers)
         self._board = Board(config.servers, self._clock, Patience(silence=config.health.patience))
@@ -101,7 +102,6 @@ class Keeper:
         self._board.on_change.append(self._changed)
         self._backends.configure(self._book.servers())
         self._prober.configure(self._book.servers())
-        self._serve_metrics()
         control = await self._open_control()
         parts = [self._part("directory", self._feed.run), self._part("peers", self._peers.run),
                  self._part("prober", self._prober.run), self._part("board", self._tick),
@@ -140,6 +140,7 @@ class Keeper:
     async def _measure(self) -> None:
         """Apart from the beats: a process that hangs is waited for here."""
         while True:
+            self._serve_metrics()
             await self._count()
             await asyncio.sleep(TICK)
 
@@ -268,13 +269,18 @@ class Keeper:
     # -- metrics
 
     def _serve_metrics(self) -> None:
+        """Until it is done: the port may still be that of a keeper before this one."""
         table = self._config.file.metrics
-        if table is None:
+        if table is None or self._metrics == "served":
             return
         try:
             metrics.serve(table.address, table.port, lambda: self._numbers)
+            self._metrics = "served"
         except OSError as error:
-            self.trace.note("no metrics", reason=f"{table.address}:{table.port}: {error.strerror}")
+            reason = f"{table.address}:{table.port}: {error.strerror}"
+            if reason != self._metrics:
+                self.trace.note("no metrics", reason=reason)
+            self._metrics = reason
 
     def _tell_down(self) -> None:
         now, late = self._clock.monotonic(), self._config.alerts.late
