@@ -69,6 +69,6 @@ def raised() -> Iterator[None]:
 
 def give_up_for_good() -> None:
     """In a child: no way back."""
-    real, effective, _ = os.getresuid()
-    if real == effective:
+    real, effective, saved = os.getresuid()
+    if real == effective != saved:
         os.setresuid(real, real, real)

@@ -9,7 +9,7 @@ from onedomain.control.link import LinkError, ask
 from onedomain.decision.placement import QuietBoard
 from onedomain.model.health import BoardView, Load, Verdict
 
-SECONDS = 2.0
+SECONDS = 4.0  # status itself takes two where somebody does not answer it
 
 
 class AskedBoard:
