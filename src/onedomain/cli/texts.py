@@ -141,7 +141,7 @@ TEXTS: Table = {
         "[failover] {key} is {here} at this edge and {there} at {edge}: it has to be the same in all edges' files",
         "[failover] {key} がこのエッジでは {here}、{edge} では {there} です。全エッジの設定で同じにしてください",
     ),
-    "snapshot": ("as {age} ago", "{age}前の写し"),
+    "snapshot": ("snapshot of {age} ago", "{age}前の写し"),
     "no_directory": (
         "there is no directory yet, clients wait: {why}", "ディレクトリがまだなく、クライアントは待たされています: {why}",
     ),
