@@ -123,7 +123,8 @@ class Talk:
         if self.work.tls == "resumed":
             self._warming = True
             self._begin()
-            self._drive(lambda: bool(self.done.sessions))
+            if not self.done.sessions:  # on a busy machine all may have been answered by now
+                self._drive(lambda: bool(self.done.sessions))
             self._warming = False
             self.close_all()
             self.done = Done()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from onedomain.model.failure import Failed, refuse
-from onedomain.net.poller import IN, Poller
+from onedomain.net.poller import IN, LARGE_SIZE, Poller
 from onedomain.net.pump import End, Relay, RelayResult, relay
 from onedomain.net.stream import Stream
 from onedomain.net.tls import ClientContexts, ServerContexts
@@ -137,7 +138,7 @@ async def test_a_slow_reader_costs_no_memory(three: Three) -> None:
     received = 0
     while received < size:
         received += len(await three.client.read(500_000))
-        assert three.inner_client.pending <= 65536
+        assert three.inner_client.pending <= LARGE_SIZE
     await writing
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
 
@@ -487,6 +488,39 @@ class TestSplice:
         assert spliced > len(data) // 2
         assert stuck
         assert heard == (b"" if seen == "nothing" else b"headtail")
+
+    async def test_who_takes_all_is_given_larger_pieces(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And what comes after them, however little it is, is not waited upon."""
+        pieces: Counter[int] = Counter()
+        before = Poller.splice
+
+        def splice(self: Poller, source: int, sink: int, limit: int) -> tuple[int, bytes]:
+            count, left = before(self, source, sink, limit)
+            pieces[count] += 1
+            return count, left
+
+        monkeypatch.setattr(Poller, "splice", splice)
+        three = await make("plain-plain")
+        size = 40 * LARGE_SIZE
+
+        def look(data: bytes) -> None:
+            if data == b"head":
+                assert three.relay is not None
+                three.relay.skip_down(size)
+
+        three.start(downstream=look)
+        await three.server.write(b"head")
+        assert await read_exactly(three.client, 4) == b"head"
+        reading = asyncio.create_task(read_exactly(three.client, size))
+        await three.server.write(bytes(size - 1))
+        assert three.relay is not None
+        while three.relay._down.unseen > 1:
+            await asyncio.sleep(0)
+        await three.server.write(b"e")
+        assert (await reading).endswith(b"\0e")
+        await three.server.write(b"tail")
+        assert await read_exactly(three.client, 4) == b"tail"
+        assert pieces[LARGE_SIZE], pieces
 
     async def test_a_filter_ends_it(self, make: Make) -> None:
         three = await make()

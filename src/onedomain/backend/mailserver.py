@@ -102,8 +102,11 @@ class MailServer:
                     return Lookup(Found.CANT, failure=error.failure)
 
     async def log_in(self, account: Account, password: str | None, client: ClientInfo) -> Session:
-        with self._working():
+        self.in_flight += 1
+        try:
             session, welcome = await self._session_for(account, password, client)
+        finally:
+            self.in_flight -= 1
         capabilities = tuple(sorted(session.capabilities))
         return Session(self.server.name, session.hand_over(), capabilities, welcome.tagged.text)
 

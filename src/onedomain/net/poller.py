@@ -10,9 +10,11 @@ buffer per event is fair to the others by itself, and TLS needs no failing read 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 IN = select.EPOLLIN
@@ -22,6 +24,9 @@ BROKEN = select.EPOLLHUP | select.EPOLLERR
 
 SWEEP_SECONDS = 1.0
 RECEIVE_SIZE = 65536
+LARGE_SIZE = 1 << 18
+"""What is read, or moved by one splice, where a peer sends much and the other takes all of it at once."""
+
 _BATCH = 256
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -36,12 +41,15 @@ class Swept(Protocol):
 
 
 class Poller:
-    """`now` is loop.time() as of the last batch of events; `buffer` is for whoever reads and passes on at once."""
+    """`now` is loop.time() as of the last batch of events; `buffer` is for whoever reads and passes on at once, and so
+    is `large_buffer`, of which it is the beginning.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.now = loop.time()
-        self.buffer = memoryview(bytearray(RECEIVE_SIZE))
+        self.large_buffer = memoryview(bytearray(LARGE_SIZE))
+        self.buffer = self.large_buffer[:RECEIVE_SIZE]
         self._callbacks: dict[int, Callback] = {}
         self._swept: set[Swept] = set()
         self._pipe: tuple[int, int] | None = None
@@ -95,6 +103,8 @@ class Poller:
         """
         if self._pipe is None:
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            with suppress(OSError):  # the administrator allows less: as large as pipes are
+                fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, LARGE_SIZE)
         out, into = self._pipe
         count = os.splice(source, into, limit, flags=_SPLICE)
         given = 0

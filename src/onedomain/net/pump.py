@@ -9,12 +9,13 @@ Plain bulk that no filter wants to see goes from socket to socket inside the ker
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
-from onedomain.net.poller import BROKEN, RECEIVE_SIZE
+from onedomain.net.poller import BROKEN, LARGE_SIZE, RECEIVE_SIZE
 from onedomain.net.stream import Stream
 from onedomain.net.wire import BLOCKED, RECORD, Bytes
 
@@ -30,6 +31,9 @@ Gate = Callable[[], bool]
 
 BULK = 16_384
 """A read this large is likely to be followed by many."""
+
+EASY = 32
+"""Pieces in a row that the sink took whole, after which they are larger: what it leaves is copied, and kept here."""
 
 LAST_CALL_SECONDS = 30.0
 """How long the server may go on after the client has ended: its commands are still being carried out."""
@@ -61,7 +65,8 @@ class Relay:
     """
 
     __slots__ = (
-        "_done", "_down", "_idle", "_last", "_last_call", "_parting", "_poller", "_up", "client", "finished", "server",
+        "_done", "_down", "_idle", "_last_call", "_parting", "_poller", "_up", "client", "finished", "moved_at",
+        "server",
     )  # fmt: skip
 
     def __init__(
@@ -83,7 +88,7 @@ class Relay:
         self._down = _Flow(self, server, client, downstream, None)
         self._parting = parting
         self._idle = idle
-        self._last = self._poller.now
+        self.moved_at = self._poller.now  # set by the flows
         self._last_call: float | None = None
         self._done: asyncio.Future[tuple[End, str]] = self._poller.loop.create_future()
 
@@ -155,13 +160,10 @@ class Relay:
     def sweep(self, now: float) -> None:
         if self._last_call is not None and now >= self._last_call:
             self._finish(End.CLIENT, "the server did not end after the client had")
-        elif now - self._last >= self._idle:
+        elif now - self.moved_at >= self._idle:
             self._finish(End.IDLE)
 
     # -- told by the flows -------------------------------------------------------------------------------------------
-
-    def moved(self) -> None:
-        self._last = self._poller.now
 
     def ended(self, flow: _Flow, reason: str) -> None:
         """Everything `flow` will ever carry has been passed on, or can't be."""
@@ -193,20 +195,21 @@ class _Flow:
     `kept` waits."""
 
     __slots__ = (
-        "_back", "_buffer", "_bulk", "_gate", "_poller", "_relay", "_sink_gone", "count", "held", "kept", "look",
-        "over", "reason", "sink", "source", "unseen",
+        "_back", "_bulk", "_gate", "_patient", "_poller", "_relay", "_sink_gone", "_taken", "count", "held",
+        "kept", "look", "over", "reason", "sink", "source", "unseen",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, source: Stream, sink: Stream, look: Filter | None, gate: Gate | None) -> None:
         self._relay = relay
         self._poller = source.poller
-        self._buffer = self._poller.buffer  # one for the whole process
         self._back: _Flow | None = None
         self._gate = gate
         self._sink_gone = False
         self._bulk = False
         self.look = look
         self.unseen = 0
+        self._taken = 0  # pieces of bulk since the sink last left some of one
+        self._patient = False
         self.held = False
         self.kept = b""
         self.source = source
@@ -236,7 +239,7 @@ class _Flow:
         if self._relay.finished:
             return
         source = self.source
-        if source.pending and self._back is not None:
+        if source.backlog is not None and self._back is not None:
             self._back.flush()
         if mask & (source.wire.reads_on | BROKEN):
             self.pump()
@@ -244,12 +247,12 @@ class _Flow:
     def pump(self) -> None:
         """Read once, what fits the buffer, and pass it on. More waits for the next event: others have their turn."""
         source = self.source
-        if self.over or self.held or self.sink.pending:
+        if self.over or self.held or self.sink.backlog is not None:
             return
         if self._bulk and self._may_splice():
             self._splice()
             return
-        buffer = self._buffer
+        buffer = self._poller.buffer if self._taken < EASY else self._poller.large_buffer
         filled = count = 0
         end = False
         try:
@@ -260,19 +263,21 @@ class _Flow:
                     break
                 filled += count
                 # A full record is likely to have another behind it; 64 kB then go out in one call.
-                if source.tls is None or count < RECORD or filled > RECEIVE_SIZE - RECORD:
+                if source.tls is None or count < RECORD or filled > len(buffer) - RECORD:
                     break
         except ConnectionError as error:
             end = True
             self.reason = str(error)
         if filled:
             self.count += filled
-            self._relay.moved()
+            self._relay.moved_at = self._poller.now
             self._bulk = filled >= BULK
             self._pass(buffer[:filled])
+            if self._bulk or self._patient:
+                self._passed()
         if end:
             self._end()
-        elif count == BLOCKED or self.sink.pending or self.held:
+        elif count == BLOCKED or self.sink.backlog is not None or self.held:
             self._ask()
 
     def flush(self) -> None:
@@ -286,7 +291,7 @@ class _Flow:
                     self._relay.ended(self, self.reason)
         except ConnectionError as error:
             self._lose_sink(error)
-        self._relay.moved()
+        self._relay.moved_at = self._poller.now
 
     def hold(self, held: bool) -> None:
         if held == self.held:
@@ -299,7 +304,7 @@ class _Flow:
             self._pass(kept)
         if not self._relay.finished:
             self._ask()
-            if self.over and not self.held and not self.sink.pending:
+            if self.over and not self.held and self.sink.backlog is None:
                 self._relay.ended(self, self.reason)
 
     def send(self, data: Bytes) -> None:
@@ -343,7 +348,9 @@ class _Flow:
 
     def _splice(self) -> None:
         """Once through the kernel, without a copy. What the sink does not take comes out of the pipe again."""
-        limit = RECEIVE_SIZE if self.look is None else min(self.unseen, RECEIVE_SIZE)
+        limit = RECEIVE_SIZE if self._taken < EASY else LARGE_SIZE
+        if self.look is not None:
+            limit = min(self.unseen, limit)
         try:
             count, left = self._poller.splice(self.source.fd, self.sink.fd, limit)
         except OSError:
@@ -354,7 +361,7 @@ class _Flow:
             self.pump()
             return
         self.count += count
-        self._relay.moved()
+        self._relay.moved_at = self._poller.now
         if self.look is not None:
             self.unseen -= count
         self._bulk = count >= BULK
@@ -362,10 +369,22 @@ class _Flow:
         if left:
             self.send(left)
             self._ask()
+        self._passed()
+
+    def _passed(self) -> None:
+        """Where the sink takes all of it, fewer and larger pieces cost less. They are waited for while it is certain
+        that so much will come; the kernel tells sooner where its own buffer would not hold as much.
+        """
+        self._taken = 0 if self.sink.backlog is not None else self._taken + 1
+        patient = self._taken >= EASY and self.unseen >= 2 * LARGE_SIZE and self.source.tls is None
+        if patient is not self._patient:
+            self._patient = patient
+            with suppress(OSError):  # closed by now; or a unix socket
+                self.source.wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, LARGE_SIZE if patient else 1)
 
     def _ask(self) -> None:
         """Read on if there is room for it."""
-        self.source.ask(reading=not self.over and not self.held and not self.sink.pending)
+        self.source.ask(reading=not self.over and not self.held and self.sink.backlog is None)
 
     def _lose_sink(self, error: ConnectionError) -> None:
         """What comes from the source has nowhere to go, but is read on: with a server gone, its last words are still
@@ -382,7 +401,7 @@ class _Flow:
         """The source has nothing more."""
         self.over = True
         self._ask()
-        if not self.sink.pending and not self.held:
+        if self.sink.backlog is None and not self.held:
             self._relay.ended(self, self.reason)
 
 

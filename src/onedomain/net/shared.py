@@ -77,13 +77,15 @@ class SharedTable:
 
     def penalty(self, key: str, now: float) -> float:
         """Over all workers, each halved for every half life since its last addition."""
-        places = self._places(key)
-        if not all(any(self._penalties[place :: self._stride]) for place in places):
+        first, second = self._places(key)
+        found = self._decayed_sum(first, now)
+        return found and min(found, self._decayed_sum(second, now))
+
+    def _decayed_sum(self, place: int, now: float) -> float:
+        if not any(self._penalties[place :: self._stride]):
             return 0.0
-        cells = len(self._penalties)
-        return min(
-            math.fsum(self._decayed(cell, now) for cell in range(place, cells, self._stride)) for place in places
-        )
+        cells = range(place, len(self._penalties), self._stride)
+        return math.fsum([self._decayed(cell, now) for cell in cells])
 
     def _decayed(self, cell: int, now: float) -> float:
         value = self._penalties[cell]

@@ -37,13 +37,14 @@ class Stream:
     `on_close` is called once, before TLS says goodbye.
     `resting` is true while its session may be ended without a loss, see `rest`; `leaving` asks it to end then.
     `deadline` is in loop.time(); looked at once a second, while something waits. None is no limit.
+    `backlog`: what was taken from the writer and not yet by the kernel; None where there is nothing.
     read and write raise TimeoutError past the deadline, ConnectionError when the connection broke or was closed.
     """
 
     __slots__ = (
-        "__weakref__", "_busy", "_eof", "_error", "_local", "_mask", "_out", "_quick_ack", "_reader", "_turns",
-        "_unread", "_writer", "closed", "deadline", "fd", "leaving", "on_close", "peer", "poller", "resting", "tls",
-        "wire",
+        "__weakref__", "_busy", "_eof", "_error", "_local", "_mask", "_quick_ack", "_reader", "_turns",
+        "_unread", "_writer", "backlog", "closed", "deadline", "fd", "leaving", "on_close", "peer", "poller", "resting",
+        "tls", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -65,7 +66,7 @@ class Stream:
         self._local: tuple[str, int] | None = None
         self._quick_ack = quick_ack
         self._unread = b""
-        self._out: bytearray | None = None  # taken from the writer, not yet by the kernel
+        self.backlog: bytearray | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._error: ConnectionError | None = None  # of a write; reading goes on, there may be last words
@@ -142,7 +143,7 @@ class Stream:
     def write_nowait(self, data: bytes) -> None:
         """For replies: what the kernel does not take is kept and sent when it does, up to MAX_PENDING bytes."""
         self.push(data)
-        if self._out and len(self._out) > MAX_PENDING:
+        if self.backlog and len(self.backlog) > MAX_PENDING:
             self.close()
             raise ConnectionError("the peer does not read what it is sent")
 
@@ -168,7 +169,7 @@ class Stream:
         limit = self.poller.loop.time() + seconds
         self.deadline = limit if before is None else min(limit, before)
         try:
-            if self._out:
+            if self.backlog:
                 await self._drained()
             self.wire = wire = self._wrap(context, server_side, server_hostname, session)
             while wire.handshake() == BLOCKED:
@@ -184,7 +185,7 @@ class Stream:
         if self.closed:
             return
         self._tell()
-        if self._out:
+        if self.backlog:
             self.poller.attach(self.fd, self._event)
             self.poller.watch(self)
             self.ask(reading=False)
@@ -261,8 +262,8 @@ class Stream:
             raise self._error
         if self.closed:
             raise ConnectionAbortedError("closed here")
-        if self._out:
-            self._out += data
+        if self.backlog:
+            self.backlog += data
             return False
         if not data:
             return True
@@ -273,13 +274,13 @@ class Stream:
             raise
         if sent == len(data):
             return True
-        self._out = bytearray(data if sent == BLOCKED else memoryview(data)[sent:])
+        self.backlog = bytearray(data if sent == BLOCKED else memoryview(data)[sent:])
         self.want(self._mask | self.wire.sends_on)
         return False
 
     def flush(self) -> bool:
         """Send what push kept. True when nothing is left. ConnectionError, after which nothing is."""
-        out = self._out
+        out = self.backlog
         try:
             while out:
                 with memoryview(out) as whole, whole[:SLICE] as part:
@@ -293,14 +294,14 @@ class Stream:
             raise
         finally:
             if not out or self._error is not None:
-                self._out = None
+                self.backlog = None
                 self.want(self._mask & ~OUT)
         return True
 
     @property
     def pending(self) -> int:
         """Bytes that push kept."""
-        return len(self._out) if self._out else 0
+        return len(self.backlog) if self.backlog else 0
 
     @property
     def at_end(self) -> bool:
@@ -314,7 +315,7 @@ class Stream:
 
     def ask(self, *, reading: bool) -> None:
         """Ask for what can happen next: something to read if `reading`, room for what push kept."""
-        self.want((self.wire.reads_on if reading else 0) | (self.wire.sends_on if self._out else 0))
+        self.want((self.wire.reads_on if reading else 0) | (self.wire.sends_on if self.backlog else 0))
 
     def take_over(self, callback: Callback) -> None:
         """From now on events go to `callback`, and no deadline is looked at; aclose() takes back what it needs."""
@@ -379,26 +380,26 @@ class Stream:
             self._writer = None
 
     async def _drained(self) -> None:
-        while self._out:
+        while self.backlog:
             await self._write_wait()
         if self._error is not None:
             raise self._error
 
     def _event(self, mask: int) -> None:
-        if self._out:
+        if self.backlog:
             with suppress(ConnectionError):  # kept in _error, raised where somebody writes
                 self.flush()
         writer = self._writer
-        if writer is not None and not self._out and not writer.done():
+        if writer is not None and not self.backlog and not writer.done():
             writer.set_result(None)
         reader = self._reader
         if reader is not None:
             if mask & (self.wire.reads_on | BROKEN) and not reader.done():
                 reader.set_result(None)
-        elif mask & (IN | BROKEN) and not (self._out and self.wire.sends_on == IN):
+        elif mask & (IN | BROKEN) and not (self.backlog and self.wire.sends_on == IN):
             self._busy = True
             self.want(self._mask & ~IN)
-        if self._mask & OUT and not self._out and (writer is None or writer.done()):
+        if self._mask & OUT and not self.backlog and (writer is None or writer.done()):
             self.want(self._mask & ~OUT)
 
     def _acknowledge(self) -> None:
@@ -411,7 +412,7 @@ class Stream:
         self.poller.unwatch(self)
         self._mask = 0
         self.closed = True
-        self._out = None
+        self.backlog = None
         self._unread = b""
         for waiting in (self._reader, self._writer):
             if waiting is not None and not waiting.done():

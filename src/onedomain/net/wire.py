@@ -26,6 +26,10 @@ RECORD = 16384
 """Plaintext of one full TLS record (RFC 8446 section 5.1)."""
 
 
+WRITTEN = 4 * RECORD
+"""Most of what OpenSSL is given at once: after a BLOCKED it wants no less."""
+
+
 class TlsError(ssl.SSLError, ConnectionError):
     """TLS failed, and the connection with it; caught with either family. The text says why."""
 
@@ -186,6 +190,27 @@ class TlsWire:
         return BLOCKED
 
     def send(self, data: Bytes) -> int:
+        if len(data) <= RECORD:
+            return self._write(data)
+        # OpenSSL makes a write(2) of each record; corked they go through TCP together.
+        self._cork(1)
+        try:
+            return self._write_all(memoryview(data))
+        finally:
+            self._cork(0)
+
+    def _write_all(self, data: memoryview) -> int:
+        """In pieces, each of which may be tried again with the same size, whatever is kept of the rest."""
+        sent = 0
+        while sent < len(data) and (count := self._write(data[sent : sent + WRITTEN])) != BLOCKED:
+            sent += count
+        return sent or BLOCKED
+
+    def _cork(self, on: int) -> None:
+        with suppress(OSError):  # closed by now; or a unix socket
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+
+    def _write(self, data: Bytes) -> int:
         try:
             sent = self.sock.write(data)
             self.sends_on = OUT

@@ -208,12 +208,13 @@ def _code_and_text(rest: bytes) -> tuple[Code | None, str]:
     if found is None:
         return None, _text(rest)
     name, _, values = found[1].partition(b" ")
-    return Code(_text(name).upper(), _code_values(values)), _text(rest[found.end():])
+    code = _text(name).upper()
+    # At each log-in, and names only.
+    parsed: list[Any] = _text(values).split() if code == "CAPABILITY" else _code_values(values)
+    return Code(code, parsed), _text(rest[found.end():])
 
 
 def _code_values(data: bytes) -> list[Any]:
-    if data.isascii() and not _NEEDS_CARE.search(data) and b"(" not in data and b")" not in data:
-        return [_atom(word) for word in data.split(b" ") if word]
     # A code may hold anything but "]" (resp-text-code's last alternative): what is no list of values stays one text.
     try:
         return parse_values([data], [], 8)
