@@ -143,6 +143,7 @@ def delivered(port: int) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60 + 10 * KILLS)
 def test_killed_at_random_moments(program: NodeProgram) -> None:
     rng = random.Random(20260211)
     acknowledged: set[str] = set()
