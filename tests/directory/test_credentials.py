@@ -52,6 +52,10 @@ VECTORS = [
     "{LDAP-MD5}EoQeS6XjfS+/x4RYxnFK3g==",
     "{PLAIN-MD5}12841e4ba5e37d2fbfc78458c6714ade",
     "{PBKDF2}$1$yVAgIAE0dtBwaDc8$5000$83e80d4043aa121410aaf4a248ffdb8033d782cf",
+    "{CRAM-MD5}4a60bd37924fc5d45b4c92ce695bac86cb234bc3028aab2a71a225cb0dedfbb9",
+    "{HMAC-MD5}4A60BD37924FC5D45B4C92CE695BAC86CB234BC3028AAB2A71A225CB0DEDFBB9",
+    "{SCRAM-SHA-1}4096,XddeFdVDiC8AYJj3UgmvLQ==,nWPRQsin+XRgO9bBOX9cUbmrdi0=,JFe8j6lTVtlVdWz873jAofCagnE=",
+    "{SCRAM-SHA-256}4096,Hl2PmzZGXMDCZo31hBAv8A==,dk2+4Tu6/yOF7vIGN+oFSb46HxTCIMgtZnFnvGE+OKk=,CdNktKr6aL6Rf8mTXaD2v8i4VmdXyy32GEUbk2gxFjo=",
     "{PLAIN}pässwörd",
     "{CLEAR}pässwörd",
     "{CLEARTEXT}pässwörd",
@@ -76,6 +80,10 @@ DAMAGED = [
     ("{CRYPT}!locked-account", "another kind"),
     ("{CRYPT}*", "another kind"),
     ("{PBKDF2}$1$salt$x$83e8", "{PBKDF2}"),
+    ("{CRAM-MD5}4a60bd37924fc5d45b4c92ce695bac86", "64 hexadecimal digits"),
+    ("{SCRAM-SHA-1}4096,XddeFdVDiC8AYJj3UgmvLQ==,nWPR,JFe8j6lTVtlVdWz873jAofCagnE=", "20 octets"),
+    ("{SCRAM-SHA-256}99999999,Hl2PmzZGXMDCZo31hBAv8A==,dk2+,CdNk", "rounds,salt,key,key"),
+    ("{SCRAM-SHA-256}4096,=,dk2+,CdNk", "not base64"),
     ("{PLAIN}a\nb", "one line"),
     ("{PLAIN}", "no password"),
     ("{PLAIN.b64}%", "not base64"),
@@ -127,7 +135,7 @@ def test_no_new_hashes_in_old_schemes() -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("password", ["secret", PASSWORD, "パスワード ' \" $1$ {x}"])
+@pytest.mark.parametrize("password", ["secret", PASSWORD, "x" * 64, "x" * 65, "パスワード ' \" $1$ {x}"])
 def test_dovecot_takes_ours_and_we_take_dovecots(password: str) -> None:
     need("dovecot", "doveadm")
     doveadm = shutil.which("doveadm") or "doveadm"
@@ -137,7 +145,8 @@ def test_dovecot_takes_ours_and_we_take_dovecots(password: str) -> None:
         return done.stdout.strip()
 
     for scheme in ("ARGON2ID", "BLF-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "CRYPT", "SSHA", "SSHA256.HEX",
-                   "SSHA512", "SHA512", "PBKDF2", "PLAIN", "PLAIN-MD5", "LDAP-MD5", "SMD5"):  # fmt: skip
+                   "SSHA512", "SHA512", "PBKDF2", "PLAIN", "PLAIN-MD5", "LDAP-MD5", "SMD5", "CRAM-MD5",
+                   "SCRAM-SHA-1", "SCRAM-SHA-256"):  # fmt: skip
         assert verify(pw("-s", scheme), password), scheme
     for stored in ("{ARGON2ID}" + make(password), "{SHA512-CRYPT}" + make(password, "SHA512-CRYPT"),
                    make(password, "SSHA256")):  # fmt: skip

@@ -18,6 +18,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error
 from argon2.low_level import Type, verify_secret
 
+from onedomain.directory.challenge import cram_md5, scram
 from onedomain.directory.crypt import CryptError, crypt
 
 MAX_PASSWORD = 512
@@ -66,7 +67,9 @@ _CRYPTS = {
 }
 _PLAIN = ("PLAIN", "CLEAR", "CLEARTEXT")
 _ARGONS = {"ARGON2ID": Type.ID, "ARGON2I": Type.I}
-SCHEMES = (*_ARGONS, *_CRYPTS, *_DIGESTS, *_PLAIN, "PBKDF2")
+_CRAMS = ("CRAM-MD5", "HMAC-MD5")
+_SCRAMS = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
+SCHEMES = (*_ARGONS, *_CRYPTS, *_DIGESTS, *_PLAIN, *_CRAMS, *_SCRAMS, "PBKDF2")
 
 _PREFIX = re.compile(r"\{([A-Za-z0-9-]+)(?:\.(b64|base64|hex))?\}", re.IGNORECASE)
 _BARE_CRYPT = re.compile(r"\$(?:1|2[abxy]|5|6|7|y|gy)\$")
@@ -83,6 +86,10 @@ def check(stored: str) -> None:
         _digest_parts(_DIGESTS[scheme], encoding, hashed)
     elif scheme == "PBKDF2":
         _pbkdf2_parts(hashed)
+    elif scheme in _CRAMS:
+        _cram_parts(scheme, hashed)
+    elif scheme in _SCRAMS:
+        _scram_parts(scheme, hashed)
     elif not _decoded(encoding, hashed):
         raise CredentialError(f"{{{scheme}}}: no password behind it")
 
@@ -117,6 +124,11 @@ def _fits(scheme: str, encoding: str, hashed: str, password: str) -> bool:
     if scheme == "PBKDF2":
         salt, rounds, wanted = _pbkdf2_parts(hashed)
         return hmac.compare_digest(hashlib.pbkdf2_hmac("sha1", given, salt, rounds), wanted)
+    if scheme in _CRAMS:
+        return hmac.compare_digest(cram_md5(given), _cram_parts(scheme, hashed))
+    if scheme in _SCRAMS:
+        salt, rounds, wanted = _scram_parts(scheme, hashed)
+        return hmac.compare_digest(b"".join(scram(_SCRAMS[scheme], given, salt, rounds)), wanted)
     return hmac.compare_digest(_decoded(encoding, hashed), given)
 
 
@@ -196,6 +208,24 @@ def _pbkdf2_parts(hashed: str) -> tuple[bytes, int, bytes]:
     if not found or not 1 <= int(found[2]) <= _MAX_ROUNDS:
         raise CredentialError("{PBKDF2}: damaged hash; $1$salt$rounds$hash expected")
     return found[1].encode(), int(found[2]), bytes.fromhex(found[3])
+
+
+def _cram_parts(scheme: str, hashed: str) -> bytes:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", hashed):
+        raise CredentialError(f"{{{scheme}}}: damaged hash; 64 hexadecimal digits expected")
+    return bytes.fromhex(hashed)
+
+
+def _scram_parts(scheme: str, hashed: str) -> tuple[bytes, int, bytes]:
+    """Dovecot's rounds,salt,StoredKey,ServerKey: (salt, rounds, both keys)."""
+    found = re.fullmatch(r"(\d{1,8}),([A-Za-z0-9+/=]{1,128}),([A-Za-z0-9+/=]+),([A-Za-z0-9+/=]+)", hashed)
+    if not found or not 1 <= int(found[1]) <= _MAX_ROUNDS:
+        raise CredentialError(f"{{{scheme}}}: damaged hash; rounds,salt,key,key expected")
+    salt, stored, server = (_decoded("b64", part) for part in found.groups()[1:])
+    size = hashlib.new(_SCRAMS[scheme]).digest_size
+    if len(stored) != size or len(server) != size:
+        raise CredentialError(f"{{{scheme}}}: damaged hash; {size} octets expected for each key")
+    return salt, int(found[1]), stored + server
 
 
 def _decoded(encoding: str, text: str) -> bytes:
