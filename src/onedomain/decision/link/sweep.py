@@ -14,7 +14,6 @@ If the account doesn't hold still, only new deliveries and flags are carried; al
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from onedomain.decision.link.actions import (
@@ -124,17 +123,6 @@ def _forgotten(link: FolderLink) -> FolderLink:
 def _shape(listing: Listing) -> frozenset[tuple[str, str, int]]:
     """Which folders there are, whatever is in them."""
     return frozenset((folder.name, folder.identity, folder.mark.uidvalidity) for folder in listing.folders)
-
-
-def _by_name(listing: Listing) -> dict[str, Folder]:
-    return {folder.name: folder for folder in listing.folders}
-
-
-def _is_there(work: _Work, listed: Mapping[str, Folder]) -> bool:
-    """Whether the folder of this link still has its name: it may be another's since the pass began."""
-    now = listed.get(work.link.source_name)
-    here = work.here
-    return now is not None and (now.identity, now.mark.uidvalidity) == (here.identity, here.mark.uidvalidity)
 
 
 class _Sweep:
@@ -320,28 +308,25 @@ class _Sweep:
         """
         matched = _shape(listed)
         for _ in range(ROUNDS):
-            found = _by_name(listed)
             for work in self._work:
-                mark = found[work.link.source_name].mark
-                if work.rows is None and not self._changed(work, mark):
+                folder = listed.find(work.link.source_name)
+                if folder is None:
+                    return False
+                if work.rows is None and not self._changed(work, folder.mark):
                     continue
-                if work.rows is not None and work.rows.before == mark:
+                if work.rows is not None and work.rows.before == folder.mark:
                     continue
                 since = work.link.source.modseq if self._incremental(work) else 0
                 rows: Rows = yield Read(Side.SOURCE, work.link.source_name, since)
                 if rows.before.uidvalidity != work.here.mark.uidvalidity:
-                    break
+                    return False
                 work.rows, work.compared = rows, not since
             again: Listing = yield ListFolders(Side.SOURCE)
             if _shape(again) != matched:
-                break
+                return False
             if self._still(again):
                 return True
             listed = again
-        found = _by_name(again)
-        for work in self._work:
-            if not _is_there(work, found):
-                work.rows = None  # of whichever folder has its name by now
         return False
 
     def _still(self, again: Listing) -> bool:
