@@ -7,6 +7,7 @@ import asyncio
 from sqlalchemy import update
 
 from onedomain.directory.leases import Leases
+from onedomain.directory.links import holds
 from onedomain.directory.repository import Edge, Repository
 from onedomain.store import schema
 from onedomain.store.sql import Database
@@ -61,3 +62,39 @@ async def test_an_edge_is_granted_a_lease_while_it_goes_by_the_last_promotion(da
     await repository.put_edge(Edge("e1", "x:1", "pem", 2.0))
     (lease,) = await leases.edges()
     assert lease.seq == 6 and lease.left > 250, "an edge that says it is there keeps its lease"
+
+
+async def test_work_under_a_lease_keeps_nobody_from_renewing_it_but_from_taking_it(database: Database) -> None:
+    """PostgreSQL lets share locks join one another past a writer that waits."""
+    leases = Leases(database)
+    token = await leases.take("linker", "a", 30)
+    if not database.is_postgres:
+        return  # one writer at a time
+
+    async def work(seconds: float) -> None:
+        async with database.writing() as connection:
+            assert await holds(connection, "linker", token)
+            await asyncio.sleep(seconds)
+
+    async def always(begin: float) -> None:
+        await asyncio.sleep(begin)
+        while True:
+            await work(0.1)
+
+    busy = [asyncio.create_task(always(number * 0.04)) for number in range(3)]
+    await asyncio.sleep(0.2)
+    try:
+        for _ in range(5):
+            async with asyncio.timeout(1.0):
+                assert await leases.renew("linker", token, 30)
+    finally:
+        for each in busy:
+            each.cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
+    working = asyncio.create_task(work(0.5))
+    await asyncio.sleep(0.1)
+    assert await leases.take("linker", "b", 30) == 0 and not working.done(), "one that runs is not waited for"
+    await run_out(database)
+    assert await leases.take("linker", "b", 30) == token + 1
+    assert working.done(), "what was begun under the old token came to its end before"
+    await working

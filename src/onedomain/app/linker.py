@@ -77,6 +77,7 @@ class Linker:
         self._book = Book(config.domains, config.units, config.servers)
         self._book_whole = asyncio.Event()
         self._database = Standing(self._open_database)
+        self._lease_database = Standing(self._open_database)  # a lease must not wait for what is done under it
         self._leading = asyncio.Event()
         self._told_stopped: list[str] | None = None
         self._leads: list[asyncio.Task[None]] = []
@@ -106,6 +107,7 @@ class Linker:
         await self._servers.close()
         await self._aside.close()
         await self._database.close()
+        await self._lease_database.close()
         self.trace.close()
 
     def _put_together(self) -> None:
@@ -130,7 +132,7 @@ class Linker:
         self._links = self._new_links()
         self._failover = self._new_failover()
         self._leadership = Leadership(
-            config.name, _Granting(self._database), self._leader_changed, clock=self._clock, trace=self.trace)
+            config.name, _Granting(self._lease_database), self._leader_changed, clock=self._clock, trace=self.trace)
 
     def _new_links(self) -> Links:
         table = self._config.links

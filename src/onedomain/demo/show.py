@@ -40,8 +40,14 @@ def statuses(controls: Mapping[str, Path]) -> dict[str, dict[str, Any] | None]:
 
 
 def unsettled(answer: dict[str, Any]) -> int:
-    """Messages in the queue, and accounts of which not all is on the new primary yet."""
-    return int(answer["queue"]["messages"]) + int(answer["queue"]["net_moving"])
+    """Messages in the queue, accounts of which not all is on the new primary yet, promotions and returns that are open.
+
+    1 more where it is not known.
+    """
+    queue, failover = answer["queue"], answer.get("failover") or {}
+    opened = int(failover.get("pending", 0)) + sum(map(int, failover.get("unreturned", {}).values()))
+    unknown = int(bool(answer.get("links", {}).get("error")))
+    return int(queue["messages"]) + int(queue["net_moving"]) + opened + unknown
 
 
 class Tally:

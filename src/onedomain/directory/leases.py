@@ -56,7 +56,10 @@ class Leases:
             set_={"holder": holder, "until": now + seconds, "token": lease.c.token + 1},
             where=or_(lease.c.holder == holder, lease.c.until <= now),
         ).returning(lease.c.token)
+        mine = select(lease.c.token).where(lease.c.name == name, or_(lease.c.holder == holder, lease.c.until <= now))
         async with self._database.writing() as connection:
+            # What has been begun under the old token (`holds`) ends first; another's lease that runs is left alone.
+            await connection.execute(mine.with_for_update())
             return int((await connection.execute(statement)).scalar() or 0)
 
     async def renew(self, name: str, token: int, seconds: float) -> bool:

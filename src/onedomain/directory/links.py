@@ -82,8 +82,11 @@ class Links:
 
 
 async def holds(connection: AsyncConnection, name: str, token: int) -> bool:
-    """Whether the lease is still the one with this token; nobody can take it before this transaction ends."""
-    query = select(schema.lease.c.token).where(schema.lease.c.name == name).with_for_update(read=True)
+    """Whether the lease is still the one with this token; nobody can take it before this transaction ends.
+
+    FOR KEY SHARE: a renewal need not wait. Under FOR SHARE one transaction after another kept it waiting for ever.
+    """
+    query = select(schema.lease.c.token).where(schema.lease.c.name == name).with_for_update(read=True, key_share=True)
     return (await connection.execute(query)).scalar() == token
 
 
