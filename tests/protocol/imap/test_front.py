@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -19,11 +21,12 @@ def b64(text: str) -> str:
     return b64encode(text.encode()).decode()
 
 
-def talk(front: Front, data: bytes, step: int) -> str:
+def talk(front: Front, data: bytes, step: int | Sequence[int]) -> str:
     """What the front says and tells for the client's bytes; failed log-ins are refused, so that it goes on."""
     out: list[str] = []
-    for at in range(0, len(data), step):
-        front.receive(data[at:at + step])
+    at = range(step, len(data), step) if isinstance(step, int) else step
+    for begin, end in pairwise((0, *at, len(data))):
+        front.receive(data[begin:end])
         while True:
             event = front.next_event()
             out += [f"S: {line}" for line in front.take_output().decode().splitlines()]
@@ -106,6 +109,14 @@ TRANSCRIPTS: list[tuple[str, bool, bytes, list[str]]] = [
 @pytest.mark.parametrize("step", [1, 7, 100_000])
 def test_transcripts(name: str, secure: bool, data: bytes, expected: list[str], step: int) -> None:
     assert talk(Front(FrontOptions(), secure=secure), data, step) == "\n".join(expected)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.sampled_from(TRANSCRIPTS), st.data())
+def test_transcripts_in_random_pieces(row: tuple[str, bool, bytes, list[str]], draw: st.DataObject) -> None:
+    _, secure, data, expected = row
+    cuts = sorted(draw.draw(st.sets(st.integers(1, len(data) - 1), max_size=12)))
+    assert talk(Front(FrontOptions(), secure=secure), data, cuts) == "\n".join(expected)
 
 
 def test_greetings() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -34,10 +36,11 @@ def b64(text: str) -> bytes:
     return b64encode(text.encode())
 
 
-def talk(pop3: Pop3Server, data: bytes, step: int, right: str = "secret") -> list[str]:
+def talk(pop3: Pop3Server, data: bytes, step: int | Sequence[int], right: str = "secret") -> list[str]:
     out: list[str] = []
-    for at in range(0, len(data), step):
-        pop3.receive(data[at:at + step])
+    at = range(step, len(data), step) if isinstance(step, int) else step
+    for begin, end in pairwise((0, *at, len(data))):
+        pop3.receive(data[begin:end])
         while True:
             event = pop3.next_event()
             out += [f"S: {line}" for line in pop3.take_output().decode().splitlines()]
@@ -120,6 +123,14 @@ TRANSCRIPTS: list[tuple[str, bool, bytes, list[str]]] = [
 @pytest.mark.parametrize("step", [1, 7, 100_000])
 def test_transcripts(name: str, secure: bool, data: bytes, expected: list[str], step: int) -> None:
     assert talk(Pop3Server(Pop3Options(), secure=secure), data, step) == expected
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.sampled_from(TRANSCRIPTS), st.data())
+def test_transcripts_in_random_pieces(row: tuple[str, bool, bytes, list[str]], draw: st.DataObject) -> None:
+    _, secure, data, expected = row
+    cuts = sorted(draw.draw(st.sets(st.integers(1, len(data) - 1), max_size=12)))
+    assert talk(Pop3Server(Pop3Options(), secure=secure), data, cuts) == expected
 
 
 def test_greeting_and_turning_away() -> None:
