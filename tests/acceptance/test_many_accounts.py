@@ -119,7 +119,7 @@ async def served(host: str, port: int, account: str) -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", ["node", "dovecot"])
+@pytest.mark.parametrize("kind", ["node", *["dovecot"] * LONG])
 async def test_a_server_with_many_accounts_dies(
     make_cluster: Callable[..., Cluster], make_home: Callable[..., Any], kind: str
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.acceptance.cluster import PASSWORD, Cluster
 from tests.acceptance.programs import PROGRAMS, digest
-from tests.acceptance.test_failover import failover, home, log_in
+from tests.acceptance.test_failover import LONG, failover, home, log_in
 from tests.acceptance.test_links import await_whole, client, mailbox
 from tests.lab.process import wait_until
 
@@ -69,9 +69,7 @@ def returned(cluster: Cluster) -> bool:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kinds", [
-    ("node", "node"), ("dovecot", "dovecot"), ("burning", "burning"),
-    pytest.param(("dovecot", "cyrus"), marks=pytest.mark.slow)],
-    ids="-".join)
+    ("dovecot", "dovecot"), *[("node", "node"), ("burning", "burning"), ("dovecot", "cyrus")] * LONG], ids="-".join)
 async def test_over_a_failover_and_back(
     make_cluster: Callable[..., Cluster], make_home: Callable[..., Any], start_relay: Callable[..., Any],
     tmp_path: Path, kinds: tuple[str, str],

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.cluster import Cluster, control
-from tests.acceptance.test_failover import AUTOMATIC, failover, judged, log_in, pair_of
+from tests.acceptance.test_failover import AUTOMATIC, LONG, failover, judged, log_in, pair_of
 from tests.acceptance.test_links import await_whole, linker, mailbox, pairs, send
 from tests.lab.process import wait_until
 
@@ -49,7 +49,7 @@ async def test_what_no_link_had_carried(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["node", "dovecot"])
+@pytest.mark.parametrize("kind", ["node", *["dovecot"] * LONG])
 async def test_a_replica_that_is_a_thousand_messages_behind(
     make_cluster: Callable[..., Cluster], make_home: Callable[..., Any], kind: str
 ) -> None:

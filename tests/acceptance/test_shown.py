@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.cluster import PASSWORD, Cluster
-from tests.acceptance.test_failover import failover, home, log_in
+from tests.acceptance.test_failover import LONG, failover, home, log_in
 from tests.acceptance.test_links import await_whole, client, send
 from tests.lab.process import wait_until
 
@@ -124,7 +124,7 @@ def stays(before: dict[str, tuple[int, list[int]]], now: dict[str, tuple[int, li
         assert now[name][0] == validity and set(messages) <= set(now[name][1]), (name, before[name], now[name])
 
 
-@pytest.mark.parametrize("kinds", [("burning", "burning"), ("dovecot", "burning")], ids="-".join)
+@pytest.mark.parametrize("kinds", [("burning", "burning"), *[("dovecot", "burning")] * LONG], ids="-".join)
 def test_moves_there_and_back(
     make_cluster: Callable[..., Cluster], make_home: Callable[..., Any], kinds: tuple[str, str]
 ) -> None:

@@ -32,8 +32,9 @@ from .clients import Cache, Shown, modseqs
 pytestmark = pytest.mark.real
 
 LONG = os.environ.get("ONEDOMAIN_LONG") == "1"
-PAIRS = [("dovecot", "dovecot"), ("dovecot", "cyrus"), ("cyrus", "dovecot"), ("node", "node"), ("node", "dovecot")]
-BURNING = [("dovecot", "maildir"), ("node", "generic"), ("cyrus", "plain")]
+PAIRS = [("dovecot", "cyrus"), ("node", "dovecot"),
+         *[("dovecot", "dovecot"), ("cyrus", "dovecot"), ("node", "node")] * LONG]  # fmt: skip
+BURNING = [("node", "generic"), *[("dovecot", "maildir"), ("cyrus", "plain")] * LONG]
 
 
 def each(pairs: list[tuple[str, str]]) -> pytest.MarkDecorator:
