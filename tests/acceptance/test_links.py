@@ -30,7 +30,8 @@ def mailbox(cluster: Cluster, server: str, account: str) -> Mailbox:
     with cluster.homes[server].mailbox(account).open() as session:
         for line in session.list()[1]:
             name = re.search(rb'"?([^" ]+)"?$', line)[1].decode()  # type: ignore[index]
-            session.select(f'"{name}"', readonly=True)
+            if session.select(f'"{name}"', readonly=True)[0] != "OK":
+                continue  # it has none of its own, or a link has renamed it since it was listed
             validity = int(session.untagged_responses["UIDVALIDITY"][0])
             messages = {}
             for part in session.uid("FETCH", "1:*", "(FLAGS INTERNALDATE BODY.PEEK[])")[1]:
