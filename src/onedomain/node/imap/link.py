@@ -101,13 +101,15 @@ def _vanished(reading: Reading, folder: Folder, since: int) -> bytes:
     return format_ranges(expunges.absent(there, [(1, folder.uidnext - 1)]))
 
 
-async def _bodies(talk: Talk, command: c.Bodies) -> Done:
-    def begin(reading: Reading) -> tuple[Folder, list[int]]:
-        folder = rows.find(reading.db, command.folder)
-        there = changes.uids_since(reading.db, folder.id, 0)
-        return folder, [there[at] for at in command.uids.positions_of_uids(there)]
+def _wanted(reading: Reading, command: c.Bodies | c.Identities) -> tuple[Folder, list[int]]:
+    """The folder, and those of the UIDs that are there."""
+    folder = rows.find(reading.db, command.folder)
+    there = changes.uids_since(reading.db, folder.id, 0)
+    return folder, [there[at] for at in command.uids.positions_of_uids(there)]
 
-    folder, uids = await talk.store.read(begin)
+
+async def _bodies(talk: Talk, command: c.Bodies) -> Done:
+    folder, uids = await talk.store.read(partial(_wanted, command=command))
     for some in _portions(uids, changes.STEP):
         found = await talk.store.read(partial(_described, folder=folder.id, uids=some))
         for portion in _by_size([(each, True) for each in found]):
@@ -117,13 +119,7 @@ async def _bodies(talk: Talk, command: c.Bodies) -> Done:
 
 async def _identities(talk: Talk, command: c.Identities) -> Done:
     """What BODIES would show, without the bytes: a link compares two servers by it."""
-
-    def begin(reading: Reading) -> tuple[Folder, list[int]]:
-        folder = rows.find(reading.db, command.folder)
-        there = changes.uids_since(reading.db, folder.id, 0)
-        return folder, [there[at] for at in command.uids.positions_of_uids(there)]
-
-    folder, uids = await talk.store.read(begin)
+    folder, uids = await talk.store.read(partial(_wanted, command=command))
     for some in _portions(uids, changes.STEP):
         found = await talk.store.read(partial(_described, folder=folder.id, uids=some))
         for portion in _by_size([(each, True) for each in found]):
