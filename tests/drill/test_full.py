@@ -29,12 +29,13 @@ SEED = int(os.environ.get("ONEDOMAIN_SEED", "1"))
 RATE = float(os.environ.get("ONEDOMAIN_RATE", "50"))
 NODES = (("node", "n1", "n2"), ("node", "n2", "n1"))
 DOVECOTS = (("dovecot", "d1", "d2"), ("dovecot", "d2", "d1"))
+RING = (("dovecot", "d1", "d2"), ("dovecot", "d2", "c1"), ("cyrus", "c1", "d1"))
 BRANDS = (("dovecot", "d1", "c1"), ("cyrus", "c1", "d1"))
 
 
 @pytest.mark.timeout(SECONDS + 600)
 @pytest.mark.parametrize(
-    "pairs", [NODES, DOVECOTS, BRANDS, NODES + DOVECOTS], ids=["nodes", "dovecots", "brands", "all"]
+    "pairs", [NODES, DOVECOTS, BRANDS, NODES + RING], ids=["nodes", "dovecots", "brands", "all"]
 )
 def test_nobody_notices(
     lab_folder: Path, make_network: Callable[..., Network], pairs: tuple[tuple[str, str, str], ...]

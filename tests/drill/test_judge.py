@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onedomain.drill.judge import Death, as_delivered, by_folder, judged
+from onedomain.drill.judge import Death, by_folder, judged
 from onedomain.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE, STORE, Act
 from onedomain.ledger.verify import Found
 
 WHO = "hanako@example.com"
-DEATH = Death("s1", 100.0, frozenset({WHO}), window=5.0)
+DEATH = Death("s1", 100.0, frozenset({WHO}), {WHO: 95.0})
 
 
 def act(op: str, token: str, at: float, **details: object) -> Act:
@@ -28,7 +28,7 @@ def test_deliveries_and_appends_are_never_excused() -> None:
     assert findings == [("doubled", "c"), ("lost", "a"), ("lost", "b")]
 
 
-def test_changes_shortly_before_the_death_are_counted() -> None:
+def test_changes_that_the_link_had_not_covered_are_counted() -> None:
     acts = [act(DELIVER, token, 50) for token in "abcd"]
     acts += [act(MOVE, "a", 99.5, folder="INBOX", target="Work"),
              act(STORE, "b", 98, folder="INBOX", added=("\\Seen",)), act(EXPUNGE, "c", 99.9, folder="INBOX"),
@@ -41,11 +41,13 @@ def test_changes_shortly_before_the_death_are_counted() -> None:
     assert got.changes == 4
 
 
-def test_changes_long_before_it_or_of_others_are_not() -> None:
+def test_changes_that_it_had_covered_or_of_others_are_not() -> None:
     acts = [act(DELIVER, "a", 50), act(MOVE, "a", 80, folder="INBOX", target="Work")]
-    behind = Death("s1", 100.0, frozenset({WHO}), window=25.0)
+    behind = replace(DEATH, covered={WHO: 75.0})
     assert judged(acts, [found("a")], [behind]).swallowed[0].before == 20, "its replica had been away"
     assert [one.kind for one in judged(acts, [found("a")], [DEATH]).report.findings] == ["misplaced"]
+    acts = [act(DELIVER, "a", 50), act(MOVE, "a", 99.9, folder="INBOX", target="Work")]
+    assert not judged(acts, [found("a")], [replace(DEATH, covered={})]).ok, "nothing was known to be missing"
     acts = [act(DELIVER, "a", 50), act(MOVE, "a", 99, folder="INBOX", target="Work")]
     other = Death("s9", 100.0, frozenset({"taro@example.com"}))
     assert not judged(acts, [found("a")], [other]).ok
@@ -67,10 +69,3 @@ def test_a_message_that_a_move_made_two_of_is_a_finding() -> None:
 def test_an_account_that_could_not_be_read_is_no_clean_one() -> None:
     got = judged([act(DELIVER, "a", 50)], [], [DEATH], unread={WHO: "s2: refused"})
     assert not got.ok and [one.kind for one in got.report.findings] == ["unread"]
-
-
-def test_what_a_filter_has_filed_is_delivered_and_what_a_person_has_moved_is_not() -> None:
-    acts = [act(DELIVER, "a", 50), act(APPEND, "b", 50, folder="INBOX")]
-    got = as_delivered([found("a", "Filed"), found("b", "Filed")], acts, ("Filed",))
-    assert [one.folder for one in got] == ["INBOX", "Filed"]
-    assert [one.token for one in judged(acts, got, []).report.findings] == ["b"]

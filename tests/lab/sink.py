@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.lab.ports import free_port
@@ -13,11 +13,12 @@ from tests.lab.process import Server, Tree, answers, need
 
 @dataclass(frozen=True)
 class Caught:
-    """One transaction: the envelope as the client gave it, and the message, line ends as LF."""
+    """One transaction: the envelope as the client gave it, the message, line ends as LF, and when it had come."""
 
     sender: str
     recipients: tuple[str, ...]
     message: bytes
+    at: float = 0.0
 
 
 class Sink(Server):
@@ -71,7 +72,7 @@ class Sink(Server):
 
     def caught(self) -> list[Caught]:
         """What was accepted so far, in no particular order."""
-        return [_parse(file.read_bytes()) for file in sorted(self.kept.iterdir())]
+        return [replace(_parse(file.read_bytes()), at=file.stat().st_mtime) for file in sorted(self.kept.iterdir())]
 
 
 def _parse(dump: bytes) -> Caught:

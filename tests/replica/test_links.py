@@ -46,6 +46,33 @@ def test_an_event_is_carried_within_milliseconds_and_released() -> None:
     scene(play)
 
 
+def test_up_to_when_changes_are_covered_is_known() -> None:
+    async def play() -> None:
+        town = Town()
+        for name in ("ann@x", "other@x"):
+            town.account(name)
+        await settled(town, "ann@x", "other@x")
+
+        def ago() -> float:
+            (row,) = town.links.rows(troubled=False, limit=9, accounts=["ann@x", "nobody@x"])
+            return float(row["whole_ago"])
+
+        await asyncio.sleep(10)
+        assert 10 < ago() < 20
+        town.pools["b"].down = True
+        each = town.deliver("ann@x")
+        await asyncio.sleep(20)
+        assert ago() > 30, "passes began, and none was whole"
+        town.pools["b"].down = False
+        town.links.kick("b")
+        town.links.retry("ann@x")
+        await town.outlet.until(lambda: each in town.outlet.confirmed, 10)
+        await asyncio.sleep(1)
+        assert 1 <= ago() < 11
+
+    scene(play)
+
+
 def test_events_during_a_pass_make_one_more() -> None:
     async def play() -> None:
         town = Town()

@@ -84,8 +84,10 @@ class LinkDesk:
     async def _link_pairs(self, link: Link) -> list[dict[str, Any]]:
         return self._links.pairs()
 
-    async def _link_list(self, link: Link, troubled: bool = False, limit: int = 100) -> list[dict[str, Any]]:
-        return self._links.rows(troubled=troubled, limit=limit)
+    async def _link_list(
+        self, link: Link, troubled: bool = False, limit: int = 100, accounts: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        return self._links.rows(troubled=troubled, limit=limit, accounts=accounts)
 
     async def _link_show(self, link: Link, account: str) -> dict[str, Any] | None:
         links = self._links

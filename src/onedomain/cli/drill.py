@@ -100,6 +100,7 @@ def plain(ending: Ending) -> dict[str, Any]:
         "turned_away": ending.turned_away, "log_ins_tried": ending.tries, **judgement.report.as_json(),
         "contradictions": ending.notices.contradictions, "looks": ending.notices.looks, "dead_ends": ending.dead_ends,
         "swallowed": [asdict(one) for one in judgement.swallowed],
+        "filtered": dict(ending.filtered.counts), "repeated": list(ending.filtered.repeated),
         "acts": [{"at": one.act.at, "way": one.act.way.value, "name": one.act.name, "edge": one.act.edge,
                   "until": one.act.until, "accounts": one.accounts, "log_ins_after": one.seconds,
                   "limit": one.act.patience, "in_time": one.in_time} for one in ending.answered],
@@ -119,6 +120,8 @@ def _report(ending: Ending) -> None:
         out.print(plain_grid([say("account"), say("mailbox"), say("changes"), say("before")],
                              [[account, name, count, f"{longest:.2f} s"]
                               for account, name, count, longest in by_folder(judgement.swallowed)[:20]]))
+    for text in ending.filtered.repeated:
+        out.print(say("repeated", text=text), markup=False)
     if ending.left is None:
         out.print(say("unknown_left"))
     elif ending.left:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from rich.text import Text
 from onedomain.control.link import LinkError, ask
 from onedomain.demo.readers import Notices
 from onedomain.demo.texts import say
+
+ANSWER_SECONDS = 1.0
+"""Who asks about links does it often: the next answer will do as well."""
 
 COLOURS = {"up": "green", "slow": "yellow", "refusing": "red", "silent": "red", "draining": "blue"}
 
@@ -48,6 +51,24 @@ def unsettled(answer: dict[str, Any]) -> int:
     opened = int(failover.get("pending", 0)) + sum(map(int, failover.get("unreturned", {}).values()))
     unknown = int(bool(answer.get("links", {}).get("error")))
     return int(queue["messages"]) + int(queue["net_moving"]) + opened + unknown
+
+
+def ages(controls: Iterable[Path], accounts: Sequence[str]) -> dict[str, float]:
+    """By account: what was answered more than so many seconds ago is on its replica, as the first edge that knows says.
+    Without those that have no link at the moment, or one that has not been whole.
+    """
+
+    async def first() -> list[dict[str, Any]]:
+        for path in controls:
+            try:
+                rows: list[dict[str, Any]] = await ask(
+                    str(path), "link_list", timeout=ANSWER_SECONDS, limit=len(accounts), accounts=list(accounts))
+                return rows
+            except (OSError, LinkError):
+                continue
+        return []
+
+    return {row["account"]: row["whole_ago"] for row in asyncio.run(first()) if row["whole_ago"] is not None}
 
 
 class Tally:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from onedomain.demo.readers import Notices, Readers
-from onedomain.drill.judge import Death, Judgement, as_delivered, judged
+from onedomain.drill.coverage import Coverage
+from onedomain.drill.filters import Filtered, as_delivered, filtered, perhaps_consumed
+from onedomain.drill.judge import Death, Judgement, judged
 from onedomain.drill.people import People
 from onedomain.drill.plan import Act, moments
 from onedomain.drill.theatre import Theatre
@@ -27,11 +29,9 @@ from onedomain.ledger.verify import Found, read_mailbox
 DRAIN_SECONDS = 120.0
 SETTLE_LOOKS = 3
 """How often the queue has to be seen empty in a row: a failover may still put something into it."""
-WINDOW = 15.0
-"""Seconds that a link may be behind before its server dies: more is a finding, less is counted."""
 READERS_PAUSE = 0.2
-CATCHES_UP = 15.0
-"""Seconds after a server is back until links to it have surely run."""
+UNSURE = 1.0, 30.0
+"""Seconds before a server is taken, and after it is back, in which what it was in the middle of may be done twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class Ending:
     """
 
     judgement: Judgement
+    filtered: Filtered
     answered: tuple[Answered, ...]
     left: int | None
     changes: int
@@ -95,7 +96,8 @@ class Conductor:
     _began: float = 0.0
     _deaths: list[Death] = field(default_factory=list)
     _done: list[tuple[Act, float, frozenset[str]]] = field(default_factory=list)  # act, monotonic, accounts
-    _outages: dict[Act, tuple[str, float, float]] = field(default_factory=dict)  # of servers: name, from, until
+    _outages: dict[Act, tuple[frozenset[str], float, float]] = field(default_factory=dict)  # of whom, from, until
+    _coverage: Coverage = field(init=False)
     _away: dict[Act, Act] = field(default_factory=dict)  # as it was planned -> with its name
 
     def play(self) -> Ending:
@@ -110,12 +112,14 @@ class Conductor:
         readers = Readers([(door.host, door.imap, door.pop3) for door in theatre.doors], theatre.people,
                           theatre.password, self.load.readers, READERS_PAUSE)
         watch = Watch(theatre.doors, observed, theatre.password)
+        self._coverage = Coverage(theatre.ages)
         sender = self._sender(ledger)
         self._began = time.monotonic()
         try:
             people.start()
             readers.start()
             watch.start()
+            self._coverage.start()
             self.say("flowing", None)
             for when, away, act in moments(self.acts):
                 time.sleep(max(0.0, self._began + when - time.monotonic()))
@@ -129,6 +133,7 @@ class Conductor:
             people.stop()
             readers.stop()
             watch.stop()
+            self._coverage.stop()
             sender.kill()
             sender.wait()
         self.say("counting", None)
@@ -137,9 +142,11 @@ class Conductor:
         self._keep("found.jsonl", (asdict(one) for one in found))
         self._homes()
         acts = read(ledger)
-        found = as_delivered(found, acts, theatre.filed)
-        judgement = judged(acts, found, self._deaths, unread=unread)
-        return Ending(judgement, tuple(self._answered(watch)), left, people.changes, people.turned_away,
+        filters = theatre.filters
+        found = as_delivered(found, acts, filters)
+        eaten = filtered(acts, found, theatre.world(), filters, self._unsure())
+        judgement = judged(perhaps_consumed(acts, filters), found, self._deaths, unread=unread, more=eaten.findings)
+        return Ending(judgement, eaten, tuple(self._answered(watch)), left, people.changes, people.turned_away,
                       len(watch.tries), readers.notices, dead_ends(watch.tries))
 
     def _act(self, act: Act, away: bool) -> None:
@@ -154,13 +161,15 @@ class Conductor:
         homes = self._homes()
         done = replace(act, name=act.name or Counter(homes.values()).most_common(1)[0][0])
         accounts = frozenset(account for account, home in homes.items() if home == done.name and not act.edge)
+        # With an edge gone at this moment, nobody may be there to ask.
+        covered = self._coverage.known() if act.edge or act.together else self._coverage.look()
         self._away[act] = done
         self.say(act.way.value, done)
         self._done.append((done, time.monotonic(), accounts))
         if not act.edge:
             now = time.time()
-            self._deaths.append(Death(done.name, now, accounts, WINDOW + self._behind(done.name, now)))
-            self._outages[act] = done.name, now, float("inf")
+            self._deaths.append(Death(done.name, now, accounts, covered))
+            self._outages[act] = accounts, now, float("inf")
         (theatre.edges if act.edge else theatre.servers)[done.name].take(act.way)
         if not act.edge:
             self._deaths[-1] = replace(self._deaths[-1], took=time.time() - self._deaths[-1].at)
@@ -174,10 +183,13 @@ class Conductor:
             self._deaths[-1] = replace(last, accounts=left)
         return homes
 
-    def _behind(self, dying: str, now: float) -> float:
-        """For how long the links to some other server may not have run."""
-        return max((now - begun for name, begun, until in self._outages.values()
-                    if name != dying and until > now - CATCHES_UP), default=0.0)
+    def _unsure(self) -> dict[str, list[tuple[float, float]]]:
+        """By account: from when to when something may have been done twice, as nobody could know whether it was."""
+        spans: dict[str, list[tuple[float, float]]] = {}
+        for accounts, begun, over in self._outages.values():
+            for account in accounts:
+                spans.setdefault(account, []).append((begun - UNSURE[0], over + UNSURE[1]))
+        return spans
 
     def _answered(self, watch: Watch) -> list[Answered]:
         """For each act on a server, the people who lived there; for an edge's, everybody at the other edges."""

@@ -1,18 +1,18 @@
 """What the ledger says after a drill: what may be lost with a dead primary is counted, anything else is a finding.
 
-Acknowledged deliveries and APPENDs have to be there, once. Of COPY, MOVE, STORE and EXPUNGE those that were
-acknowledged shortly before their server died may not have reached the replica: they are counted with account, folder
-and interval. Pure. Imports nothing but the ledger.
+Acknowledged deliveries and APPENDs have to be there, once. Of COPY, MOVE, STORE and EXPUNGE those that the link had not
+covered when their server died may not have reached the replica: they are counted with account, folder and interval.
+Pure. Imports nothing but the ledger.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from onedomain.ledger.expect import expectations
-from onedomain.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE, STORE, UNKNOWN, Act
+from onedomain.ledger.ledger import ACKED, APPEND, COPY, EXPUNGE, MOVE, STORE, UNKNOWN, Act
 from onedomain.ledger.verify import Finding, Found, Report, judge
 
 MAY_BE_SWALLOWED = (COPY, MOVE, STORE, EXPUNGE)
@@ -23,15 +23,20 @@ AFTER = 0.5
 @dataclass(frozen=True, slots=True)
 class Death:
     """`at`: seconds since 1970; `took`: seconds from then until all of the server was dead. `accounts`: whose primary
-    it was, and is no more. `window`: seconds before it in which an acknowledged change may not have got to the replica
-    yet; longer if the replica had been away until a moment ago.
+    it was, and is no more. `covered`: up to when what had been acknowledged of an account was known to be on its
+    replica; of one that is not named nothing may be missing.
     """
 
     server: str
     at: float
     accounts: frozenset[str]
-    window: float = 15.0
+    covered: Mapping[str, float] = field(default_factory=dict)
     took: float = 0.0
+
+    def may_swallow(self, act: Act) -> bool:
+        over = self.at + self.took + AFTER
+        ended = act.ended or act.began
+        return act.account in self.accounts and act.began <= over and ended >= self.covered.get(act.account, self.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,9 @@ def judged(
     deaths: Sequence[Death],
     *,
     unread: Mapping[str, str] | None = None,
+    more: Sequence[Finding] = (),
 ) -> Judgement:
-    """`unread`: accounts that could not be read, and why."""
+    """`unread`: accounts that could not be read, and why. `more`: what others have found."""
     lenient = [_allowed(act, deaths) for act in acts]
     strict_report, report = _report(acts, found, unread or {}), _report(lenient, found, unread or {})
     left = {(finding.kind, finding.account, finding.token) for finding in report.findings}
@@ -79,15 +85,9 @@ def judged(
         key = finding.account, finding.token
         if (finding.kind, *key) not in left and key in last:
             swallowed.append(_swallowed(last[key], deaths, finding))
+    report.findings += more
     changes = sum(act.state == ACKED and act.op in (*MAY_BE_SWALLOWED, APPEND) for act in acts)
     return Judgement(report, tuple(swallowed), changes)
-
-
-def as_delivered(found: Sequence[Found], acts: Sequence[Act], filed: Collection[str]) -> list[Found]:
-    """What a server's own filter may have put into one of the folders `filed` counts as delivered to INBOX."""
-    delivered = {(act.account, act.token) for act in acts if act.op == DELIVER}
-    return [replace(one, folder="INBOX") if one.folder in filed and (one.account, one.token) in delivered else one
-            for one in found]
 
 
 def _report(acts: Sequence[Act], found: Sequence[Found], unread: Mapping[str, str]) -> Report:
@@ -103,12 +103,7 @@ def _allowed(act: Act, deaths: Sequence[Death]) -> Act:
 
 
 def _death(act: Act, deaths: Sequence[Death]) -> Death | None:
-    ended = act.ended or act.began
-    for death in deaths:
-        over = death.at + death.took + AFTER
-        if act.account in death.accounts and act.began <= over and ended >= death.at - death.window:
-            return death
-    return None
+    return next((death for death in deaths if death.may_swallow(act)), None)
 
 
 def _swallowed(act: Act, deaths: Sequence[Death], finding: Finding) -> Swallowed:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from onedomain.config import Config
-from onedomain.demo.show import statuses, unsettled
+from onedomain.demo.show import ages, statuses, unsettled
 from onedomain.directory.book import Book
+from onedomain.drill.filters import Filters, Left
 from onedomain.drill.plan import Way
 from onedomain.drill.theatre import Door, Player
 from onedomain.ledger.verify import Mailbox
@@ -101,7 +102,7 @@ def _player(path: Path, row: Mapping[str, Any], table: str) -> CommandPlayer:
 class Installation:
     """A theatre.Theatre. `accounts` reads the test accounts from the directory, as they are now."""
 
-    filed: Collection[str] = ()
+    filters = Filters()
 
     def __init__(self, config: Config, script: Script, accounts: Any, password: str) -> None:
         self._config = config
@@ -129,6 +130,12 @@ class Installation:
     def waiting(self) -> int | None:
         (answer,) = statuses(self._controls).values()
         return None if answer is None else unsettled(answer)
+
+    def ages(self) -> Mapping[str, float]:
+        return ages(self._controls.values(), self.people)
+
+    def world(self) -> list[Left]:
+        return []
 
 
 def mailbox(account: Account, server: Server, password: str) -> Mailbox:

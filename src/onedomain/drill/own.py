@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from onedomain.demo.show import statuses, unsettled
+from onedomain.demo.show import ages, statuses, unsettled
 from onedomain.demo.stage import PASSWORD, Actor, Stage
+from onedomain.drill.filters import Filters, Left
 from onedomain.drill.plan import Way
 from onedomain.drill.theatre import Door, Player
 from onedomain.ledger.verify import Mailbox
@@ -39,7 +40,7 @@ class OwnStage:
     """A theatre.Theatre."""
 
     password = PASSWORD
-    filed: Collection[str] = ()
+    filters = Filters()
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -63,3 +64,9 @@ class OwnStage:
     def waiting(self) -> int | None:
         answers = list(statuses(self._controls).values())
         return None if None in answers else sum(map(unsettled, filter(None, answers)))
+
+    def ages(self) -> Mapping[str, float]:
+        return ages(self._controls.values(), self.people)
+
+    def world(self) -> list[Left]:
+        return []

@@ -40,6 +40,8 @@ TEXTS: Table = {
                   "その他の受理済み操作 {changes} 件のうち {count} 件がサーバーとともに失われました"),
     "account": ("account", "アカウント"), "mailbox": ("folder", "フォルダ"), "changes": ("changes", "操作"),
     "before": ("at most before its death", "停止前の最長時間"),
+    "repeated": ("a filter had done it when its server died, and it was done again: {text}",
+                 "停止したサーバーのフィルターがすでに処理していたため、再度処理されました: {text}"),
     "left": ("{count} message(s) are still in the queue", "キューに {count} 通が残っています"),
     "unknown_left": ("an edge does not say what is still in its queue", "キューの残りが分からないエッジがあります"),
     "late": ("{count} of {acts} times log-ins came back too late", "{acts} 回のうち {count} 回はログイン再開が遅れました"),

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from onedomain.drill.filters import Filters, Left
 from onedomain.drill.plan import Way
 from onedomain.ledger.verify import Mailbox
 
@@ -38,14 +39,14 @@ class Door:
 
 
 class Theatre(Protocol):
-    """`filed`: folders into which servers' own filters may put what is delivered."""
+    """`filters`: what servers' own filters do with what is delivered."""
 
     servers: Mapping[str, Player]
     edges: Mapping[str, Player]
     doors: Sequence[Door]
     people: Sequence[str]
     password: str
-    filed: Collection[str]
+    filters: Filters
 
     def homes(self) -> dict[str, str]:
         """Where each account's mail lives now, as the directory says."""
@@ -57,4 +58,14 @@ class Theatre(Protocol):
 
     def waiting(self) -> int | None:
         """Messages in all queues; None while an edge does not answer."""
+        ...
+
+    def ages(self) -> Mapping[str, float]:
+        """By account: what was answered more than so many seconds ago is on its replica. Nobody's, if nobody can be
+        asked.
+        """
+        ...
+
+    def world(self) -> list[Left]:
+        """What filters have sent out of the domain."""
         ...

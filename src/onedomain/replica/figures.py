@@ -94,12 +94,16 @@ def late(pairs: Iterable[dict[str, Any]], seconds: float) -> list[str]:
     ]
 
 
-def row(linked: Linked, trouble: str, now: float) -> dict[str, Any]:
-    """One line of `onedomain link list`."""
+def row(linked: Linked, trouble: str, now: float, time: float) -> dict[str, Any]:
+    """One line of `onedomain link list`. `now` monotonic, `time` by the wall clock.
+
+    `whole_ago`: what was answered before that many seconds ago is on the replica; None: not since the link began.
+    """
     return {
         "account": linked.address, "source": linked.source, "target": linked.target, "epoch": linked.epoch,
         "phase": linked.phase(trouble).value, "lag": linked.lag, "uncovered": linked.uncovered,
         "uncovered_for": now - linked.since if linked.since is not None else None,
+        "whole_ago": time - linked.whole_from if linked.whole_from else None,
         "braked": list(linked.braked), "refused": linked.refused, "reason": trouble,
         "stopped_at": linked.stopped_since or None,
     }
@@ -109,11 +113,11 @@ def is_troubled(row: dict[str, Any]) -> bool:
     return bool(row["reason"] or row["braked"] or row["refused"])
 
 
-def shown(linked: Linked, trouble: str, now: float) -> dict[str, Any]:
+def shown(linked: Linked, trouble: str, now: float, time: float) -> dict[str, Any]:
     """All of `onedomain link show`."""
     folders = linked.state.folders if linked.state is not None else ()
     return {
-        **row(linked, trouble, now), "failures": linked.failures, "last_pass": linked.last_pass or None,
+        **row(linked, trouble, now, time), "failures": linked.failures, "last_pass": linked.last_pass or None,
         "last_whole": linked.last_whole or None, "running": linked.running, "held": len(linked.net),
         "alerts": list(linked.alerts),
         "folders": [

@@ -490,10 +490,11 @@ class Links:
         shown = ((each, self.trouble(each)) for each in self._links.values())
         return figures.by_pair(shown, self._lags, self._parts.clock.monotonic())
 
-    def rows(self, *, troubled: bool, limit: int) -> list[dict[str, Any]]:
-        """Troubled ones first."""
-        now = self._parts.clock.monotonic()
-        found = [figures.row(each, self.trouble(each), now) for each in self._links.values()]
+    def rows(self, *, troubled: bool, limit: int, accounts: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Troubled ones first. Of `accounts`, if any are named."""
+        now, time = self._parts.clock.monotonic(), self._parts.clock.time()
+        links = [self._links[each] for each in accounts if each in self._links] if accounts else self._links.values()
+        found = [figures.row(each, self.trouble(each), now, time) for each in links]
         found = [each for each in found if not troubled or figures.is_troubled(each)]
         found.sort(key=lambda each: (not figures.is_troubled(each), each["account"]))
         return found[:limit]
@@ -502,7 +503,7 @@ class Links:
         linked = self._links.get(address)
         if linked is None:
             return None
-        return figures.shown(linked, self.trouble(linked), self._parts.clock.monotonic())
+        return figures.shown(linked, self.trouble(linked), self._parts.clock.monotonic(), self._parts.clock.time())
 
     def linked(self, address: str) -> Linked | None:
         """To be looked at only."""
