@@ -6,7 +6,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.lab.edge import Edge, command
+from tests.lab.edge import Edge
+from tests.lab.ours import command
 
 from bench.dialogue import lookups
 from bench.figure import Figure, percentile

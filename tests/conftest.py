@@ -19,6 +19,7 @@ from tests.lab.cyrus import Cyrus
 from tests.lab.disk import SmallDisk
 from tests.lab.dovecot import Dovecot
 from tests.lab.netns import Network
+from tests.lab.ours import Nursery
 from tests.lab.postfix import Postfix
 from tests.lab.postgres import Postgres
 from tests.lab.process import Server
@@ -30,6 +31,8 @@ from tests.lab.tls import Authority, Certificate
 settings.register_profile("lab", deadline=None)
 settings.load_profile("lab")
 
+TESTS = Path(__file__).parent
+LONG = ("drill", "acceptance", "bench", "invariants")
 LOG_TAIL = 4000
 _running: list[Server] = []
 
@@ -46,6 +49,11 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Folders of long tests first: nobody is left alone with one at the end, as files are what is shared out."""
+    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in LONG)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Add the end of each server's log to the report of a test that failed."""
@@ -54,6 +62,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed:
         for server in _running:
             report.sections.append((f"{server.kind} in {server.folder}", server.log()[-LOG_TAIL:]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nursery() -> Iterator[None]:
+    """Where the tests start `onedomain`, it need not be imported each time."""
+    Nursery.of_this_run = Nursery()
+    yield
+    Nursery.of_this_run.close()
+    Nursery.of_this_run = None
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ import pytest
 from tests.acceptance.cluster import Home, add_accounts
 from tests.lab.cyrus import Cyrus
 from tests.lab.dovecot import Dovecot
-from tests.lab.edge import Edge, command, document
+from tests.lab.edge import Edge, document
+from tests.lab.ours import command, run
 from tests.lab.ports import free_port
 from tests.lab.process import wait_until
 from tests.lab.tls import Authority, Certificate
@@ -41,9 +42,12 @@ class Said:
 
 def onedomain(*words: str | Path, language: str = "en", files: int = 0) -> Said:
     """`files`: the limit of open files that it runs under."""
-    limited = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"] if files else []
-    done = subprocess.run([*limited, *command(*words)], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "ONEDOMAIN_LANG": language})
+    around = {"ONEDOMAIN_LANG": language}
+    if files:
+        limited = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command(*words)]
+        done = subprocess.run(limited, capture_output=True, text=True, timeout=60, env={**os.environ, **around})
+    else:
+        done = run(*words, timeout=60, environment=around)
     return Said(done.returncode, done.stdout, done.stderr)
 
 

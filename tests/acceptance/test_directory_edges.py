@@ -6,7 +6,6 @@ import asyncio
 import csv
 import imaplib
 import smtplib
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +19,8 @@ from tests.acceptance.cluster import KINDS, PASSWORD, Cluster, control
 from tests.acceptance.conftest import new_folder
 from tests.acceptance.load import acknowledged, load
 from tests.conftest import _running
-from tests.lab.edge import Edge, command
+from tests.lab.edge import Edge
+from tests.lab.ours import run
 from tests.lab.postgres import Postgres
 from tests.lab.process import wait_until
 
@@ -178,7 +178,7 @@ def _source(edge: Edge) -> tuple[str, float]:
 
 
 def status_of(edge: Edge, *words: str) -> tuple[int, str]:
-    done = subprocess.run([*command(*words), "--config", str(edge.config)], capture_output=True, text=True, timeout=60)
+    done = run(*words, "--config", edge.config, timeout=60)
     return done.returncode, done.stderr
 
 

@@ -24,7 +24,8 @@ from cryptography.x509.oid import NameOID
 from tests.acceptance.cluster import KINDS, PASSWORD, Cluster, control
 from tests.acceptance.conftest import new_folder, started
 from tests.acceptance.load import acknowledged, load
-from tests.lab.edge import Edge, command
+from tests.lab.edge import Edge
+from tests.lab.ours import command
 from tests.lab.process import wait_until
 
 

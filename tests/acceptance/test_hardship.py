@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import smtplib
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.cluster import Cluster, node, queued, verdict
-from tests.lab.edge import Edge, command
+from tests.lab.edge import Edge
+from tests.lab.ours import run
 from tests.lab.process import wait_until
 
 
@@ -41,9 +41,7 @@ def test_mail_for_a_dead_server_goes_at_once_where_its_people_go(two_nodes: Clus
 def test_a_second_edge_on_the_same_folder_is_turned_away_and_harms_nobody(two_nodes: Cluster) -> None:
     """Ports are shared by design: without a word it would take half of the connections and serve none."""
     edge = two_nodes.edge
-    second = subprocess.run(
-        command("run", "--config", edge.config), capture_output=True, text=True, timeout=30, check=False
-    )
+    second = run("run", "--config", edge.config, timeout=30)
     assert second.returncode != 0
     assert "another edge is running" in second.stderr
     assert queued(edge) == 0, "the control socket is still the first one's"

@@ -9,18 +9,17 @@ import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.acceptance.cluster import KINDS, PASSWORD, Cluster, Home, add_accounts, control, queued, verdict
 from tests.acceptance.conftest import new_folder, started
-from tests.lab.edge import Edge, command
+from tests.lab.edge import Edge
+from tests.lab.ours import run
 from tests.lab.process import wait_until
 from tests.lab.sink import Sink
 from tests.lab.tls import Authority, Certificate
@@ -94,8 +93,7 @@ def test_what_waits_can_be_seen_held_released_and_deleted(pair: Cluster) -> None
 
 def failing(edge: Edge, *words: str, status: int = 1) -> str:
     """What a verb says on standard error when it ends with that status."""
-    done = subprocess.run([*command(*words), "--config", str(edge.config)], capture_output=True, text=True, check=False,
-                          env={**os.environ, "ONEDOMAIN_LANG": "en"})  # fmt: skip
+    done = run(*words, "--config", edge.config)
     assert done.returncode == status, (done.stdout, done.stderr)
     return done.stderr
 
@@ -340,6 +338,5 @@ def test_verbs_without_an_edge(tmp_path: Path, pair: Cluster) -> None:
     """Nobody to ask: status 3, and where one would have been."""
     config = tmp_path / "onedomain.toml"
     config.write_text(pair.edge.config.read_text().replace(str(pair.edge.state), str(tmp_path / "state")))
-    words: Any = command("status", "--config", config)
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = run("status", "--config", config)
     assert done.returncode == 3 and "control.sock" in done.stderr

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import imaplib
 import smtplib
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.lab.ours import Ours, run
 from tests.lab.ports import free_port
 from tests.lab.process import Server, Tree, answers
 
 PASSWORD = "secret"
-COMMAND = [str(Path(sys.executable).with_name("onedomain")), "node"]
 
 
 def make_account(data: Path, address: str) -> None:
-    add = [*COMMAND, "account", "add", "--data", str(data), "--password-stdin", address]
-    subprocess.run(add, input=f"{PASSWORD}\n", text=True, check=True, capture_output=True)
+    run("node", "account", "add", "--data", data, "--password-stdin", address, text=f"{PASSWORD}\n").check_returncode()
 
 
 class Node(Server):
@@ -36,11 +33,11 @@ class Node(Server):
             f'replication_user = "{self.replication_user}"\nreplication_password = "{self.replication_password}"\n'
         )
         command = [
-            *COMMAND, "run", "--data", self.folder / "data", "--lmtp", f"{self.host}:{self.lmtp_port}",
+            "node", "run", "--data", self.folder / "data", "--lmtp", f"{self.host}:{self.lmtp_port}",
             "--imap", f"{self.host}:{self.imap_port}", "--proxy-user", self.proxy,
             "--autocreate", "--domain", "example.com", "--config", self.folder / "node.toml",
         ]  # fmt: skip
-        tree = Tree(command, self.folder / "node.log")
+        tree = Ours(command, self.folder / "node.log")
         tree.start({"ONEDOMAIN_NODE_PROXY_PASSWORD": self.proxy_password})
         return tree
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.edge import command
+from tests.lab.ours import command
 
 SECONDS = 44
 PATIENCE = 10.0

@@ -6,24 +6,17 @@ Knows the command line and the file's format, from the outside; imports nothing 
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.lab.ours import Ours, run
 from tests.lab.ports import free_port
 from tests.lab.process import Server, Tree, answers
 from tests.lab.tls import Certificate
 
 PROTOCOLS = ("smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s")
-
-
-def command(*words: str | Path) -> list[str]:
-    """`onedomain` of the Python that runs the tests."""
-    return [sys.executable, "-m", "onedomain.cli.main", *map(str, words)]
 
 
 def toml(value: Any) -> str:
@@ -124,7 +117,7 @@ class Edge(Server):
         self.config.write_text(document(self.tables))
 
     def _launch(self) -> Tree:
-        tree = Tree(command("run", "--config", self.config), self.folder / "edge.log", self.namespace)
+        tree = Ours(["run", "--config", self.config], self.folder / "edge.log", self.namespace)
         tree.start(self.environment)
         return tree
 
@@ -146,14 +139,7 @@ class Edge(Server):
 
     def run(self, *words: str | Path, check: bool = True, text: str | None = None) -> str:
         """A verb of the command line on this edge's file; its standard output."""
-        done = subprocess.run(
-            [*command(*words), "--config", str(self.config)],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "ONEDOMAIN_LANG": "en"},
-        )
+        done = run(*words, "--config", self.config, text=text)
         if check and done.returncode:
             raise AssertionError(f"{words}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout

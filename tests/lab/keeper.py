@@ -10,10 +10,12 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 PR_SET_CHILD_SUBREAPER = 36
 GRACE = 0.5
+DESCRIPTORS = 4096  # those above are nobody's
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -73,10 +75,15 @@ def reap() -> set[int] | None:
         dead.add(pid)
 
 
-def become(command: list[str]) -> NoReturn:
+def alone() -> None:
+    """In the server's process, before it becomes the server: nothing of the keeper is left in it."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.closerange(3, DESCRIPTORS)
+
+
+def become(command: list[str]) -> NoReturn:
     try:
         os.execvp(command[0], command)
     except OSError as failure:
@@ -84,7 +91,8 @@ def become(command: list[str]) -> NoReturn:
     os._exit(127)
 
 
-def main() -> int:
+def keep(serve: Callable[[], NoReturn]) -> int:
+    """Until `serve`, in a fork, and all that came of it has ended."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -92,7 +100,8 @@ def main() -> int:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     server = os.fork()
     if server == 0:
-        become(sys.argv[1:])
+        alone()
+        serve()
 
     ending = gone = False
 
@@ -119,4 +128,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep(lambda: become(sys.argv[1:])))

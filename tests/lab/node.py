@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.lab.edge import command, toml
+from tests.lab.edge import toml
+from tests.lab.ours import Ours, run
 from tests.lab.ports import free_port
 from tests.lab.process import Server, Tree, answers
 
@@ -61,12 +62,12 @@ class Node(Server):
             self._verb("account", "add", user, "--password-stdin", text=password + "\n")
 
     def _verb(self, *words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command("node", *words, "--config", self.config), input=text, capture_output=True, text=True, check=True
-        )
+        done = run("node", *words, "--config", self.config, text=text)
+        done.check_returncode()
+        return done
 
     def _launch(self) -> Tree:
-        tree = Tree(command("node", "run", "--config", self.config), self.folder / "node.log", self.namespace)
+        tree = Ours(["node", "run", "--config", self.config], self.folder / "node.log", self.namespace)
         tree.start()
         return tree
 
@@ -92,6 +93,5 @@ class Node(Server):
 
     def check(self) -> dict[str, Any]:
         """What `onedomain node check` finds of everything that is kept."""
-        words = command("node", "check", "--json", "--config", self.config)
-        found: dict[str, Any] = json.loads(subprocess.run(words, capture_output=True, text=True, check=False).stdout)
+        found: dict[str, Any] = json.loads(run("node", "check", "--json", "--config", self.config).stdout)
         return found

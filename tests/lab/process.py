@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Protocol
 
 import pytest
 
@@ -24,6 +25,8 @@ PATIENCE = 60.0
 """Seconds after which a server that does not answer is broken; two busy cores can make a good one slow."""
 
 POLL = 0.01
+SHARE = 4
+"""How many times as long as a look takes is waited until the next: what is looked at has work to do meanwhile."""
 
 
 class NotReady(Exception):
@@ -50,10 +53,14 @@ def search_path() -> str:
 def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
     """Poll `condition` until it is true; NotReady, naming `what`, after `patience` seconds."""
     deadline = time.monotonic() + patience
-    while not condition():
-        if time.monotonic() > deadline:
+    while True:
+        began = time.monotonic()
+        if condition():
+            return
+        now = time.monotonic()
+        if now > deadline:
             raise NotReady(f"{what}: not within {patience:g} s")
-        time.sleep(POLL)
+        time.sleep(min(max(POLL, SHARE * (now - began)), 0.5))
 
 
 def answers(host: str, port: int, greeting: bool = True) -> bool:
@@ -63,6 +70,17 @@ def answers(host: str, port: int, greeting: bool = True) -> bool:
             return not greeting or bool(connection.recv(4096))
     except OSError:
         return False
+
+
+class Keeper(Protocol):
+    """A subprocess.Popen, or what is like one."""
+
+    pid: int
+    stdin: IO[bytes] | None
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+    def send_signal(self, number: int) -> None: ...
 
 
 class Tree:
@@ -75,7 +93,7 @@ class Tree:
         self.command = [str(word) for word in command]
         self.output = output
         self.namespace = namespace
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._keeper: Keeper | None = None
 
     @property
     def running(self) -> bool:
@@ -91,7 +109,7 @@ class Tree:
         """Every live process of the tree, the keeper not among them."""
         return descendants(self._keeper.pid) if self._keeper and self.running else []
 
-    def start(self, environment: dict[str, str] | None = None) -> None:
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
         if self.running:
             raise RuntimeError(f"{self.command[0]} is running already")
         into = ["ip", "netns", "exec", self.namespace] if self.namespace else []

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.lab.ours import Ours, run
 from tests.lab.process import Tree, wait_until
 
-RUN = [sys.executable, "-c", "from onedomain.cli.node import app; app()"]
 SECRET = "sesame"
 
 
@@ -26,8 +24,8 @@ class NodeProgram:
         config = self.folder / "node.toml"
         config.write_text('replication_user = "replica"\nreplication_password = "secret"\n')
         output = self.folder / f"output-{self.starts}.log"
-        self.tree = Tree(
-            [*RUN, "run", "--config", str(config), "--data", str(self.data), "--lmtp", "127.0.0.1:0",
+        self.tree = Ours(
+            ["node", "run", "--config", str(config), "--data", str(self.data), "--lmtp", "127.0.0.1:0",
              "--imap", "127.0.0.1:0", "--autocreate", "--proxy-user", "edge"],
             output,
         )  # fmt: skip
@@ -45,7 +43,7 @@ class NodeProgram:
         self.tree.terminate()
 
     def check(self) -> dict[str, object]:
-        done = subprocess.run([*RUN, "check", "--data", str(self.data), "--json"], capture_output=True, text=True)
+        done = run("node", "check", "--data", self.data, "--json")
         return dict(json.loads(done.stdout))
 
     @staticmethod

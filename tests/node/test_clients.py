@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.ours import run
 from tests.lab.process import need
 from tests.node.lab import message
-from tests.node.program import RUN, NodeProgram
+from tests.node.program import NodeProgram
 
 USER, PASSWORD = "taro@example.com", "se cret"
 
@@ -24,10 +25,8 @@ USER, PASSWORD = "taro@example.com", "se cret"
 def program(tmp_path: Path) -> Iterator[NodeProgram]:
     program = NodeProgram(tmp_path)
     program.start()
-    subprocess.run(
-        [*RUN, "account", "add", USER, "--data", str(program.data), "--password-stdin"],
-        input=PASSWORD + "\n", text=True, check=True,
-    )  # fmt: skip
+    add = ["node", "account", "add", USER, "--data", program.data, "--password-stdin"]
+    run(*add, text=f"{PASSWORD}\n").check_returncode()
     yield program
     program.stop()
     assert program.check()["findings"] == []
