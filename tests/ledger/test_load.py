@@ -21,8 +21,8 @@ from onedomain.ledger.corpus import (
     cp50221,
     senders,
 )
-from onedomain.ledger.ledger import ACKED, REFUSED, UNKNOWN, read
-from onedomain.ledger.load import Outcome, Plan, run
+from onedomain.ledger.ledger import ACKED, REFUSED, UNKNOWN, Ledger, read
+from onedomain.ledger.load import Load, Outcome, Plan, run
 from onedomain.ledger.wire import stuffed
 
 TO = "a@example.com"
@@ -105,6 +105,20 @@ async def test_refused_for_now_is_tried_again_if_persistent(book: Path, verb: st
     outcome, _ = await send(twice, book, persistent=True)
     assert (outcome.acked, outcome.refused) == (1, 0)
     assert states(book) == [REFUSED, REFUSED, ACKED]
+
+
+async def test_what_is_refused_for_now_is_tried_again_after_a_stop(book: Path) -> None:
+    def later(verb: str, times: int) -> bytes:
+        if verb != "." or times > 1:
+            return b""
+        load.stop()
+        return b"451 later\r\n"
+
+    with Ledger(book) as ledger:
+        async with scripted(later) as (port, _):
+            load = Load(Plan([("127.0.0.1", port)], [TO], sessions=1, duration=60, persistent=True), ledger)
+            outcome = await load.run()
+    assert (outcome.messages, outcome.acked, outcome.refused) == (1, 1, 0)
 
 
 async def test_refused_for_now_counts_as_refused_if_not_persistent(book: Path) -> None:

@@ -114,7 +114,7 @@ class _Job:
 
 
 class Load:
-    """Runs one plan. `stop` ends it early: nothing new is begun, what is under way is settled."""
+    """Runs one plan. `stop` ends it early: nothing new is begun, what was begun is settled, other tries included."""
 
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self.plan, self.ledger = plan, ledger
@@ -287,7 +287,7 @@ class Load:
         """What is still open waits for another try if the plan says so, and counts as refused if not."""
         self._under_way -= 1
         now = time.monotonic()
-        if job.open and self.plan.persistent and now < job.deadline and not self._stopped:
+        if job.open and self.plan.persistent and now < job.deadline:
             job.not_before = now + RETRY_PAUSE
             self._again.append(job)
         else:
