@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onedomain.decision.health import Health, Patience, after, overall
+from onedomain.decision.health import Health, Patience, after, fell_together, overall
 from onedomain.model.health import Seen, Sighting, Verdict
 
 PATIENCE = Patience()
@@ -49,6 +49,24 @@ def run(*steps: tuple[float, str], start: Health | None = None) -> Health:
 )
 def test_falls(verdict: Verdict, steps: list[tuple[float, str]]) -> None:
     assert run(*steps).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("verdict", "steps", "now"),
+    [
+        (SILENT, [(1, "ok"), (3.1, "silent:2")], 3.2),
+        (SILENT, [(1, "ok"), (3.1, "silent:2")], 5.4),
+        (UP, [(1, "ok"), (3.1, "silent:2")], 6),  # the other one is silent for another reason
+        (UP, [(1, "ok")], 3.2),
+        (UP, [(1, "ok"), (3.1, "t-silent:2")], 3.2),  # traffic alone convicts nobody
+        (SLOW, [(2.9, "silent:2"), (3.0, "ok")], 3.2),  # something was heard
+        (REFUSING, [(1, "refused"), (1.2, "refused"), (3.1, "silent:2")], 3.2),
+    ],
+)
+def test_falls_with_another_face(verdict: Verdict, steps: list[tuple[float, str]], now: float) -> None:
+    other = run((0.5, "ok"), (2.55, "silent:2"), (3.15, "silent:2"))
+    assert other.verdict is SILENT
+    assert fell_together(run(*steps), other, now, PATIENCE).verdict is verdict
 
 
 @pytest.mark.parametrize(

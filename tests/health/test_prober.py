@@ -11,7 +11,7 @@ import pytest
 
 from onedomain.health.board import Board
 from onedomain.health.prober import Prober, Rhythm
-from onedomain.health.view import Change
+from onedomain.health.view import FACES, Change
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Seen, Sighting, Verdict
 from onedomain.model.server import Endpoint, Server
@@ -155,6 +155,35 @@ async def test_a_stop_is_seen_within_five_seconds(world: World) -> None:
     assert world.servers["a"].most_open <= 2 * 10
     world.servers["a"].resume()
     assert await world.until("a", Verdict.UP, Verdict.SLOW) <= 2.0
+
+
+@scenario
+async def test_who_stops_is_silent_on_all_faces_at_once(world: World) -> None:
+    """Long after the start, when the faces are no longer questioned in step: people go by theirs, mail by its own."""
+    await asyncio.sleep(1000)
+    world.servers["a"].stop()
+    await world.until("a", Verdict.SILENT)
+    first = world.now
+    await asyncio.gather(*(world.until("a", Verdict.SILENT, face=face) for face in FACES))
+    assert world.now - first <= 0.25
+
+
+@scenario
+async def test_one_face_that_is_silent_does_not_take_the_other_with_it(world: World) -> None:
+    a = world.servers["a"]
+    answer = a.probe
+
+    async def hangs(face: str) -> Sighting:
+        return await (asyncio.Event().wait() if face == "delivery" else answer(face))  # type: ignore[return-value]
+
+    a.probe = hangs  # type: ignore[method-assign]
+    await world.until("a", Verdict.SILENT, face="delivery")
+    await asyncio.sleep(10)
+    a.stop()  # a hiccup of the other one, later: still two questions have to stay open
+    await asyncio.sleep(2.2)
+    a.resume()
+    await asyncio.sleep(30)
+    assert all(change.after.usable for _, change in world.changes if change.face == "imap")
 
 
 @scenario

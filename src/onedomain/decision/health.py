@@ -10,6 +10,8 @@ The rules, each with its reason:
 - A server that refuses is restarting: two refusals are enough, and it is asked again soon. A server that is silent may
   be gone, or just busy: it has to say nothing at all for `silence` seconds while at least two questions are open, so
   that one lost packet or one long pause condemns nobody. An answer to any question, however late, ends the silence.
+- Faces are questioned out of step, but a host that hangs hangs with all of them: a face that has left a probe
+  unanswered when another one falls silent falls with it, or people would go on waiting there for up to another second.
 - Only probes bring a face back, `good` of them in a row, and one more for each further fall remembered: who falls often
   waits longer.
 - Slow is by itself no reason to avoid a server: its load already makes it less likely to be chosen.
@@ -88,6 +90,17 @@ def after(health: Health, sighting: Sighting, now: float, patience: Patience, *,
     if failed.refusals >= patience.refusals and failed.probe_failed:
         return _fall(failed, Verdict.REFUSING, sighting.reason, now, patience)
     return failed
+
+
+def fell_together(health: Health, other: Health, now: float, patience: Patience) -> Health:
+    """The health of a face beside another one of the same server, which may just have fallen silent.
+
+    Only just: one that has been silent for an hour is a fault of its own, and takes nobody with it.
+    """
+    fresh = other.verdict is Verdict.SILENT and now - other.since <= patience.silence
+    if fresh and health.verdict.usable and health.silences and health.probe_failed:
+        return _fall(health, Verdict.SILENT, other.reason, now, patience)
+    return health
 
 
 def overall(verdicts: Iterable[Verdict], draining: bool) -> Verdict:

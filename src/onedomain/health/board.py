@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any
 
-from onedomain.decision.health import NEVER, Health, Patience, after, overall
+from onedomain.decision.health import NEVER, Health, Patience, after, fell_together, overall
 from onedomain.health.view import FACES, SNAPSHOT, Change, Facing
 from onedomain.model.health import BoardView, Load, Seen, Sighting, Verdict
 from onedomain.model.ports import Clock
@@ -133,13 +134,15 @@ class Board:
         if line is None or sighting.face not in line.faces:
             return
         now = self._clock.monotonic()
-        face, whole = line.verdict(sighting.face), line.verdict()
+        before = {name: line.verdict(name) for name in ("", *FACES)}
         health = after(line.faces[sighting.face], sighting, now, self._patience, probe=probe)
         line.faces[sighting.face] = health
+        for one, other in permutations(FACES, 2):
+            line.faces[one] = fell_together(line.faces[one], line.faces[other], now, self._patience)
         changes = [
-            Change(sighting.server, name, before, line.verdict(name), health.reason)
-            for name, before in ((sighting.face, face), ("", whole))
-            if line.verdict(name) is not before
+            Change(sighting.server, name, before[name], line.verdict(name), line.faces[name or sighting.face].reason)
+            for name in (*FACES, "")
+            if line.verdict(name) is not before[name]
         ]
         self._announce(changes)
         if health.doubtful:
