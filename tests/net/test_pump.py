@@ -313,17 +313,7 @@ class TestFilters:
 
 
 class TestOnDemand:
-    """Filters that come and go, bytes that pass unseen, and a server that has to wait."""
-
-    async def test_a_filter_set_and_taken_away(self, three: Three) -> None:
-        three.start()
-        seen: list[bytes] = []
-        assert three.relay is not None
-        for look, word in ((None, b"one"), (seen.append, b"two"), (None, b"three")):
-            three.relay.look_down(look)
-            await three.server.write(word)
-            assert await three.client.read() == word
-        assert seen == [b"two"]
+    """Bytes that pass unseen, and a server that has to wait."""
 
     async def test_what_the_filter_need_not_see(self, three: Three) -> None:
         seen = bytearray()
@@ -521,18 +511,6 @@ class TestSplice:
         await three.server.write(b"tail")
         assert await read_exactly(three.client, 4) == b"tail"
         assert pieces[LARGE_SIZE], pieces
-
-    async def test_a_filter_ends_it(self, make: Make) -> None:
-        three = await make()
-        three.start()
-        data = b"x" * 10_000_000
-        reading = asyncio.create_task(read_exactly(three.client, len(data)))
-        await three.server.write(data)
-        assert await reading == data
-        assert three.relay is not None
-        three.relay.look_down(bytes.upper)
-        await three.server.write(b"abc")
-        assert await three.client.read() == b"ABC"
 
 
 async def test_without_a_handle(make: Make) -> None:

@@ -19,11 +19,10 @@ def test_plain() -> None:
 
 def test_login() -> None:
     server = LoginServer()
-    user, password = sasl.login_answers("joe", "pw")
     assert server.challenge() == b"Username:"
-    assert server.answer(user) is None
+    assert server.answer(b"joe") is None
     assert server.challenge() == b"Password:"
-    assert server.answer(password) == Credentials("joe", "pw")
+    assert server.answer(b"pw") == Credentials("joe", "pw")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,6 @@ def test_base64() -> None:
 def test_old_charsets_in_passwords_arrive_as_they_were() -> None:
     credentials = sasl.credentials(b"joe", b"\x83p\xff")
     assert sasl.plain("joe", credentials.password) == b"\0joe\0\x83p\xff"
-    assert sasl.login_answers("joe", credentials.password) == (b"joe", b"\x83p\xff")
 
 
 def test_names() -> None:

@@ -141,11 +141,6 @@ class Repository:
             columns = ("address", "certificate", "seen", "settings")
             await connection.execute(self._database.upsert(schema.edge, columns), row)
 
-    async def remove_edge(self, name: str) -> bool:
-        async with self._database.writing() as connection:
-            done = await connection.execute(delete(schema.edge).where(schema.edge.c.name == name))
-            return bool(done.rowcount)
-
     async def version(self) -> Version:
         async with self._database.reading() as connection:
             return await _version(connection)

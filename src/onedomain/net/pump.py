@@ -126,10 +126,6 @@ class Relay:
                 self.client.push(last_words)
         self._finish(End.CUT, reason)
 
-    def look_down(self, look: Filter | None) -> None:
-        """Show what comes from the server to `look` from now on; None: to nobody, which is what costs least."""
-        self._down.look = look
-
     def skip_down(self, count: int) -> None:
         """Said from within the downstream filter: it need not see the `count` bytes behind what it is looking at."""
         self._down.unseen = count

@@ -96,15 +96,6 @@ class ProxyParser:
             self.header = _parse_v2(data[12] & 0xF, data[13], data[_V2_HEAD:])
 
 
-def build_v1(source: Address | None, destination: Address | None) -> bytes:
-    """The version 1 line. Without addresses, or with two families, UNKNOWN."""
-    if source is None or destination is None:
-        return b"PROXY UNKNOWN\r\n"
-    ours, theirs = _same_family(source, destination)
-    word = "TCP4" if ours.version == 4 else "TCP6"
-    return f"PROXY {word} {ours} {theirs} {source[1]} {destination[1]}\r\n".encode()
-
-
 def build_v2(source: Address | None, destination: Address | None) -> bytes:
     """The version 2 header. Without addresses LOCAL, which says that the proxy speaks for itself."""
     if source is None or destination is None:

@@ -115,11 +115,6 @@ def plain(login: str, password: str, authorize: str = "") -> bytes:
     return "\0".join(parts).encode("utf-8", "surrogateescape")
 
 
-def login_answers(login: str, password: str) -> tuple[bytes, bytes]:
-    """LOGIN's two answers, in the order they are sent, not yet in base64."""
-    return login.encode("utf-8"), password.encode("utf-8", "surrogateescape")
-
-
 def credentials(login: bytes, password: bytes) -> Credentials:
     """Of an IMAP LOGIN or POP3 USER and PASS, under the same rules. Raises SaslError."""
     return _credentials(login, password, b"")

@@ -39,10 +39,6 @@ def derived_id(parent: str, purpose: str) -> str:
     return parent[:TIME_SIZE] + _digits(int.from_bytes(digest, "big"), RANDOM_SIZE)
 
 
-def is_id(text: str) -> bool:
-    return len(text) == ID_SIZE and all(character in DIGITS for character in text)
-
-
 # two digits at a time: an id is made for each message
 _PAIRS = [high + low for high in DIGITS for low in DIGITS]
 

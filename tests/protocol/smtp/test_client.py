@@ -61,12 +61,12 @@ def test_lmtp_answers_once_for_each_accepted_recipient() -> None:
 
 def test_lmtp_next_transaction_begun_before_the_last_is_answered() -> None:
     client = greeted(lmtp=True)
-    client.mail("a@b"), client.rcpt("c@d"), client.rcpt("e@f"), client.bdat(3, last=True)
-    client.mail("a@b"), client.rcpt("g@h"), client.bdat(3, last=True)
-    everything = b"250 m\r\n250 r\r\n250 r\r\n250 one\r\n451 two\r\n250 m\r\n550 r\r\n503 no\r\n"
+    client.mail("a@b"), client.rcpt("c@d"), client.rcpt("e@f"), client.data(), client.end()
+    client.mail("a@b"), client.rcpt("g@h"), client.data()
+    everything = b"250 m\r\n250 r\r\n250 r\r\n354 go\r\n250 one\r\n451 two\r\n250 m\r\n550 r\r\n503 no\r\n"
     assert [a[0::2] for a in answers(client, everything)] == [
-        (Step.MAIL, -1), (Step.RCPT, 0), (Step.RCPT, 1), (Step.BODY, 0), (Step.BODY, 1),
-        (Step.MAIL, -1), (Step.RCPT, 0), (Step.BODY, -1)]
+        (Step.MAIL, -1), (Step.RCPT, 0), (Step.RCPT, 1), (Step.DATA, -1), (Step.BODY, 0), (Step.BODY, 1),
+        (Step.MAIL, -1), (Step.RCPT, 0), (Step.DATA, -1)]
 
 
 LHLO = b"250-there\r\n250-PIPELINING\r\n250 SIZE 9\r\n"
@@ -78,7 +78,7 @@ def busy(*, lmtp: bool) -> SmtpClient:
     """Two transactions and a QUIT sent ahead."""
     client = greeted(lmtp=lmtp)
     client.hello("x"), client.mail("a@b"), client.rcpt("c@d"), client.rcpt("e@f"), client.rcpt("g@h")
-    client.data(), client.end(), client.mail("a@b"), client.rcpt("i@j"), client.bdat(3, last=True), client.quit()
+    client.data(), client.end(), client.mail("a@b"), client.rcpt("i@j"), client.data(), client.quit()
     return client
 
 
@@ -132,8 +132,6 @@ def test_parameters() -> None:
     assert client.mail("用@例", smtputf8=True) == "MAIL FROM:<用@例> SMTPUTF8\r\n".encode()
     assert client.rcpt("a.@ezweb.ne.jp", notify="NEVER", orcpt="rfc822;x@y") == (
         b"RCPT TO:<a.@ezweb.ne.jp> NOTIFY=NEVER ORCPT=rfc822;x@y\r\n")
-    assert client.bdat(7) == b"BDAT 7\r\n"
-    assert client.bdat(0, last=True) == b"BDAT 0 LAST\r\n"
     assert client.xclient({"ADDR": "192.0.2.1", "NAME": ""}) == b"XCLIENT ADDR=192.0.2.1 NAME=[UNAVAILABLE]\r\n"
     # RFC 4954 section 4.1
     assert client.auth_plain("tim", "tanstaaftanstaaf", "test") == (

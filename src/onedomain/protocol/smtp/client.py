@@ -37,8 +37,7 @@ class Step(Enum):
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"
-    BODY = "end of data"  # the final dot or BDAT LAST; for LMTP one for each accepted recipient
-    BDAT = "BDAT"         # a chunk that is not the last
+    BODY = "end of data"  # the final dot; for LMTP one answer for each accepted recipient
     RSET = "RSET"
     NOOP = "NOOP"
     QUIT = "QUIT"
@@ -217,15 +216,8 @@ class SmtpClient:
 
     def end(self) -> bytes:
         """The end of the body. Replies to it are answers of step BODY."""
-        self._await_body()
+        self._awaited.append(_Awaited(Step.BODY, transaction=self._transaction if self.lmtp else None))
         return self._stuffer.end()
-
-    def bdat(self, size: int, *, last: bool = False) -> bytes:
-        """RFC 3030: the command before a chunk of `size` raw octets (not dot-stuffed)."""
-        if not last:
-            return self._command(Step.BDAT, f"BDAT {size}")
-        self._await_body()
-        return b"BDAT %d LAST\r\n" % size
 
     def rset(self) -> bytes:
         return self._command(Step.RSET, "RSET")
@@ -235,9 +227,6 @@ class SmtpClient:
 
     def quit(self) -> bytes:
         return self._command(Step.QUIT, "QUIT")
-
-    def _await_body(self) -> None:
-        self._awaited.append(_Awaited(Step.BODY, transaction=self._transaction if self.lmtp else None))
 
 
 def _check_path(path: str, smtputf8: bool) -> None:
