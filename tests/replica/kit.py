@@ -13,8 +13,9 @@ from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, again
 from onedomain.model.replica import LinkState, Powers
 from onedomain.replica.aside import Origin
-from onedomain.replica.links import Links, Parts, Rhythm
+from onedomain.replica.links import Links
 from onedomain.replica.pace import Bounds
+from onedomain.replica.parts import Parts, Rhythm
 from onedomain.replica.saving import Saver, Saving
 
 from ..health.virtual import VirtualClock

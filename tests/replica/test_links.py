@@ -9,8 +9,8 @@ import pytest
 
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, refuse
-from onedomain.replica.links import Rhythm
 from onedomain.replica.pace import Bounds
+from onedomain.replica.parts import Rhythm
 
 from ..health.virtual import VirtualClock, run
 from .kit import WORKER, Town, towns

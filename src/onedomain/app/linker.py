@@ -48,9 +48,10 @@ from onedomain.net.tls import ClientContexts
 from onedomain.replica.aside import Aside, Room
 from onedomain.replica.failover import Failover, Rules, World
 from onedomain.replica.figures import GAUGES, gauges, late
-from onedomain.replica.links import Links, Parts, Rhythm
+from onedomain.replica.links import Links
 from onedomain.replica.mover import Mover
 from onedomain.replica.pace import Bounds
+from onedomain.replica.parts import Parts, Rhythm
 from onedomain.replica.promoting import Means
 from onedomain.replica.saving import Saver, Saving
 from onedomain.store.disk import RealDisk

@@ -109,6 +109,13 @@ def row(linked: Linked, trouble: str, now: float, time: float) -> dict[str, Any]
     }
 
 
+def rows(links: Iterable[Shown], now: float, time: float, *, troubled: bool) -> list[dict[str, Any]]:
+    """Troubled ones first, or nothing else."""
+    found = [row(linked, trouble, now, time) for linked, trouble in links]
+    found = [each for each in found if not troubled or is_troubled(each)]
+    return sorted(found, key=lambda each: (not is_troubled(each), each["account"]))
+
+
 def is_troubled(row: dict[str, Any]) -> bool:
     return bool(row["reason"] or row["braked"] or row["refused"])
 

@@ -8,84 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from onedomain.backend.link.base import Letter, LinkEnd, LinkServer
 from onedomain.decision.link.brake import Brake
-from onedomain.decision.link.sweep import Order, Report, sweep
 from onedomain.model.account import Account, Home
-from onedomain.model.failure import Failed, Failure, Kind, again
-from onedomain.model.ports import Clock, Count, Trace
-from onedomain.model.replica import LinkState, Side
-from onedomain.model.validities import validities
+from onedomain.model.failure import Failure, Kind
+from onedomain.model.replica import LinkState
 from onedomain.replica import figures
-from onedomain.replica.aside import Aside, Origin
 from onedomain.replica.due import Due
 from onedomain.replica.linked import Linked, Place, Taken
 from onedomain.replica.pace import Bounds, Pace, Pauses
 from onedomain.replica.pace import Kind as Why
-from onedomain.replica.performer import Performer
-from onedomain.replica.saving import Saver, Saving
+from onedomain.replica.parts import Parts, Rhythm
+from onedomain.replica.passes import Cut, Passed, Passes
 
 RECENT = 50_000
 """Delivery ids that passes have seen, kept for events that come after the pass that carried them."""
-STATES = 5_000
-"""Link states kept in memory; others are read when their account's turn comes."""
 STRANGERS = 10_000
 """Accounts of which something was told before the directory said that they are linked."""
-MAX_ALERTS = 20
 STOPPED_AFTER = 3
 """Failures in a row after which an account's link counts as stopped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rhythm:
-    """Seconds. `sweep`: an account without events is looked at so often; `audit`: and compared whole, with lists.
-
-    `net`: until the next look for deliveries that a pass did not find. `refused`: after a server said no for good.
-    """
-
-    sweep: float = 300.0
-    audit: float = 86400.0
-    net: float = 1.0
-    refused: float = 300.0
-    unstable: Pauses = field(default_factory=lambda: Pauses(0.02, 5.0))
-    failed: Pauses = field(default_factory=lambda: Pauses(0.2, 120.0))
-
-
-class Outlet(Protocol):
-    """Where workers are told; see app/hub.py. Never blocks."""
-
-    def covered(self, place: Place, account: str, ticket: int) -> None: ...
-    def released(
-        self, place: Place | None, account: str, confirmed: Collection[str], consumed: Collection[str], epoch: int
-    ) -> None: ...
-    def alert(self, account: str, folder: str, text: str) -> None: ...
-
-
-class States(Protocol):
-    """Where link states are read from; None: there is none for this home."""
-
-    async def load(self, account: Account) -> LinkState | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """`servers(name)` raises KeyError for one that is not configured; `usable(name)`: what the board says."""
-
-    servers: Callable[[str], LinkServer]
-    states: States
-    saver: Saver
-    aside: Aside
-    outlet: Outlet
-    usable: Callable[[str], bool]
-    clock: Clock
-    dice: Callable[[], float]
-    trace: Trace
-    count: Count
 
 
 class Links:
@@ -94,14 +38,13 @@ class Links:
     ) -> None:
         self._parts = parts
         self._rhythm = rhythm or Rhythm()
-        self._brake = brake or Brake()
         self._pace = Pace(bounds or Bounds(), parts.usable, parts.dice)
         self._due = Due()
         self._links: dict[str, Linked] = {}
+        self._passes = Passes(parts, self._rhythm.audit, brake or Brake(), self._links.get, self.confirmed)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._strangers: OrderedDict[str, Linked] = OrderedDict()
         self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._states: OrderedDict[str, None] = OrderedDict()
         self._lags = figures.Lags()
         self._timer: asyncio.TimerHandle | None = None
         self._active = False
@@ -133,7 +76,7 @@ class Links:
         if (told := self._strangers.pop(address, None)) is not None:
             new.pending, new.events, new.since = told.pending, told.events, told.since
             new.net, new.where = dict.fromkeys(told.net, 0), told.where
-        new.audit_at = self._parts.clock.monotonic() + self._rhythm.audit * (0.5 + self._parts.dice())
+        new.audit_at = self._passes.audit_after(self._parts.clock.monotonic())
         self._wait(new, 0.0)
 
     def remove(self, address: str) -> None:
@@ -145,7 +88,7 @@ class Links:
         del self._links[linked.address]
         self._pace.remove(linked)
         self._due.remove(linked)
-        self._states.pop(linked.address, None)
+        self._passes.forget(linked)
         if (task := self._tasks.get(linked.address)) is not None:
             task.cancel()
 
@@ -334,67 +277,21 @@ class Links:
         self._pump()
 
     async def _pass(self, linked: Linked, taken: Taken) -> None:
-        clock = self._parts.clock
-        began = clock.monotonic()
-        linked.last_pass = clock.time()
-        ends: dict[str, LinkEnd] = {}
-        broken, at_fault, sure = True, linked.source, False
-        performer: Performer | None = None
         try:
-            state = await self._state(linked)
-            for name in sorted((linked.source, linked.target)):  # in one order everywhere, or two may wait for ever
-                at_fault, sure = name, True
-                server = self._parts.servers(name)
-                if name == linked.target and not state.folders:
-                    await server.provide(linked.account)
-                ends[name] = await server.end(linked.account)
-            sure = False
-            source, target = ends[linked.source], ends[linked.target]
-            audit = bool(linked.braked) or began >= linked.audit_at
-            shown = validities(linked.account.home.shown)
-            order = Order(clock.time(), taken.commanded, audit, taken.awaiting, self._brake, shown)
-            performer = Performer(source, target, _Keeping(self, linked, self._parts))
-            report = await performer.run(sweep(state, source.powers, target.powers, order))
-            broken = False
-        except Failed as error:
-            if performer is not None:
-                at_fault = linked.target if performer.asked is Side.TARGET else linked.source
-            self._failed(linked, at_fault, error.failure, sure=sure)
+            passed = await self._passes.run(linked, taken)
+        except Cut as cut:
+            self._failed(linked, cut.server, cut.failure, sure=cut.sure)
             return
-        except KeyError as error:
-            self._failed(linked, "", again(451, "4.3.5", "the link cannot run", f"unknown: {error}"), sure=False)
-            return
-        except Exception as error:  # noqa: BLE001  one account's oddity must not stop the others; it is told
-            self._failed(linked, "", again(451, "4.3.0", "the link cannot run", repr(error)), sure=False)
-            self._parts.outlet.alert(linked.address, "", f"link fails: {error!r}")
-            return
-        finally:
-            for end in ends.values():
-                await end.close(broken=broken)
-        if audit:
-            linked.audit_at = began + self._rhythm.audit * (0.5 + self._parts.dice())
-        self._ended(linked, taken, report, performer, clock.monotonic() - began)
+        self._ended(linked, taken, passed)
 
     async def read(self, address: str) -> None:
         """Its state is in memory, to be looked at. Raises Failed."""
         linked = self._links.get(address)
         if linked is not None and not linked.running:
-            await self._state(linked)
+            await self._passes.state(linked)
 
-    async def _state(self, linked: Linked) -> LinkState:
-        if linked.state is None:
-            state = await self._parts.states.load(linked.account)
-            linked.state = state or LinkState(linked.epoch)
-        self._states[linked.address] = None
-        self._states.move_to_end(linked.address)
-        while len(self._states) > STATES:
-            oldest, _ = self._states.popitem(last=False)
-            if (other := self._links.get(oldest)) is not None and not other.running:
-                other.state = None
-        return linked.state
-
-    def _ended(self, linked: Linked, taken: Taken, report: Report, performer: Performer, seconds: float) -> None:
-        clock = self._parts.clock
+    def _ended(self, linked: Linked, taken: Taken, passed: Passed) -> None:
+        clock, report = self._parts.clock, passed.report
         self._pace.succeeded(linked.source, linked.target)
         if linked.trouble:
             self._parts.trace.note("link works again", account=linked.address, source=linked.source,
@@ -413,7 +310,7 @@ class Links:
         else:
             linked.failures = failures + 1
             self._pause(linked, self._rhythm.unstable)
-        self._told(linked, report, performer, seconds)
+        self._passes.note(linked, passed)
         if report.whole:
             pause = self._rhythm.sweep * (0.75 + 0.5 * self._parts.dice())
             self._wait(linked, self._rhythm.net if linked.net else pause)
@@ -426,15 +323,6 @@ class Links:
         if taken.since is not None:
             linked.lag = self._parts.clock.monotonic() - taken.since
             self._lags.add(linked.source, linked.target, linked.lag)
-
-    def _told(self, linked: Linked, report: Report, performer: Performer, seconds: float) -> None:
-        self._parts.count.add("link_passes_total", source=linked.source, target=linked.target)
-        done = {what: count for what, count in performer.done.items() if count}
-        for what, count in done.items():
-            self._parts.count.add("link_carried_total", count, what=what)
-        if done or report.stopped:
-            self._parts.trace.note("link pass", account=linked.address, source=linked.source, target=linked.target,
-                                   whole=report.whole, seconds=round(seconds, 4), **done)
 
     def _failed(self, linked: Linked, server: str, failure: Failure, *, sure: bool) -> None:
         now = self._parts.clock.monotonic()
@@ -492,12 +380,10 @@ class Links:
 
     def rows(self, *, troubled: bool, limit: int, accounts: Collection[str] = ()) -> list[dict[str, Any]]:
         """Troubled ones first. Of `accounts`, if any are named."""
-        now, time = self._parts.clock.monotonic(), self._parts.clock.time()
         links = [self._links[each] for each in accounts if each in self._links] if accounts else self._links.values()
-        found = [figures.row(each, self.trouble(each), now, time) for each in links]
-        found = [each for each in found if not troubled or figures.is_troubled(each)]
-        found.sort(key=lambda each: (not figures.is_troubled(each), each["account"]))
-        return found[:limit]
+        shown = ((each, self.trouble(each)) for each in links)
+        clock = self._parts.clock
+        return figures.rows(shown, clock.monotonic(), clock.time(), troubled=troubled)[:limit]
 
     def show(self, address: str) -> dict[str, Any] | None:
         linked = self._links.get(address)
@@ -518,33 +404,3 @@ class Links:
         return sorted(
             address for address, linked in self._links.items() if not linked.was_whole or self.trouble(linked)
         )
-
-
-class _Keeping:
-    """What one pass asks of our own side; a performer.Keeping."""
-
-    def __init__(self, links: Links, linked: Linked, parts: Parts) -> None:
-        self._links = links
-        self._linked = linked
-        self._parts = parts
-
-    async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
-        server = self._linked.source if side is Side.SOURCE else self._linked.target
-        await self._parts.aside.keep(Origin(self._linked.address, server, folder, side), letters, why)
-
-    async def confirm(self, deliveries: Collection[str]) -> None:
-        self._links.confirmed(self._linked, deliveries)
-
-    async def save(self, state: LinkState) -> None:
-        linked = self._linked
-        state = replace(state, epoch=linked.epoch)
-        if state == linked.state:
-            return  # nothing new: not worth a sync
-        await self._parts.saver.save(Saving(linked.address, linked.source, linked.target, linked.epoch, state))
-        linked.state = state
-
-    async def alert(self, folder: str, text: str) -> None:
-        linked = self._linked
-        linked.alerts = [*linked.alerts[-MAX_ALERTS + 1 :], f"{folder}: {text}" if folder else text]
-        self._parts.trace.note("link alert", account=linked.address, folder=folder, reason=text)
-        self._parts.outlet.alert(linked.address, folder, text)

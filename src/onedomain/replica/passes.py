@@ -1,0 +1,163 @@
+"""One pass of one account's link on two real ends, from the log-ins to the report.
+
+Knows ends, the state it begins with and where what it keeps goes. Does not know whose turn it is, nor what follows from
+its end; a pass that can't be ended says which server is at fault.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from onedomain.backend.link.base import Letter, LinkEnd
+from onedomain.decision.link.brake import Brake
+from onedomain.decision.link.sweep import Order, Report, sweep
+from onedomain.model.failure import Failed, Failure, again
+from onedomain.model.replica import LinkState, Side
+from onedomain.model.validities import validities
+from onedomain.replica.aside import Origin
+from onedomain.replica.linked import Linked, Taken
+from onedomain.replica.parts import Parts
+from onedomain.replica.performer import Performer
+from onedomain.replica.saving import Saving
+
+STATES = 5_000
+"""Link states kept in memory; others are read when their account's turn comes."""
+MAX_ALERTS = 20
+
+Confirmed = Callable[[Linked, Collection[str]], None]
+"""What is told of delivery ids as soon as they are on the target or set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """`done`: what was carried, as the performer counts it."""
+
+    report: Report
+    done: Mapping[str, int]
+    seconds: float
+
+
+class Cut(Exception):
+    """It could not be ended. `server`: which one is at fault, or ""; `sure`: it would not even let us in."""
+
+    def __init__(self, server: str, failure: Failure, *, sure: bool) -> None:
+        super().__init__(failure.reason or failure.text)
+        self.server = server
+        self.failure = failure
+        self.sure = sure
+
+
+class Passes:
+    """`audit`: seconds between two passes that compare lists of everything. `known`: an account's link as it is."""
+
+    def __init__(
+        self, parts: Parts, audit: float, brake: Brake, known: Callable[[str], Linked | None], confirmed: Confirmed
+    ) -> None:
+        self._parts = parts
+        self._audit = audit
+        self._brake = brake
+        self._known = known
+        self._confirmed = confirmed
+        self._states: OrderedDict[str, None] = OrderedDict()
+
+    def audit_after(self, now: float) -> float:
+        return now + self._audit * (0.5 + self._parts.dice())
+
+    async def run(self, linked: Linked, taken: Taken) -> Passed:
+        """Raises Cut."""
+        clock = self._parts.clock
+        began = clock.monotonic()
+        linked.last_pass = clock.time()
+        ends: dict[str, LinkEnd] = {}
+        broken, at_fault, sure = True, linked.source, False
+        performer: Performer | None = None
+        try:
+            state = await self.state(linked)
+            for name in sorted((linked.source, linked.target)):  # in one order everywhere, or two may wait for ever
+                at_fault, sure = name, True
+                server = self._parts.servers(name)
+                if name == linked.target and not state.folders:
+                    await server.provide(linked.account)
+                ends[name] = await server.end(linked.account)
+            sure = False
+            source, target = ends[linked.source], ends[linked.target]
+            audit = bool(linked.braked) or began >= linked.audit_at
+            shown = validities(linked.account.home.shown)
+            order = Order(clock.time(), taken.commanded, audit, taken.awaiting, self._brake, shown)
+            performer = Performer(source, target, _Keeping(linked, self._parts, self._confirmed))
+            report = await performer.run(sweep(state, source.powers, target.powers, order))
+            broken = False
+        except Failed as error:
+            if performer is not None:
+                at_fault = linked.target if performer.asked is Side.TARGET else linked.source
+            raise Cut(at_fault, error.failure, sure=sure) from error
+        except KeyError as error:
+            failure = again(451, "4.3.5", "the link cannot run", f"unknown: {error}")
+            raise Cut("", failure, sure=False) from error
+        except Exception as error:  # one account's oddity must not stop the others; it is told
+            self._parts.outlet.alert(linked.address, "", f"link fails: {error!r}")
+            raise Cut("", again(451, "4.3.0", "the link cannot run", repr(error)), sure=False) from error
+        finally:
+            for end in ends.values():
+                await end.close(broken=broken)
+        if audit:
+            linked.audit_at = self.audit_after(began)
+        done = {what: count for what, count in performer.done.items() if count}
+        return Passed(report, done, clock.monotonic() - began)
+
+    def note(self, linked: Linked, passed: Passed) -> None:
+        """For metrics and the log."""
+        self._parts.count.add("link_passes_total", source=linked.source, target=linked.target)
+        for what, count in passed.done.items():
+            self._parts.count.add("link_carried_total", count, what=what)
+        if passed.done or passed.report.stopped:
+            self._parts.trace.note("link pass", account=linked.address, source=linked.source, target=linked.target,
+                                   whole=passed.report.whole, seconds=round(passed.seconds, 4), **passed.done)
+
+    async def state(self, linked: Linked) -> LinkState:
+        """As it was saved last. Raises Failed."""
+        if linked.state is None:
+            state = await self._parts.states.load(linked.account)
+            linked.state = state or LinkState(linked.epoch)
+        self._states[linked.address] = None
+        self._states.move_to_end(linked.address)
+        while len(self._states) > STATES:
+            oldest, _ = self._states.popitem(last=False)
+            if (other := self._known(oldest)) is not None and not other.running:
+                other.state = None
+        return linked.state
+
+    def forget(self, linked: Linked) -> None:
+        self._states.pop(linked.address, None)
+
+
+class _Keeping:
+    """What one pass asks of our own side; a performer.Keeping."""
+
+    def __init__(self, linked: Linked, parts: Parts, confirmed: Confirmed) -> None:
+        self._linked = linked
+        self._parts = parts
+        self._confirmed = confirmed
+
+    async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
+        server = self._linked.source if side is Side.SOURCE else self._linked.target
+        await self._parts.aside.keep(Origin(self._linked.address, server, folder, side), letters, why)
+
+    async def confirm(self, deliveries: Collection[str]) -> None:
+        self._confirmed(self._linked, deliveries)
+
+    async def save(self, state: LinkState) -> None:
+        linked = self._linked
+        state = replace(state, epoch=linked.epoch)
+        if state == linked.state:
+            return  # nothing new: not worth a sync
+        await self._parts.saver.save(Saving(linked.address, linked.source, linked.target, linked.epoch, state))
+        linked.state = state
+
+    async def alert(self, folder: str, text: str) -> None:
+        linked = self._linked
+        linked.alerts = [*linked.alerts[-MAX_ALERTS + 1 :], f"{folder}: {text}" if folder else text]
+        self._parts.trace.note("link alert", account=linked.address, folder=folder, reason=text)
+        self._parts.outlet.alert(linked.address, folder, text)
