@@ -11,9 +11,9 @@ from onedomain.model.replica import FolderLink, Identity, LinkState, Mark, Pass,
 
 PLAIN = FolderLink("INBOX", "INBOX", "guid", Mark(7, 12, 99, 11), Mark(7, 12, 98, 11), settled=True)
 FULL = FolderLink("箱", "INBOX.b", "", Mark(7, 12), Mark(), (Run(1, 2), Run(5, 9, 3)), (4,), (5, 6),
-                  frozenset({"$x", "b"}), (1,), (2,), 3, Mark(7, 9), (Pass(1, 2, 3),), 4, 5.5, True, True, True,
+                  frozenset({"$x", "b"}), (1,), (2,), 3, Mark(7, 9), Pass(1, 2), 4, 5.5, True, True, True,
                   "\\Sent", "SUBSCRIBE")
-ARRIVED = Shown("a", "b", 3, (Pass(1, 2, 3),), (Identity("d", "id", True),), True, "\\Sent")
+ARRIVED = Shown("a", "b", 3, (Identity("d", "id", True),), True, "\\Sent")
 
 
 @pytest.mark.parametrize("value", [

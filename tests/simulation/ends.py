@@ -140,7 +140,7 @@ class ServerEnd:
         for each in folders:
             self.step("raise")
             self._box(each.folder)
-            self.server.raise_uidnext(each.folder, each.uidnext, each.modseq)
+            self.server.raise_uidnext(each.folder, each.uidnext, each.modseq, each.replicated)
 
     async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
         self.step("burn")
@@ -154,12 +154,14 @@ class ServerEnd:
     ) -> frozenset[str]:
         self.step("flags")
         self._box(folder)
+        self.server.lift(folder, modseq)
         return frozenset().union(*(self.server.store(folder, uid, flags, anew=True) for uid in uids))
 
     async def expunge(self, folder: str, uids: Sequence[int], modseq: int = 0) -> None:
         self.step("expunge")
         assert self.powers.names_uids
         self._box(folder)
+        self.server.lift(folder, modseq)
         self.server.expunge(folder, tuple(uids))
 
     async def expunge_deleted(self, folder: str) -> None:

@@ -65,6 +65,7 @@ class Box:
     messages: dict[int, Message] = field(default_factory=dict)
     vanished: list[tuple[int, int]] = field(default_factory=list)
     special_use: str = ""
+    replicated: int = 0  # the MODSEQ up to which clients have seen nothing that is lost
 
 
 class Server:
@@ -202,11 +203,18 @@ class Server:
         doomed = tuple(uid for uid, m in self.boxes[name].messages.items() if "\\Deleted" in m.flags)
         self.expunge(name, doomed)
 
-    def raise_uidnext(self, name: str, uidnext: int, modseq: int = 0) -> None:
+    def raise_uidnext(self, name: str, uidnext: int, modseq: int = 0, replicated: int = 0) -> None:
         """Never-existing UIDs are not reported as vanished. With Dovecot UIDNEXT alone is no change."""
         box = self.boxes[name]
         box.uidnext = max(box.uidnext, uidnext)
         box.modseq = max(box.modseq + (self.traits.powers.numbering is Numbering.GIVEN), modseq)
+        box.replicated = replicated
+
+    def lift(self, name: str, modseq: int) -> None:
+        """The next change there gets no MODSEQ below this one; of nodes."""
+        box = self.boxes[name]
+        if self.kind == "node":
+            box.modseq = max(box.modseq, modseq - 1)
 
     def deliver(self, name: str, raw: bytes, date: int) -> None:
         """LMTP: the server adds its own trace."""

@@ -10,7 +10,6 @@ import pytest
 
 from onedomain.decision.link.bring_back import bring_back
 from onedomain.decision.link.identity import identity_of
-from onedomain.decision.link.marks import shown, translated
 from onedomain.decision.link.promote import GAP
 from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import LinkState, Promotion
@@ -26,13 +25,15 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         self.cache = {
-            name: (box.uidvalidity, shown(1, box.modseq) or 0,
+            name: (box.uidvalidity, server.mark(name).modseq,
                    {uid: (identity_of(m.raw).digest, m.flags) for uid, m in box.messages.items()})
             for name, box in server.boxes.items()
         }
 
     def come_back(self, server: Server, promotion: Promotion, seed: str) -> None:
-        """Resynchronises as RFC 7162 has it; fails if what it believes then is not what is there."""
+        """Resynchronises as RFC 7162 has it, where CONDSTORE is not hidden: at a node. Elsewhere, and where it has seen
+        more than the link had carried, it asks for all flags. Fails if what it believes then is not what is there.
+        """
         for folder in promotion.folders:
             if folder.name not in self.cache:
                 continue
@@ -40,7 +41,7 @@ class Client:
             if uidvalidity != folder.uidvalidity:
                 continue  # another folder, or told that UIDs are new: it begins anew
             box = server.boxes[folder.target_name]
-            since = translated(modseq, promotion.epoch, folder.passes) if server.traits.powers.changes else 0
+            since = modseq if server.kind == "node" and modseq <= box.replicated else 0
             believed = dict(known)
             for uid in known.keys() - box.messages.keys():  # VANISHED (EARLIER), by the relay
                 del believed[uid]

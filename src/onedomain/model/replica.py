@@ -101,11 +101,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """HIGHESTMODSEQ of the source before and after a pass read it, and of the target when it had been carried."""
+    """HIGHESTMODSEQ of the source before and after a pass read what it then carried. Zeros: not known."""
 
-    before: int
-    after: int
-    target: int
+    before: int = 0
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +118,7 @@ class FolderLink:
     before anything of the same pass is copied, so that a promotion can finish a MOVE. `deleted` since
     `deleted_from` (seconds) that nobody commanded; `braked`: deletions wait for a person. `renamed`: the target has
     it under a name from which its own does not follow: that was taken, or is none that the target will have.
+    `becoming`: the name that the target was going to be asked for, or "".
     """
 
     source_name: str
@@ -134,7 +134,7 @@ class FolderLink:
     surplus: tuple[int, ...] = ()  # UIDs of the target that are there twice, about to be deleted
     resumed: int = 0  # the target's UIDNEXT when `doomed` was written
     shown: Mark = Mark()  # how far the source was when this link began, after a return: clients may know all below
-    passes: tuple[Pass, ...] = ()
+    last: Pass = Pass()
     deleted: int = 0
     deleted_from: float = 0.0
     braked: bool = False
@@ -143,6 +143,7 @@ class FolderLink:
     special_use: str = ""
     asked: str = ""  # what the target was told, SUBSCRIBE or UNSUBSCRIBE, and has not been seen to have done
     renamed: bool = False
+    becoming: str = ""
 
     @property
     def aligned(self) -> bool:
@@ -167,16 +168,14 @@ class Shown:
     """A folder of the new primary, as clients go on seeing it.
 
     `uidvalidity`: what clients are shown; `at_server`: what the server says of it, 0 where that was not noted.
-    `passes` translate MODSEQs of the epoch before. `arrived`: what was on its way
-    when the old primary died, as found here. A client that comes from an older epoch is told VANISHED (EARLIER) for
-    every UID that is not here: the server reports only those that it once had, and a message may have been shown and
-    expunged, or refused, without ever coming here.
+    `arrived`: what was on its way when the old primary died, as found here. A client that comes from an older epoch is
+    told VANISHED (EARLIER) for every UID that is not here: the server reports only those that it once had, and a
+    message may have been shown and expunged, or refused, without ever coming here.
     """
 
     name: str
     target_name: str
     uidvalidity: int
-    passes: tuple[Pass, ...] = ()
     arrived: tuple[Identity, ...] = ()
     renumbered: bool = False
     special_use: str = ""

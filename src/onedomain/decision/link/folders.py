@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import count
 
-from onedomain.model.replica import Folder, FolderLink, LinkState, Listing, Mark
+from onedomain.model.replica import Folder, FolderLink, LinkState, Listing, Mark, Pass
 
 INBOX = "INBOX"
 ANOTHER = 0
@@ -95,18 +95,25 @@ def wiped(link: FolderLink, now: Mark | None) -> str:
 
 
 def found_again(links: Iterable[FolderLink], target: Listing) -> tuple[FolderLink, ...]:
-    """Links whose target folder was renamed by a pass that did not come to save it, with its name."""
+    """Links with the names that their folders have on the target: a pass may have died around a RENAME, and a stranger
+    may have renamed one.
+    """
     links = tuple(links)
-    names = {folder.name for folder in target.folders}
+    validities = {folder.name: folder.mark.uidvalidity for folder in target.folders}
     linked = {link.target_name for link in links}
-    stray = [folder for folder in target.folders if folder.name not in linked]
+    stray = {name: validity for name, validity in validities.items() if name not in linked}
     found = []
     for link in links:
-        if link.target_name not in names and link.target.uidvalidity:
-            same = [folder.name for folder in stray if folder.mark.uidvalidity == link.target.uidvalidity]
-            if len(same) == 1:
-                link = replace(link, target_name=same[0], asked="")
-        found.append(link)
+        name = link.target_name
+        if name not in validities:
+            known = link.target.uidvalidity
+            same = [each for each, validity in stray.items() if validity == known]
+            if link.becoming in stray and known in (0, stray[link.becoming]):
+                name = link.becoming
+            elif len(same) == 1:
+                name = same[0]
+        found.append(link if name == link.target_name and not link.becoming else
+                     replace(link, target_name=name, becoming="", asked=link.asked if name == link.target_name else ""))
     return tuple(found)
 
 
@@ -147,7 +154,7 @@ def _same(link: FolderLink, folder: Folder) -> bool:
 def _emptied(link: FolderLink, folder: Folder) -> FolderLink:
     """Nothing on the target has a partner any more; it goes when the renamed folder has been copied."""
     return replace(
-        link, source=Mark(folder.mark.uidvalidity, 1), runs=(), kept=(*link.kept, ANOTHER), refused=(), passes=(),
+        link, source=Mark(folder.mark.uidvalidity, 1), runs=(), kept=(*link.kept, ANOTHER), refused=(), last=Pass(),
         doomed=(),
     )
 

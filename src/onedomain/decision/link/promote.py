@@ -121,7 +121,6 @@ def promote(
                 link.target_name if link.gone else link.source_name,
                 link.target_name,
                 before.shown(link.source.uidvalidity),
-                link.passes if aligned else (),
                 came,
                 renumbered=not aligned,
                 special_use=link.special_use,
@@ -221,11 +220,10 @@ def _gaps(
 
 
 def _raise(link: FolderLink, mark: Mark, gap: int) -> Raise:
-    last = link.passes[-1] if link.passes else None
-    shown = max(link.source.modseq, link.shown.modseq, last.after if last else 0)
+    shown = max(link.source.modseq, link.shown.modseq, link.last.after)
     modseq = shown + MODSEQ_GAP if shown else 0
     base = _base(link) if _is_carried(link) else mark.uidnext
-    return Raise(link.target_name, base + gap, modseq, last.before if last else 0)
+    return Raise(link.target_name, base + gap, modseq, link.last.before)
 
 
 def _burnt(link: FolderLink, mark: Mark, powers: Powers, allowed: Mapping[str, int]) -> Plan[int]:

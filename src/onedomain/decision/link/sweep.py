@@ -19,24 +19,21 @@ from dataclasses import dataclass, field, replace
 from onedomain.decision.link.actions import (
     Alert,
     Confirm,
-    CreateFolder,
     DeleteFolder,
     Identities,
     ListFolders,
     Plan,
     Read,
     ReadIdentities,
-    RenameFolder,
     Rows,
     Save,
-    Subscribe,
 )
 from onedomain.decision.link.brake import Brake
 from onedomain.decision.link.carry import BATCH, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
-from onedomain.decision.link.folders import INBOX, found_again, match, plain_name, restored, target_name, wiped
-from onedomain.decision.link.marks import thinned
+from onedomain.decision.link.folders import found_again, match, restored, wiped
 from onedomain.decision.link.pairing import Paired, pair
+from onedomain.decision.link.shapes import Both, Shaped, shape
 from onedomain.decision.link.uids import Pairs, unpaired
 from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Pass, Powers, Side
 from onedomain.model.validities import Validities
@@ -91,25 +88,23 @@ class _Work:
 def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Plan[Report]:
     here: Listing = yield ListFolders(Side.SOURCE)
     there: Listing = yield ListFolders(Side.TARGET)
-    reasons = _turned_back(state, here, there)
+    matched = match(state, here)
+    matched = replace(matched, links=found_again(matched.links, there))
+    present = [(link, here.find(link.source_name), there.find(link.target_name)) for link in matched.links]
+    back = [restored(link, folder.mark) for link, folder, _ in present if folder is not None and not link.gone]
+    wipes = [wiped(link, folder.mark if folder else None) for link, _, folder in present if not link.gone]
+    reasons = [reason for reason in (*back, *wipes) if reason]
     if reasons:
         yield Alert("", f"link stopped, pairing again: {'; '.join(reasons)}")
-        again = replace(state, folders=tuple(_forgotten(link) for link in state.folders), surplus=False, whole=False)
-        yield Save(again)
+        # What only a returned primary has stays unwanted, unless the new one was put back: it may be what that lost.
+        surplus = state.surplus and not any(back)
+        now = zip(matched.links, state.folders, strict=True)
+        folders = tuple(replace(_forgotten(link), gone=was.gone) for link, was in now)
+        yield Save(replace(state, folders=folders, surplus=surplus, whole=False))
         return Report(whole=False, stopped="; ".join(reasons))
-    return (yield from _Sweep(state, source, target, order).run(here, there))
-
-
-def _turned_back(state: LinkState, here: Listing, there: Listing) -> list[str]:
-    targets = {folder.name: folder.mark for folder in there.folders}
-    reasons = []
-    for link in found_again(match(state, here).links, there):
-        folder = here.find(link.source_name)
-        if folder is not None and not link.gone and (reason := restored(link, folder.mark)):
-            reasons.append(reason)
-        if not link.gone and (reason := wiped(link, targets.get(link.target_name))):
-            reasons.append(reason)
-    return reasons
+    owed = any((link.doomed or link.gone) and not link.braked for link in state.folders)
+    shaped = yield from shape(state, matched, here, there, order.shown)
+    return (yield from _Sweep(shaped, source, target, order).run(here, owed=owed))
 
 
 def _forgotten(link: FolderLink) -> FolderLink:
@@ -125,22 +120,27 @@ def _shape(listing: Listing) -> frozenset[tuple[str, str, int]]:
     return frozenset((folder.name, folder.identity, folder.mark.uidvalidity) for folder in listing.folders)
 
 
+def _begun(both: Both) -> _Work:
+    link = both.link
+    if not link.target.uidvalidity:
+        link = replace(link, source=Mark(both.here.mark.uidvalidity, 1), target=Mark(both.there.uidvalidity, 1))
+    return _Work(link, link, both.here, both.there)
+
+
 class _Sweep:
-    def __init__(self, state: LinkState, source: Powers, target: Powers, order: Order) -> None:
-        self._state = state
+    def __init__(self, shaped: Shaped, source: Powers, target: Powers, order: Order) -> None:
+        self._state = shaped.state
         self._source = source
         self._target = target
         self._order = order
-        self._work: list[_Work] = []
-        self._gone: list[FolderLink] = []
+        self._work = [_begun(both) for both in shaped.both]
+        self._gone = list(shaped.gone)
         self._confirmed: set[str] = set()
         self._missed = False  # something that was read could not be copied any more
-        self._reshaped = False  # the target's folders are not as they were listed
         self._awaiting = set(order.awaiting)
 
-    def run(self, here: Listing, there: Listing) -> Plan[Report]:
-        owed = any((link.doomed or link.gone) and not link.braked for link in self._state.folders)
-        yield from self._prepare(here, there)
+    def run(self, here: Listing, *, owed: bool) -> Plan[Report]:
+        """`owed`: an earlier pass has left something to delete."""
         settled = {work.link.source_name for work in self._work if work.link.settled}
         stable = yield from self._snapshot(here)
         for work in self._work:
@@ -176,131 +176,6 @@ class _Sweep:
         self._state = replace(self._state, whole=self._state.whole or whole)
         yield from self._finish(stable)
         return Report(whole, frozenset(self._confirmed))
-
-    def _prepare(self, here: Listing, there: Listing) -> Plan[None]:
-        """Folders get their names, and new ones come to be. Saved as each changes: a name that is not known is lost."""
-        matched = match(self._state, here)
-        self._state = replace(self._state, folders=found_again(matched.links, there))
-        present = {folder.name: folder for folder in there.folders}
-        for number, link in enumerate(self._state.folders):
-            if not link.gone or link.target_name not in present:
-                continue
-            if link.target_name != INBOX and "~gone~" not in link.target_name:  # its name may be wanted again
-                path = link.target_name.removeprefix(there.prefix)
-                aside = there.prefix + f"{path}~gone~".replace(there.separator, "_")
-                used = [name + there.separator for name in present]  # also by what lies below it
-                numbers = range(1, len(present) + 2)
-                free = next(i for i in numbers if not any(n.startswith(f"{aside}{i}{there.separator}") for n in used))
-                yield from self._rename(number, f"{aside}{free}", there.separator, present)
-        depths = [link.source_name.count(here.separator) for link in self._state.folders]
-        for number in sorted(range(len(depths)), key=depths.__getitem__):
-            link = self._state.folders[number]
-            if link.gone or link.renamed:
-                continue
-            others = {each.target_name for each in self._state.folders if each is not link}
-            name = target_name(link.source_name, here, there, others)
-            if link.target_name not in present:
-                continue
-            if link.target_name == name or self._is_twin(link, name):
-                if target_name(link.target_name, there, here, ()) != link.source_name:
-                    self._put(number, replace(link, renamed=True))
-            else:
-                below = link.target_name + there.separator
-                moved = [each for each in present if each == link.target_name or each.startswith(below)]
-                if any(name + each[len(link.target_name) :] in present for each in moved):
-                    continue  # taken for now; the link knows the folder by either name
-                if not (yield from self._rename(number, name, there.separator, present)):
-                    plain = plain_name(link.source_name, there, others)  # the old name may be wanted again
-                    yield from self._named_otherwise(link.source_name, name, plain)
-                    yield from self._rename(number, plain, there.separator, present, renamed=True)
-        for folder in matched.fresh:
-            taken = {link.target_name for link in self._state.folders}
-            name = target_name(folder.name, here, there, taken)
-            made: Mark | None = yield CreateFolder(
-                name, self._shown(folder), folder.special_use, folder.identity)
-            if made is None:
-                refused, name = name, plain_name(folder.name, there, taken)
-                yield from self._named_otherwise(folder.name, refused, name)
-                yield CreateFolder(name, self._shown(folder), folder.special_use, folder.identity, must=True)
-            self._reshaped = True
-            renamed = target_name(name, there, here, ()) != folder.name
-            link = FolderLink(folder.name, name, folder.identity, special_use=folder.special_use, renamed=renamed)
-            self._state = replace(self._state, folders=(*self._state.folders, link))
-            yield Save(self._state)
-        if self._reshaped or self._state.surplus:
-            there = yield ListFolders(Side.TARGET)
-        if self._state.surplus:  # created or renamed on an old primary, too late
-            linked = {link.target_name for link in self._state.folders}
-            for folder in there.folders:
-                if folder.name not in linked and folder.name != INBOX:
-                    yield DeleteFolder(folder.name)
-        found = {folder.name: folder for folder in there.folders}
-        for number, link in enumerate(self._state.folders):
-            folder_here = here.find(link.source_name)
-            if link.gone or folder_here is None:
-                self._gone.append(link)
-                continue
-            folder_there = found.get(link.target_name)
-            if folder_there is None:  # wiped
-                mark: Mark = yield CreateFolder(
-                    link.target_name, self._shown(folder_here), folder_here.special_use, folder_here.identity,
-                    must=True,
-                )
-                folder_there = Folder(link.target_name, mark, subscribed=False)
-                link = replace(link, asked="")
-            asked = ""
-            if folder_here.subscribed != folder_there.subscribed:
-                asked = "SUBSCRIBE" if folder_here.subscribed else "UNSUBSCRIBE"
-                if asked != link.asked:  # else it had no effect: Dovecot's `auto = subscribe`
-                    if link.asked:  # it must not pass for the last word if this pass dies
-                        self._put(number, replace(link, asked=""))
-                        yield Save(self._state)
-                    yield Subscribe(link.target_name, folder_here.subscribed)
-            link = replace(link, special_use=folder_here.special_use, asked=asked)
-            work = _Work(link, link, folder_here, folder_there.mark)
-            if not link.target.uidvalidity:
-                work.link = work.begun = replace(
-                    link,
-                    source=Mark(folder_here.mark.uidvalidity, 1),
-                    target=Mark(work.there.uidvalidity, 1),
-                )
-            self._work.append(work)
-
-    def _put(self, number: int, link: FolderLink) -> None:
-        folders = self._state.folders
-        self._state = replace(self._state, folders=(*folders[:number], link, *folders[number + 1 :]))
-
-    def _shown(self, folder: Folder) -> int:
-        return self._order.shown.shown(folder.mark.uidvalidity)
-
-    @staticmethod
-    def _is_twin(link: FolderLink, name: str) -> bool:
-        """A numbered twin keeps its number, or it would be renamed to and fro."""
-        return link.target_name.partition("~")[0] == name.partition("~")[0] and "~" in link.target_name
-
-    def _named_otherwise(self, source_name: str, refused: str, name: str) -> Plan[None]:
-        yield Alert(source_name, f"the replica will not have a folder named {refused}: it is called {name} there")
-
-    def _rename(
-        self, number: int, to: str, separator: str, present: dict[str, Folder], *, renamed: bool = False
-    ) -> Plan[bool]:
-        """Whether the target has it under that name."""
-        old = self._state.folders[number].target_name
-        if not (yield RenameFolder(old, to)):
-            return False
-        self._reshaped = True
-        below = old + separator
-        links = list(self._state.folders)
-        for i, link in enumerate(links):
-            if i == number:
-                links[i] = replace(link, target_name=to, asked="", renamed=renamed)
-            elif link.target_name.startswith(below):
-                links[i] = replace(link, target_name=to + separator + link.target_name[len(below) :], asked="")
-        for name in [name for name in present if name == old or name.startswith(below)]:
-            present[to + name[len(old) :]] = present.pop(name)
-        self._state = replace(self._state, folders=tuple(links))
-        yield Save(self._state)
-        return True
 
     def _snapshot(self, listed: Listing) -> Plan[bool]:
         """Folders that have come, gone or changed names since they were matched are for the next pass: this one would
@@ -507,10 +382,8 @@ class _Sweep:
             source = Mark(seen.uidvalidity, reached, modseq, seen.messages)
             known = link.target.uidnext
             target = Mark(now.uidvalidity, known, now.modseq if now.uidnext == known else 0, now.messages)
-            passes = link.passes
-            if stable and seen.modseq and target.modseq:
-                passes = thinned((*passes, Pass(seen.modseq, work.rows.after, target.modseq)))
-            work.link = replace(link, source=source, target=target, passes=passes)
+            last = Pass(seen.modseq, work.rows.after) if stable and seen.modseq and target.modseq else link.last
+            work.link = replace(link, source=source, target=target, last=last)
         if stable and not any(work.disturbed for work in self._work):
             self._state = replace(self._state, surplus=False)
         yield from self._save()

@@ -36,7 +36,7 @@ def settled(folders: Iterable[Shown], highest: int) -> tuple[Shown, ...]:
             following += 1
             made[value] = following
     return tuple(
-        replace(each, uidvalidity=made[each.at_server], passes=(), renumbered=True) if each.at_server in made else each
+        replace(each, uidvalidity=made[each.at_server], renumbered=True) if each.at_server in made else each
         for each in folders
     )
 
