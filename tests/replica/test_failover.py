@@ -22,8 +22,9 @@ from onedomain.model.failure import Failed, again
 from onedomain.model.health import Verdict
 from onedomain.model.replica import LinkState
 from onedomain.model.server import Endpoint, Server
-from onedomain.replica.failover import Copy, Failover, Rules, Sight, World
+from onedomain.replica.failover import Failover
 from onedomain.replica.promoting import Means
+from onedomain.replica.world import Copy, Rules, Sight, World
 
 from ..health.virtual import VirtualClock, run
 from ..simulation.seeds import seeds
@@ -333,3 +334,41 @@ async def heir_to_a_dead_linker() -> None:
 
 def test_patience_began_when_the_server_died() -> None:
     run(heir_to_a_dead_linker())
+
+
+async def a_link_that_is_not_whole() -> None:
+    """It was pairing again when the primary died: nobody can tell what the replica lacks, so a person is asked."""
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    account, other = town.account("u@example.com"), town.account("v@example.com")
+    town.deliver(account.address)
+    realm.start()
+    await asyncio.sleep(5)
+    inbox = town.pools["b"].mailbox(account.address).boxes["INBOX"]
+    inbox.uidvalidity += 1  # somebody restored the replica
+    town.pools["b"].hung = True  # the pass that pairs again can't end
+    town.touch(account.address)
+    town.links.linked(account.address).was_whole = False  # type: ignore[union-attr]
+    realm.die("a", gone=True)
+    town.pools["b"].hung = False
+    await until(lambda: town.accounts[other.address].home.primary == "b")
+    await asyncio.sleep(5)
+    assert not [each for each in town.outlet.alerts if "stay" in each], "it may pass"
+    await asyncio.sleep(5)
+    assert town.accounts[account.address].home.primary == "a"
+    (told,) = (each for each in town.outlet.alerts if "stay" in each)
+    assert "1 account(s) stay: b: its link has not been whole" in told and "server promote a --dry-run" in told
+    await asyncio.sleep(60)
+    assert sum("stay" in each for each in town.outlet.alerts) == 1
+    assert realm.failover is not None
+    (asked,) = await realm.failover.promote([town.accounts[account.address]], "", cause="by hand", dry=True)
+    assert "has not been whole" in asked.reason
+    (asked,) = await realm.failover.promote([town.accounts[account.address]], "", cause="by hand", force=True)
+    assert not asked.reason
+    await until(lambda: town.accounts[account.address].home.primary == "b"
+                and not town.accounts[account.address].home.pending)
+    await realm.kill()
+
+
+def test_a_person_ends_the_wait_for_a_link_that_is_not_whole() -> None:
+    run(a_link_that_is_not_whole())

@@ -46,7 +46,7 @@ from onedomain.model.failure import Failed, again
 from onedomain.model.replica import LinkState
 from onedomain.net.tls import ClientContexts
 from onedomain.replica.aside import Aside, Room
-from onedomain.replica.failover import Failover, Rules, World
+from onedomain.replica.failover import Failover
 from onedomain.replica.figures import GAUGES, gauges, late
 from onedomain.replica.links import Links
 from onedomain.replica.mover import Mover
@@ -54,6 +54,7 @@ from onedomain.replica.pace import Bounds
 from onedomain.replica.parts import Parts, Rhythm
 from onedomain.replica.promoting import Means
 from onedomain.replica.saving import Saver, Saving
+from onedomain.replica.world import Rules, World
 from onedomain.store.disk import RealDisk
 from onedomain.store.sql import AWAY, Database, DatabaseError
 from onedomain.trace.counters import Counters

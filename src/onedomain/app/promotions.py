@@ -25,8 +25,9 @@ from onedomain.model.health import Verdict
 from onedomain.model.move import Move, Stage
 from onedomain.model.ports import Clock
 from onedomain.model.replica import LinkState
-from onedomain.replica.failover import Copy, Failover, Sight
+from onedomain.replica.failover import Failover
 from onedomain.replica.links import Links
+from onedomain.replica.world import Copy, Sight
 from onedomain.store.sql import AWAY, Database, DatabaseError
 
 T = TypeVar("T")

@@ -99,7 +99,8 @@ TEXTS: Table = {
     ),
     "promote_to_help": ("This replica, instead of each one's first.", "この複製へ (既定は最初の複製)。"),
     "promote_account_help": ("Only this account; may be repeated.", "このアカウントだけ (繰り返し可)。"),
-    "promote_force_help": ("Although something is known to be missing there.", "不足が分かっていても切り替えます。"),
+    "promote_force_help": ("Although something is known to be missing there, or nobody knows whether it is.",
+                           "不足がある、または不足の有無が分からなくても切り替えます。"),
     "dry_help": ("Only say what would be done.", "何をするかだけを表示します。"),
     "promoted_count": ("{count} accounts go on at their replicas; {left} do not.",
                        "{count} 件を複製に切り替えました。{left} 件は切り替えません。"),
@@ -108,8 +109,9 @@ TEXTS: Table = {
     "nobody_there": ("No account with a replica lives there.", "複製を持つアカウントはありません。"),
     "f_from": ("failover from", "切り替え元"), "f_to": ("to", "切り替え先"), "f_at": ("ago", "経過"),
     "f_settled": ("served", "完了"), "f_seconds": ("the last one after", "最後の完了まで"),
-    "f_returned": ("brought back", "復帰済み"), "f_waits": ("{server} is down and stays primary: {reason}",
-                                                "{server} は停止していますが切り替えません: {reason}"),
+    "f_returned": ("brought back", "復帰済み"), "f_waits": (
+        "{server} is down and stays primary: {reason}. What can be done: onedomain server promote {server} --dry-run",
+        "{server} は停止していますが切り替えません: {reason}。対処: onedomain server promote {server} --dry-run"),
     "link_retry_help": ("Make a pass now.", "今すぐ複製を試みます。"),
     "link_accept_help": (
         "Deletions that the brake holds back are meant: carry them out.",

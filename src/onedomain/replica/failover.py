@@ -14,101 +14,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from onedomain.decision.link.succession import Candidate, Promote, Waits, gone, may_promote, successor, unfit
-from onedomain.directory.leases import EdgeLease
-from onedomain.directory.promotions import Choose, Promoted
+from onedomain.decision.link.succession import Candidate, Promote, gone, may_promote, successor, unfit
+from onedomain.directory.promotions import Promoted
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed
 from onedomain.model.health import Verdict
 from onedomain.model.server import ServerClass
-from onedomain.replica import promoting, returning
+from onedomain.replica import promoting
 from onedomain.replica.promoting import Means, Promoting
 from onedomain.replica.returning import Returning
+from onedomain.replica.world import Asked, Rules, Store, World
 
 LOOK_EVERY = 0.1
 ACKNOWLEDGED_EVERY = 0.02
 GRACE = 1.0
 """Seconds after a start before a server is given up: workers tell first what their safety nets hold."""
+TOLD_AFTER = 10.0
+"""Seconds that a dead server's accounts may stay before a person is told: edges and replicas may come back."""
 RECENT = 86_400.0
 SHOWN = 20
-UNKNOWN_SERVER = "is not configured"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """`automatic` False: only by hand. `max_lag` in seconds."""
-
-    automatic: bool = False
-    waits: Waits = field(default_factory=Waits)
-    max_lag: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """How an account's replica stands. `since`: monotonic time of the oldest event that it lacks, None if it lacks
-    nothing. `held`: how many deliveries that it lacks each edge's safety nets hold.
-    """
-
-    whole: bool
-    since: float | None = None
-    held: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What the edges say of a server. `seen`: by those that answered."""
-
-    live: frozenset[str]
-    seen: Mapping[str, Verdict]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a promotion by hand comes to for one account; `reason`: why not, or ""."""
-
-    account: str
-    to: str
-    reason: str
-
-
-class Store(promoting.Store, returning.Store, Protocol):
-    """directory/promotions.py under this linker's lease. Each raises Failed where the database is away or the lease is
-    lost.
-    """
-
-    async def promote_server(self, dead: str, choose: Choose, cause: str) -> tuple[list[Promoted], int]: ...
-    async def promote_accounts(
-        self, addresses: Collection[str], choose: Choose, cause: str
-    ) -> tuple[list[Promoted], int]: ...
-    async def pending(self) -> list[Promoted]: ...
-    async def unreturned(self) -> list[Promoted]: ...
-    async def recent(self, since: float) -> list[Promoted]: ...
-    async def edges(self) -> Sequence[EdgeLease]: ...
-    async def last(self) -> int:
-        """The number of the directory's last change."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """`accounts` whose primary is a server; `copy` of an account; `held`: its deliveries that safety nets hold, and at
-    which edge; `observe` a server; `down_since`: when it was last usable, by the monotonic clock, None if it is now;
-    `applied(seq)`: whether all of this edge goes by that change; `relink`: its link may run now; "": everybody's, as
-    far as `may_link` says so.
-    """
-
-    accounts: Callable[[str], Sequence[Account]]
-    primaries: Callable[[], Collection[str]]
-    copy: Callable[[str], Copy | None]
-    held: Callable[[str], Mapping[str, str]]
-    observe: Callable[[str], Awaitable[Sight]]
-    down_since: Callable[[str], float | None]
-    applied: Callable[[int], Awaitable[bool]]
-    relink: Callable[[str], None]
 
 
 class Failover:
@@ -123,6 +51,7 @@ class Failover:
         self._returning = Returning(means, store, self._relink, self._held)
         self._down: dict[str, float] = {}
         self._waits: dict[str, str] = {}
+        self._told: set[str] = set()  # of which a person knows that accounts stay there
         self._committed: dict[str, Promoted] = {}  # and not yet acknowledged by all edges
         self._loaded = asyncio.Event()
         self._committing = asyncio.Lock()
@@ -286,6 +215,7 @@ class Failover:
         for server in primaries:
             if self._means.usable(server):
                 self._down.pop(server, None)
+                self._told.discard(server)
                 if self._waits.pop(server, ""):
                     self._means.trace.note("failover not needed", server=server)
             else:
@@ -313,6 +243,7 @@ class Failover:
         verdict = Verdict.SILENT if Verdict.SILENT in verdicts else Verdict.REFUSING
         reasons: Counter[str] = Counter()
         chosen: dict[str, str] = {}
+        lasting = 0
         now = self._means.clock.monotonic()
         for account in self._world.accounts(server):
             if account.home.pending:
@@ -324,12 +255,18 @@ class Failover:
                 chosen[account.address] = answer.server
             else:
                 reasons[answer.reason] += 1
+                lasting += not answer.passes
         if chosen:
             await self._commit(server, chosen, f"{server} is {verdict.value}")
         if reasons:
             reason, count = reasons.most_common(1)[0]
-            self._say(server, f"{sum(reasons.values())} account(s) stay: {reason}" + (
-                f" ({count} of them)" if len(reasons) > 1 else ""))
+            stay = f"{sum(reasons.values())} account(s) stay: {reason}" + (
+                f" ({count} of them)" if len(reasons) > 1 else "")
+            self._say(server, stay)
+            if lasting and now - since >= TOLD_AFTER and server not in self._told:
+                self._told.add(server)
+                self._means.alert("", "", f"{server} is {verdict.value} and {stay}. `onedomain server promote {server} "
+                                          "--dry-run` names them; with --force their replicas go on as they are")
 
     def candidates(self, account: Account, live: Collection[str], since: float) -> list[Candidate]:
         """Its replicas in order; only the first has a link. `since`: when the primary was seen down: what a replica

@@ -260,7 +260,12 @@ class Links:
         """`before`: of the same account with another home, cut off and perhaps not yet ended."""
         if before is not None:
             await asyncio.wait([before])
-        await self._pass(linked, taken)
+        try:
+            passed = await self._passes.run(linked, taken)
+        except Cut as cut:
+            self._failed(linked, cut.server, cut.failure, sure=cut.sure)
+        else:
+            self._ended(linked, taken, passed)
 
     def _turned(self, linked: Linked, servers: tuple[str, str], kind: Why, task: asyncio.Task[None]) -> None:
         """However it ended; one that is cut off before its first step ends here, too."""
@@ -275,14 +280,6 @@ class Links:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._parts.trace.note("link pass broke", account=linked.address, reason=repr(error))
         self._pump()
-
-    async def _pass(self, linked: Linked, taken: Taken) -> None:
-        try:
-            passed = await self._passes.run(linked, taken)
-        except Cut as cut:
-            self._failed(linked, cut.server, cut.failure, sure=cut.sure)
-            return
-        self._ended(linked, taken, passed)
 
     async def read(self, address: str) -> None:
         """Its state is in memory, to be looked at. Raises Failed."""

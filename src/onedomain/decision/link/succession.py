@@ -23,8 +23,8 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A replica. `whole`: its link was whole since the last promotion. `lag` in seconds. `uncovered`: deliveries that
-    it lacks and that no reachable safety net holds. `turned_back`: it was wiped or restored.
+    """A replica. `whole`: its link was whole since the last promotion, and since a side was wiped or restored. `lag` in
+    seconds. `uncovered`: deliveries that it lacks and that no reachable safety net holds.
     """
 
     server: str
@@ -32,7 +32,6 @@ class Candidate:
     whole: bool
     lag: float
     uncovered: int = 0
-    turned_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,10 @@ class Promote:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
+    """`passes`: it ends by itself."""
+
     reason: str
+    passes: bool = False
 
 
 def gone(live_edges: Collection[str], observers: Mapping[str, Verdict]) -> bool:
@@ -60,7 +62,7 @@ def successor(
         return Wait("people reach this server directly too: failover is by hand")
     patience = waits.refusing if verdict is Verdict.REFUSING else waits.silent
     if now - since < patience:
-        return Wait(f"{verdict.value} for less than {patience:g} s")
+        return Wait(f"{verdict.value} for less than {patience:g} s", passes=True)
     reasons = []
     for candidate in candidates:
         if not (reason := unfit(candidate, max_lag)):
@@ -73,10 +75,8 @@ def unfit(candidate: Candidate, max_lag: float) -> str:
     """Why it must not become the primary by itself, or ""."""
     if not candidate.verdict.usable:
         return f"is {candidate.verdict.value}"
-    if candidate.turned_back:
-        return "was wiped or restored"
     if not candidate.whole:
-        return "its link has not been whole since the last promotion"
+        return "its link has not been whole since the last promotion or restore"
     if candidate.uncovered:
         return f"lacks {candidate.uncovered} deliveries that no reachable safety net holds"
     if candidate.lag > max_lag:
