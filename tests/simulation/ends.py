@@ -82,7 +82,7 @@ class ServerEnd:
                     self.between()  # what follows may be gone by the time it is asked for
                     if uid not in messages:
                         return
-                yield Letter(uid, message.flags, message.date, message.raw)
+                yield Letter(uid, message.flags, message.date, message.raw, message.modseq)
 
     async def create_folder(
         self, name: str, uidvalidity: int, special_use: str = "", identity: str = ""
@@ -96,12 +96,18 @@ class ServerEnd:
 
     async def rename_folder(self, name: str, to: str) -> None:
         self.step("rename")
+        moved = self.server.below(name)
+        subscribed = self.server.subscriptions & set(moved)
         try:
-            subscribed = self.server.subscriptions & set(self.server.below(name))
-            self.server.rename(name, to)
+            free = not any(to + each[len(name) :] in self.server.boxes for each in moved)
+            if self.server.kind == "node" and moved and free:
+                for each in moved:  # XLINK gives one name at a time
+                    self.step("rename")
+                    self.server.boxes[to + each[len(name) :]] = self.server.boxes.pop(each)
+            else:
+                self.server.rename(name, to)
         except No as refusal:
             raise _unwanted(refusal) from refusal
-
         for each in subscribed:
             self.server.subscribe(each, False)
             self.server.subscribe(to + each[len(name) :], True)
@@ -116,6 +122,10 @@ class ServerEnd:
         self._box(name)
         self.server.subscribe(name, on)
 
+    async def set_use(self, name: str, special_use: str) -> None:
+        self.step("use")
+        self._box(name).special_use = special_use
+
     async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
         self.step("append")
         self._box(folder)
@@ -123,6 +133,7 @@ class ServerEnd:
         outcomes: list[Copied | Refused] = []
         for letter in letters:
             assert given or not letter.uid, "this server gives no UIDs"
+            self.server.lift(folder, letter.modseq)
             try:
                 uid = self.server.append(folder, letter.raw, letter.flags, letter.date, letter.uid)
             except No as refusal:

@@ -28,15 +28,16 @@ class Traits:
     keywords: bool = True
     subscribed: tuple[str, ...] = ()  # Dovecot's `auto = subscribe`: UNSUBSCRIBE is answered OK and has no effect
     forbids: str = ""            # a level of a name that it will not have
+    inbox_leaves: bool = False   # RENAME of INBOX, Dovecot's sdbox: with all that it is, another one takes its place
 
 
 TRAITS = {
     "node": Traits(Powers(Numbering.GIVEN, changes=True)),
-    "dovecot": Traits(Powers(Numbering.RAISED, changes=True)),
+    "dovecot": Traits(Powers(Numbering.RAISED, changes=True), inbox_leaves=True),
     "cyrus": Traits(Powers(Numbering.GIVEN, changes=True), ".", munge8bit=True, refuses_nul=True,
                     refuses_twins=True, suppresses=True),
     "burning": Traits(Powers(Numbering.BURNED, changes=True), ".", "INBOX.", identity=False, sets_uidvalidity=False,
-                      munge8bit=True, refuses_nul=True, refuses_twins=True),
+                      munge8bit=True, refuses_nul=True, refuses_twins=True, inbox_leaves=True),
     "imap": Traits(Powers(Numbering.BURNED, changes=False), ".", "INBOX.", identity=False, sets_uidvalidity=False,
                    keywords=False),
     "plain": Traits(Powers(Numbering.BURNED, changes=False, names_uids=False), identity=False,
@@ -112,15 +113,22 @@ class Server:
     def rename(self, name: str, to: str) -> None:
         """Subscriptions stay with the names (RFC 9051 section 6.3.6), also at a DELETE: clients see to them."""
         self._spell(to)
-        moved = self.below(name)
+        moved = [name] if name == "INBOX" else self.below(name)
         if name not in moved or any(to + each[len(name) :] in self.boxes for each in moved):
             raise No("rename")
-        if name == "INBOX":  # as Dovecot's sdbox does it: it leaves with all that it is, another takes its place
-            moved = [name]
+        if name == "INBOX":  # what lies below stays
+            if self.traits.inbox_leaves:
+                self.boxes[to] = self.boxes.pop(name)
+                self.create(name)
+            else:  # RFC 9051 section 6.3.6
+                self.create(to)
+                messages = self.boxes[name].messages
+                for message in messages.values():
+                    self._put(self.boxes[to], message.raw, message.flags, message.date)
+                self.expunge(name, tuple(messages))
+            return
         for each in moved:
             self.boxes[to + each[len(name) :]] = self.boxes.pop(each)
-        if name == "INBOX":
-            self.create(name)
 
     def delete(self, name: str) -> None:
         self.boxes.pop(name, None)
@@ -168,6 +176,9 @@ class Server:
             if self.traits.powers.numbering is not Numbering.GIVEN or uid < box.uidnext:
                 raise No(f"UID {uid} cannot be given")
             box.uidnext = uid
+        return self._put(box, raw, flags, date)
+
+    def _put(self, box: Box, raw: bytes, flags: frozenset[str], date: int) -> int:
         uid = box.uidnext
         box.uidnext += 1
         box.modseq += 1

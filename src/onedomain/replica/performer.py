@@ -38,6 +38,7 @@ from onedomain.decision.link.actions import (
     Save,
     SetAside,
     SetFlags,
+    SetUse,
     Subscribe,
 )
 from onedomain.model.failure import Failed, Kind, again
@@ -130,6 +131,8 @@ class Performer:
             case Subscribe(name, on):
                 await target.subscribe(name, on)
                 self.done["subscribed"] += 1
+            case SetUse(name, special_use):
+                await target.set_use(name, special_use)
             case Append():
                 return await self._append(action)
             case RaiseUidNext(folders):

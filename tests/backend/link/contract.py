@@ -179,6 +179,15 @@ class Contract:
             await end.delete_folder(other)  # again is fine
             assert names(await end.list_folders()) == names(before)
 
+    async def test_a_special_use_comes_and_goes(self, target: Case) -> None:
+        name = target.path("Spam")
+        async with target.end() as end:
+            await end.create_folder(name, 0)
+            for use in ("\\Junk", "\\Junk", "", ""):
+                await end.set_use(name, use)
+                folder = (await end.list_folders()).find(name)
+                assert folder and folder.special_use in ((use,) if target.numbering is Numbering.GIVEN else (use, ""))
+
     async def test_a_folder_with_messages_keeps_its_uidvalidity(self, target: Case) -> None:
         async with target.end() as end:
             name = target.path("Full")

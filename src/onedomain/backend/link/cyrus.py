@@ -83,7 +83,7 @@ class CyrusEnd(ImapEnd):
         elif there is None:
             await self._folders.create(name)
         if special_use and (there is None or there.special_use != special_use):
-            await self._set_use(name, special_use)
+            await self.set_use(name, special_use)
         await self.list_folders()
         return await self._folders.mark(name)
 
@@ -126,9 +126,9 @@ class CyrusEnd(ImapEnd):
         try:
             await super().rename_folder(name, to)
         except Failed:
-            await self._set_use(name, use)
+            await self._restore_use(name, use)
             raise
-        await self._set_use(to, use)
+        await self._restore_use(to, use)
 
     async def delete_folder(self, name: str) -> None:
         await self._taken_use(name)
@@ -138,13 +138,12 @@ class CyrusEnd(ImapEnd):
         folder = (await self.list_folders()).find(name)
         if folder is None or not folder.special_use:
             return ""
-        await self._connection.ask("SETMETADATA", wire(name), ["/private/specialuse", None])
+        await self.set_use(name, "")
         return folder.special_use
 
-    async def _set_use(self, name: str, use: str) -> None:
-        """Best effort: a use may be taken by another folder, or kept for folders at the top."""
+    async def _restore_use(self, name: str, use: str) -> None:
         if use:
-            await self._connection.ask("SETMETADATA", wire(name), ["/private/specialuse", use.encode()])
+            await self.set_use(name, use)
 
     async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
         await self._connection.let_go()

@@ -127,6 +127,12 @@ class Folders:
     async def subscribe(self, name: str, on: bool) -> None:
         await self._connection.demand("SUBSCRIBE" if on else "UNSUBSCRIBE", wire(name))
 
+    async def set_use(self, name: str, special_use: str) -> None:
+        """RFC 6154 section 4. Best effort: a use may be taken by another folder, or kept for folders at the top."""
+        if self._connection.can("SPECIAL-USE") and self._connection.can("METADATA"):
+            value = special_use.encode() or None
+            await self._connection.ask("SETMETADATA", wire(name), ["/private/specialuse", value])
+
     async def there(self, name: str) -> bool:
         """Whether LIST shows it as one that can hold messages. Names are compared: patterns can't escape wildcards."""
         listed = await self._connection.demand("LIST", b"", wire(name))

@@ -72,6 +72,9 @@ class ImapEnd:
     async def subscribe(self, name: str, on: bool) -> None:
         await self._folders.subscribe(name, on)
 
+    async def set_use(self, name: str, special_use: str) -> None:
+        await self._folders.set_use(name, special_use)
+
     async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
         return await self._writing.append(folder, letters)
 

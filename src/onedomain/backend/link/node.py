@@ -292,6 +292,12 @@ class NodeEnd:
         before = frozenset(self._known.subscriptions)
         await self._subscribe(before | {name} if on else before - {name})
 
+    async def set_use(self, name: str, special_use: str) -> None:
+        await self.list_folders()
+        there = self._known.folders.get(name)
+        if there is not None and there.special_use != special_use:
+            await self._give(there._replace(special_use=special_use))
+
     async def _subscribe(self, names: Iterable[str]) -> None:
         after = frozenset(names)
         if after != frozenset(self._known.subscriptions):

@@ -98,6 +98,14 @@ class Subscribe:
 
 
 @dataclass(frozen=True, slots=True)
+class SetUse:
+    """-> None, also where the target can't. `special_use` "": none any more."""
+
+    name: str
+    special_use: str
+
+
+@dataclass(frozen=True, slots=True)
 class Copy:
     """A message of the source, and what it should be on the target. `uid` 0: whichever comes."""
 
@@ -254,7 +262,8 @@ class Alert:
 
 
 Action: TypeAlias = (
-    ListFolders | Read | ReadIdentities | CreateFolder | RenameFolder | DeleteFolder | Subscribe | Append
+    ListFolders | Read | ReadIdentities | CreateFolder | RenameFolder | DeleteFolder | Subscribe | SetUse
+    | Append
     | RaiseUidNext | Burn | SetFlags | Expunge | ExpungeDeleted | SetAside | Find | Confirm | Save | Alert
 )
 Plan: TypeAlias = Generator[Action, Any, T]

@@ -18,6 +18,7 @@ from onedomain.decision.link.actions import (
     Plan,
     RenameFolder,
     Save,
+    SetUse,
     Subscribe,
 )
 from onedomain.decision.link.folders import INBOX, Matched, plain_name, target_name
@@ -111,7 +112,7 @@ class _Shaping:
             taken = {link.target_name for link in self._state.folders}
             name = target_name(folder.name, self._here, self._there, taken)
             renamed = target_name(name, self._there, self._here, ()) != folder.name
-            link = FolderLink(folder.name, name, folder.identity, special_use=folder.special_use, renamed=renamed)
+            link = FolderLink(folder.name, name, folder.identity, renamed=renamed)
             self._state = replace(self._state, folders=(*self._state.folders, link))
         if fresh:
             yield Save(self._state)
@@ -129,7 +130,7 @@ class _Shaping:
                 yield Save(self._state)
                 made = yield CreateFolder(name, validity, here.special_use, here.identity, must=True)
             assert made is not None
-            self._put(number, replace(self._state.folders[number], asked=""))
+            self._put(number, replace(self._state.folders[number], asked="", special_use=here.special_use))
             self._present[name] = made
             self._reshaped = True
 
@@ -145,6 +146,7 @@ class _Shaping:
     def joined(self) -> Plan[Shaped]:
         if self._reshaped:
             self._there = yield ListFolders(Side.TARGET)
+        yield from self._use()
         both: list[Both] = []
         gone: list[FolderLink] = []
         for number, link in enumerate(self._state.folders):
@@ -158,6 +160,22 @@ class _Shaping:
             link = replace(link, special_use=here.special_use, asked=asked)
             both.append(Both(link, here, mark))
         return Shaped(self._state, tuple(both), tuple(gone))
+
+    def _use(self) -> Plan[None]:
+        """Special uses that have changed since the last pass. A folder has to lose one before another can have it."""
+        changed = []
+        for link in self._state.folders:
+            here, there = self._here.find(link.source_name), self._there.find(link.target_name)
+            if link.gone or here is None or there is None:
+                continue
+            if here.special_use not in (link.special_use, there.special_use):
+                changed.append((there, here.special_use))
+        for there, _ in changed:
+            if there.special_use:
+                yield SetUse(there.name, "")
+        for there, use in changed:
+            if use:
+                yield SetUse(there.name, use)
 
     def _subscribe(self, number: int, link: FolderLink, wanted: bool, subscribed: bool) -> Plan[str]:
         if wanted == subscribed:
