@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 PAIRS = [
     ("node", "node"),
@@ -21,7 +21,9 @@ PINNED = {("imap", "node"): (95,), ("node", "plain"): (132, 240), ("dovecot", "b
 """Seeds that once failed, beyond those that are run anyway: released and nowhere; there twice."""
 
 
-def seeds(count: int, pair: tuple[str, str] = ("", "")) -> Iterator[int]:
+def seeds(
+    count: int, pair: tuple[str, str] = ("", ""), pinned: Mapping[tuple[str, str], tuple[int, ...]] = PINNED
+) -> Iterator[int]:
     """`count` of them and what is pinned for this pair, or as the environment says: ONEDOMAIN_SEEDS how many,
     ONEDOMAIN_SEED just this one.
     """
@@ -30,4 +32,4 @@ def seeds(count: int, pair: tuple[str, str] = ("", "")) -> Iterator[int]:
         return
     end = int(os.environ.get("ONEDOMAIN_SEEDS", count))
     yield from range(end)
-    yield from (seed for seed in PINNED.get(pair, ()) if seed >= end)
+    yield from (seed for seed in pinned.get(pair, ()) if seed >= end)

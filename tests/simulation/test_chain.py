@@ -1,8 +1,7 @@
 """One primary dies after the other, with returns in between, while folders are renamed, deleted and made again: what a
 whole pass had carried stays as it was, and in the end both sides are the same.
 
-It is not clean yet, so it runs when it is asked to (`ONEDOMAIN_SEEDS`, `ONEDOMAIN_SEED`): dovecot -> dovecot, seed 2,
-has a message twice after the returns. What it has found and is mended has its stories in test_folders.py.
+What it has found has its stories in test_folders.py.
 """
 
 from __future__ import annotations
@@ -13,6 +12,13 @@ import pytest
 
 from .seeds import PAIRS, seeds
 from .world import World
+
+FOUND = {
+    ("dovecot", "dovecot"): (2,), ("node", "imap"): (74,), ("dovecot", "burning"): (74, 306, 367),
+}  # fmt: skip
+"""Seeds that once failed: a delivery was there twice."""
+FOUND_WITH_INBOX = {("dovecot", "dovecot"): (3, 75)}
+COUNT = 60 if os.environ.get("ONEDOMAIN_LONG") else 3
 
 
 def story(world: World) -> int:
@@ -51,8 +57,17 @@ def story(world: World) -> int:
     return promoted
 
 
-@pytest.mark.skipif(not {"ONEDOMAIN_SEED", "ONEDOMAIN_SEEDS"} & os.environ.keys(), reason="not clean yet")
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_primaries_die_one_after_the_other(source: str, target: str) -> None:
     """Invariants 2, 10 and 12."""
-    assert sum(story(World(seed, source, target, accidents=0.02, wild=True)) for seed in seeds(15)) >= 1
+    chosen = seeds(COUNT, (source, target), FOUND)
+    promoted = sum(story(World(seed, source, target, accidents=0.02, wild=True)) for seed in chosen)
+    assert promoted or "ONEDOMAIN_SEED" in os.environ
+
+
+@pytest.mark.parametrize(("source", "target"), [*PAIRS, ("burning", "burning")])
+def test_inbox_is_renamed_in_between(source: str, target: str) -> None:
+    """Dovecot's leaves with all that it is; elsewhere its messages do."""
+    chosen = seeds(COUNT, (source, target), FOUND_WITH_INBOX)
+    promoted = sum(story(World(seed, source, target, accidents=0.02, wild=True, inbox=True)) for seed in chosen)
+    assert promoted or "ONEDOMAIN_SEED" in os.environ

@@ -6,19 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
-from onedomain.decision.link.actions import Action, ListFolders, Read, Subscribe
+from onedomain.decision.link.actions import Action, Expunge, ListFolders, Read, RenameFolder, SetUse, Subscribe
 from onedomain.decision.link.identity import identity_of
 
 from .server import Server
 from .world import World
 
 
-def world(source: str, target: str, *folders: str) -> World:
+def world(source: str, target: str, *folders: str, validity: int = 0) -> World:
+    """`validity`: of all folders but INBOX, as a server has it that made them within a second."""
     made = World(0, source, target)
     made.busy = False
     made.number = 0
     for name in ("INBOX", *folders):
-        made.source.create(name)
+        made.source.create(name, validity)
         for _ in range(4):
             made.number += 1
             raw = f"Message-ID: <f{made.number}>\r\n\r\nbody {made.number}".encode()
@@ -59,6 +60,18 @@ def test_inbox_is_renamed_and_another_takes_its_place(target: str) -> None:
     assert texts(one.target, "INBOX") == ["new"] and texts(one.target, archive) == [f"body {n}" for n in range(1, 5)]
     shown = {each.name: each for each in one.fail_over().folders}
     assert shown["INBOX"].renumbered or one.target.boxes["INBOX"].uidnext > 100_000
+
+
+@pytest.mark.parametrize("target", ["dovecot", "node", "plain"])
+def test_inbox_is_renamed_and_another_folder_has_its_uidvalidity(target: str) -> None:
+    """dovecot -> dovecot, seed 3 with INBOX: it passed for a restore, and after a return what had gone came back."""
+    one = world("dovecot", target, "Lists", validity=1001)
+    assert {box.uidvalidity for box in one.source.boxes.values()} == {1001}
+    one.source.rename("INBOX", "Archive")
+    one.commanded.add("INBOX")
+    one.quiet()
+    one.check_equal()
+    assert not any("pairing again" in alert for alert in one.alerts) and not texts(one.target, "INBOX")
 
 
 @pytest.mark.parametrize("how", ["before", "after"])
@@ -173,3 +186,79 @@ def test_folders_are_renamed_while_the_primary_dies() -> None:
     assert set(one.source.boxes) == {"INBOX", "Newer", "Newer.Deep"}
     digests = [identity_of(m.raw).digest for _, _, m in one.target.everything()]
     assert len(digests) == len(set(digests)) == 12
+
+
+@pytest.mark.parametrize("how", ["before", "within", "after"])
+@pytest.mark.parametrize(("old", "new"), [("dovecot", "dovecot"), ("node", "plain"), ("node", "node")])
+def test_folders_are_rearranged_before_an_old_primary_returns_and_the_pass_is_cut_off(
+    old: str, new: str, how: str
+) -> None:
+    """dovecot -> dovecot, seed 2: the next pass took the old primary, half of whose folders were put away, for a
+    replica that had been wiped, and kept beside the mail all that had come to it and been deleted since.
+    """
+    step, reached = 0, True
+    while reached:
+        step += 1
+        one = world(old, new, "Drafts", "Lists", "Lists/Deep", validity=7)
+        state = one.disk.state
+        one.source.append("INBOX", b"Message-ID: <tail>\r\n\r\ntail", frozenset(), 9)
+        one.source.append("Drafts", b"Message-ID: <draft>\r\n\r\ndraft", frozenset(), 9)
+        promotion = one.fail_over()
+        for name, to in (("Drafts", "Old"), ("Lists", "Drafts"), ("Old", "Lists")):
+            one.target.rename(one.target.path(name), one.target.path(to))
+        one.bring_back(state, promotion)
+        for name in one.source.boxes:
+            drop = [uid for uid, m in one.source.boxes[name].messages.items() if m.raw.endswith((b"tail", b"draft"))]
+            one.source.expunge(name, tuple(drop))
+        for kind in (RenameFolder, Expunge):  # once each, the pass is cut off at this step or the next such
+            end = one.steps + step
+
+            def cut(at: int, action: Action, end: int = end, kind: type = kind) -> str:
+                return how if at >= end and isinstance(action, kind) else ""
+
+            one.crash_at = cut
+            reached = one.sweep() is None
+            if not reached:
+                break
+        one.quiet()
+        one.check_equal()
+        for server in (one.source, one.target):
+            found = [text for name in server.boxes for text in texts(server, name)]
+            assert sorted(found) == sorted(f"body {n}" for n in range(1, 17)), (step, server.kind)
+        assert not any("kept" in alert for alert in one.alerts), (step, one.alerts)
+
+
+@pytest.mark.parametrize("target", ["dovecot", "node"])
+def test_a_folder_is_deleted_and_an_older_one_takes_its_name(target: str) -> None:
+    """dovecot -> burning, seed 74, after a return: without identities a lower UIDVALIDITY passed for a restore."""
+    one = world("burning", target, "INBOX.Lists", "INBOX.Old")
+    one.source.delete("INBOX.Old")
+    one.source.rename("INBOX.Lists", "INBOX.Old")
+    one.commanded.add("INBOX.Old")
+    one.quiet()
+    one.check_equal()
+    assert not any("pairing again" in alert for alert in one.alerts), one.alerts
+    assert texts(one.target, one.target.path("Old")) == [f"body {n}" for n in range(5, 9)]
+
+
+@pytest.mark.parametrize("how", ["", "before", "after"])
+def test_a_special_use_that_is_given_later(how: str) -> None:
+    """And that another folder has then; whatever the target does with it, it is told once."""
+    one = world("node", "cyrus", "Sent", "Old")
+
+    def uses() -> list[str]:
+        return [one.target.boxes[name].special_use for name in ("Sent", "Old")]
+
+    for sent, old in (("\\Sent", ""), ("", "\\Sent"), ("", "")):
+        one.source.boxes["Sent"].special_use, one.source.boxes["Old"].special_use = sent, old
+        one.crash_at = lambda step, action: how if isinstance(action, SetUse) else ""
+        assert (one.sweep() is None) == bool(how)
+        one.crash_at = None
+        one.quiet()
+        assert uses() == [sent, old]
+    one.target.boxes["Old"].special_use = "\\Archive"  # its own idea
+    before = len(one.driver.log)
+    one.quiet()
+    assert not any(each.startswith("SetUse") for each in one.driver.log[before:])
+    if not how:
+        assert sum(each.startswith("SetUse") for each in one.driver.log) == 4

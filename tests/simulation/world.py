@@ -42,10 +42,13 @@ class Ledger:
 
 
 class World:
-    """`wild`: folders are renamed, deleted, made again and subscribed more often than people do it."""
+    """`wild`: folders are renamed, deleted, made again and subscribed more often than people do it; `inbox`: INBOX is
+    renamed, too.
+    """
 
     def __init__(
-        self, seed: int, source: str, target: str, *, accidents: float = 0.0, pace: float = 0.25, wild: bool = False
+        self, seed: int, source: str, target: str, *, accidents: float = 0.0, pace: float = 0.25, wild: bool = False,
+        inbox: bool = False,
     ) -> None:
         self.random = random.Random(seed)
         self.label = f"seed {seed}, {source} -> {target}"
@@ -59,6 +62,7 @@ class World:
         self.accidents = accidents
         self.pace = pace
         self.wild = wild
+        self.inbox = inbox
         self.covered: dict[str, Counter[frozenset[str]]] = {}  # digest -> flags, when the last whole pass began
         self.changed: set[str] = set()  # digests of what was done anything to since then
         self._lately: set[str] = set()  # or since the pass that runs began
@@ -181,10 +185,13 @@ class World:
         names = sorted(server.boxes)
         name, what = self.random.choice(names), self.random.random()
         new = server.path(*self.random.sample(NAMES, self.random.choice((1, 1, 2))))
-        if what < 0.4 and not new.startswith(name) and name != "INBOX":
+        if what < 0.4 and not new.startswith(name) and (name != "INBOX" or self.inbox):
             try:
                 server.rename(name, new)
             except No:
+                return
+            if name == "INBOX":
+                self.commanded.add(name)
                 return
             if self.random.random() < 0.5:
                 server.subscribe(name, False)

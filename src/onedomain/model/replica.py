@@ -168,9 +168,10 @@ class Shown:
     """A folder of the new primary, as clients go on seeing it.
 
     `uidvalidity`: what clients are shown; `at_server`: what the server says of it, 0 where that was not noted.
-    `arrived`: what was on its way when the old primary died, as found here. A client that comes from an older epoch is
-    told VANISHED (EARLIER) for every UID that is not here: the server reports only those that it once had, and a
-    message may have been shown and expunged, or refused, without ever coming here.
+    `identity`: of the new primary's folder, as in Folder. `arrived`: what was on its way when the old primary died, as
+    found here. A client that comes from an older epoch is told VANISHED (EARLIER) for every UID that is not here: the
+    server reports only those that it once had, and a message may have been shown and expunged, or refused, without
+    ever coming here.
     """
 
     name: str
@@ -180,6 +181,7 @@ class Shown:
     renumbered: bool = False
     special_use: str = ""
     at_server: int = 0
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

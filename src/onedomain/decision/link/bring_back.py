@@ -7,7 +7,7 @@ primary and the *target* the new one: writing happens on the target only, as in 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from onedomain.decision.link.actions import (
@@ -43,41 +43,52 @@ class Brought:
     aside: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A folder that was linked, by the names that it has now. `new`: on the new primary; None: it is there no more.
+    `arrived`: what the promotion found to be on its way.
+    """
+
+    link: FolderLink
+    new: Folder | None
+    arrived: tuple[Identity, ...]
+
+
 def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -> Plan[Brought]:
     """`state` is the old link's, as it was at the promotion. `known`: delivery ids that the new primary has had since,
     also those whose messages its user has deleted again. May be repeated after an interruption.
     """
     here: Listing = yield ListFolders(Side.SOURCE)
     there: Listing = yield ListFolders(Side.TARGET)
-    state = replace(state, folders=tuple(_followed(state, here)))
-    links = {link.source_name: link for link in _now(state, there) if not link.gone}
+    folders = tuple(_found(state, promotion, here, there))
+    links = {each.link.source_name: each.link for each in folders if not each.link.gone}
+    linked = {each.new.name: each for each in folders if each.new is not None and not each.link.gone}
     every: dict[str, tuple[Row, ...]] = {}
     tails: dict[str, tuple[Row, ...]] = {}
     late: Counter[str] = Counter()
     fresh: dict[str, Counter[str]] = defaultdict(Counter)
     deliveries: Counter[str] = Counter()
-    arrived = {shown.target_name: shown.arrived for shown in promotion.folders}
     for folder in here.folders:
         link = links.get(folder.name)
         read: Rows = yield Read(Side.SOURCE, folder.name)
         every[folder.name] = read.rows
         tails[folder.name] = tuple(row for row in read.rows if link is None or row.uid >= link.source.uidnext)
     if not any(tails.values()):  # nothing to compare: what has come to the new primary since is not read
-        return Brought(turned(state, promotion, here, there), 0, 0)
+        return Brought(_turned(folders, promotion.epoch, here), 0, 0)
     for name, all_rows in every.items():
         link = links.get(name)
-        if link is not None and _is(link, there.find(link.target_name)):
+        if link is not None and link.target_name in linked and linked[link.target_name].link is link:
             expunged = yield from _expunged(link, all_rows)
             late.update(it.digest for it in expunged.values())
     for folder in there.folders:
-        linked = (link for link in links.values() if link.target_name == folder.name and _is(link, folder))
-        first = next((link.target.uidnext for link in linked), 1)
+        known_as = linked.get(folder.name)
+        first = known_as.link.target.uidnext if known_as is not None else 1
         rows: Rows = yield Read(Side.TARGET, folder.name, first=max(first, 1))
         new = tuple(row.uid for row in rows.rows)
         ids: Identities = (yield ReadIdentities(Side.TARGET, folder.name, new)) if new else {}
         # `arrived` counts also if its message has been deleted since.
-        present = Counter(it.digest for it in ids.values()) | Counter(it.digest for it in arrived.get(folder.name, ()))
-        fresh[folder.name] = present
+        came = Counter(it.digest for it in known_as.arrived) if known_as is not None else Counter()
+        fresh[folder.name] = Counter(it.digest for it in ids.values()) | came
         deliveries.update({it.delivery for it in ids.values() if it.delivery})
     deliveries.update(set(known) - deliveries.keys())  # those that are there count as often as they are there
     added = aside = 0
@@ -110,68 +121,61 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
                 if isinstance(answer[0], Refused):
                     yield SetAside(Side.SOURCE, name, (row.uid,), answer[0].reason)
                 added += isinstance(answer[0], Copied)
-    return Brought(turned(state, promotion, here, there), added, aside)
+    return Brought(_turned(folders, promotion.epoch, here), added, aside)
 
 
-def turned(state: LinkState, promotion: Promotion, here: Listing, there: Listing) -> LinkState:
+def _turned(found: Iterable[_Found], epoch: int, here: Listing) -> LinkState:
     """The link of the new primary to the old one. Where UIDs were equal they still pair, so nothing has to be read
     again; elsewhere, and where the old primary renamed folders too late, everything is looked at once. What only the
     old primary has is surplus: all of it has been added, set aside, or deleted by its user since.
     """
     folders = []
-    for link in _now(state, there):
-        old, new = here.find(link.source_name), there.find(link.target_name)
-        if link.gone or not _is(link, new) or (link.source_name == INBOX) != (link.target_name == INBOX):
+    for each in found:
+        link, new = each.link, each.new
+        old = here.find(link.source_name)
+        if link.gone or new is None or (link.source_name == INBOX) != (link.target_name == INBOX):
             continue  # it goes from the old primary, too; or is copied anew, as INBOX can't be renamed everywhere
-        identity = new.identity if new is not None else ""  # without it the folder would pass for another one
+        identity = new.identity  # without it the folder would pass for another one
         known = (link.identity, link.source.uidvalidity)
         same = old is not None and (old.identity, old.mark.uidvalidity) == known
         if same and link.aligned and not link.refused:
             source = Mark(link.target.uidvalidity, link.target.uidnext)
             target = Mark(link.source.uidvalidity, link.source.uidnext)
-            shown = new.mark if new is not None else Mark()  # far above the marks: since the promotion there is a gap
+            # `shown` is far above the marks: since the promotion there is a gap.
             folders.append(FolderLink(link.target_name, link.source_name, identity, source=source, target=target,
-                                      shown=shown, renamed=link.renamed))
+                                      shown=new.mark, renamed=link.renamed))
         else:
             folders.append(FolderLink(link.target_name, link.source_name, identity, renamed=link.renamed))
-    return LinkState(promotion.epoch, tuple(folders), surplus=True)
+    return LinkState(epoch, tuple(folders), surplus=True)
 
 
-def _followed(state: LinkState, here: Listing) -> Iterator[FolderLink]:
-    """The links with the names that their folders have on the old primary: they may have been renamed too late, and
-    what was carried from them under the old names is no tail.
+def _found(state: LinkState, promotion: Promotion, here: Listing, there: Listing) -> Iterator[_Found]:
+    """The old primary's may have been renamed too late, and what was carried from them under the old names is no tail;
+    the new one's clients may have renamed theirs since, and given the old names to others.
     """
-    for link, found in zip(state.folders, match(state, here).links, strict=True):
-        if link.source_name == INBOX:
-            yield replace(link, source_name=inbox_now(link, here))
+    promoted = {shown.name: shown for shown in promotion.folders}
+    for link, matched in zip(state.folders, match(state, here).links, strict=True):
+        shown = None if link.gone else promoted.get(link.source_name)
+        name = shown.target_name if shown is not None else link.target_name
+        if shown is not None and shown.identity:
+            same = [folder.name for folder in there.folders if folder.identity == shown.identity]
         else:
-            yield link if found.gone else replace(link, source_name=found.source_name)
-
-
-def _now(state: LinkState, there: Listing) -> Iterator[FolderLink]:
-    """The links with the names that their folders have on the new primary now: its clients may have renamed them since,
-    and given the old names to others.
-    """
-    for link in state.folders:
-        same = [folder.name for folder in there.folders if folder.mark.uidvalidity == link.target.uidvalidity]
-        if link.target_name != INBOX and INBOX in same:
-            same.remove(INBOX)
-        if link.target_name not in same and len(same) == 1:
-            link = replace(link, target_name=same[0])
-        yield link
-
-
-def _is(link: FolderLink, folder: Folder | None) -> bool:
-    """Whether the target's folder is the one that the link knows."""
-    if folder is None:
-        return False
-    return folder.name == link.target_name == INBOX or folder.mark.uidvalidity == link.target.uidvalidity
+            same = [folder.name for folder in there.folders if folder.mark.uidvalidity == link.target.uidvalidity]
+            if name != INBOX and INBOX in same:
+                same.remove(INBOX)
+        if name not in same and len(same) == 1:
+            name = same[0]
+        old = link.source_name if matched.gone else matched.source_name
+        if link.source_name == INBOX:
+            old = inbox_now(link, here)
+        new = there.find(name) if name in (*same, INBOX) else None
+        yield _Found(replace(link, source_name=old, target_name=name, becoming=""), new, shown.arrived if shown else ())
 
 
 def _expunged(link: FolderLink, rows: tuple[Row, ...]) -> Plan[Identities]:
     """What was carried, is still on the new primary, and that the old one has no longer: late expunges."""
     pairs = Pairs(link)
-    present = {pairs.target(row.uid) for row in rows}
+    present = {pairs.target(row.uid) for row in rows if row.uid < link.source.uidnext}
     there: Rows = yield Read(Side.TARGET, link.target_name)
     lost = tuple(row.uid for row in there.rows if row.uid < link.target.uidnext and row.uid not in present)
     if not lost:

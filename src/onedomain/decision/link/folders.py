@@ -34,8 +34,9 @@ def match(state: LinkState, source: Listing) -> Matched:
     links: dict[int, FolderLink] = {}
     for number, link in enumerate(state.folders):  # those that kept their names first
         folder = left.get(link.source_name)
-        if not link.gone and folder is not None and _same(link, folder):
-            if folder.name == INBOX and linked[link.source.uidvalidity] == 1 and inbox_now(link, source) != INBOX:
+        if not link.gone and folder is not None and _same(link, folder, state.folders):
+            known = link.identity or linked[link.source.uidvalidity] == 1
+            if folder.name == INBOX and known and inbox_now(link, source) != INBOX:
                 link = _emptied(link, folder)
             links[number] = _now(link, left.pop(folder.name))
     for number, link in enumerate(state.folders):
@@ -140,15 +141,20 @@ def plain_name(source_name: str, target: Listing, taken: Iterable[str]) -> str:
     return next(name for number in count(1) if (name := f"{base}~{number}") not in used)
 
 
-def _same(link: FolderLink, folder: Folder) -> bool:
+def _same(link: FolderLink, folder: Folder, links: Iterable[FolderLink]) -> bool:
     """A restore keeps name and identity and may lower UIDVALIDITY; who deletes and creates gets another identity, or,
-    where there are none, a higher UIDVALIDITY (RFC 9051 section 2.3.1.1).
+    where there are none, a higher UIDVALIDITY (RFC 9051 section 2.3.1.1). Who deletes and renames another folder to
+    that name brings that one's. `links`: all that are known.
     """
     if folder.name == INBOX:
         return True
     if link.identity or folder.identity:
         return link.identity == folder.identity
-    return folder.mark.uidvalidity <= link.source.uidvalidity or not link.source.uidvalidity
+    before, now = link.source, folder.mark
+    if now.uidvalidity >= before.uidvalidity:
+        return now.uidvalidity == before.uidvalidity or not before.uidvalidity
+    marks = (other.source for other in links)
+    return not any(mark.uidvalidity == now.uidvalidity and mark.uidnext <= now.uidnext for mark in marks)
 
 
 def _emptied(link: FolderLink, folder: Folder) -> FolderLink:

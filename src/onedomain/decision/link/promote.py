@@ -63,6 +63,7 @@ def promote(
     before = before or Validities()
     there: Listing = yield ListFolders(Side.TARGET)
     marks = {folder.name: folder.mark for folder in there.folders}
+    identities = {folder.name: folder.identity for folder in there.folders}
     links = [
         link for link in found_again(state.folders, there)
         if link.target_name in marks or (_is_carried(link) and not link.gone)
@@ -125,6 +126,7 @@ def promote(
                 renumbered=not aligned,
                 special_use=link.special_use,
                 at_server=marks[link.target_name].uidvalidity,
+                identity=identities[link.target_name],
             )
         )
     shown += [_renumbered(name, mark) for name, mark in others.items()]
