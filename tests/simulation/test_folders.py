@@ -75,13 +75,16 @@ def test_inbox_is_renamed_and_another_folder_has_its_uidvalidity(target: str) ->
 
 
 @pytest.mark.parametrize("how", ["before", "after"])
-def test_inbox_is_renamed_and_the_pass_is_cut_off(how: str) -> None:
-    """At whichever step the primary dies then: each message is on the replica once, and no UID is another's."""
+@pytest.mark.parametrize(("source", "target"), [("dovecot", "node"), ("burning", "burning")])
+def test_inbox_is_renamed_and_the_pass_is_cut_off(source: str, target: str, how: str) -> None:
+    """At whichever step the primary dies then: each message is on the replica once, and no UID is another's. Nor is any
+    there twice when the old primary has come back.
+    """
     step, reached = 0, True
     while reached:
         step += 1
-        one = world("dovecot", "node")
-        one.source.rename("INBOX", "Archive")
+        one = world(source, target)
+        one.source.rename("INBOX", one.source.path("Archive"))
         for number in range(4):
             one.source.append("INBOX", f"Message-ID: <n{number}>\r\n\r\nnew {number}".encode(), frozenset(), 9)
         end = one.steps + step
@@ -89,12 +92,18 @@ def test_inbox_is_renamed_and_the_pass_is_cut_off(how: str) -> None:
         one.sweep()
         reached = one.steps >= end
         one.crash_at = None
-        promotion = one.fail_over()
+        state, promotion = one.disk.state, one.fail_over()
         assert not promotion.refused
         found = [text for name in one.target.boxes for text in texts(one.target, name)]
         assert len(found) == len(set(found)) and {f"body {n}" for n in range(1, 5)} <= set(found), (step, found)
         (inbox,) = (each for each in promotion.folders if each.target_name == "INBOX")
         assert inbox.renumbered or texts(one.target, "INBOX") == [f"body {n}" for n in range(1, 5)], step
+        one.bring_back(state, promotion)
+        one.quiet()
+        one.check_equal()
+        for server in (one.source, one.target):
+            found = sorted(text for name in server.boxes for text in texts(server, name))
+            assert found == sorted((*(f"body {n}" for n in range(1, 5)), *(f"new {n}" for n in range(4)))), step
 
 
 @pytest.mark.parametrize("target", ["dovecot", "cyrus", "node"])
