@@ -28,8 +28,8 @@ class Way(Enum):
 class Act:
     """`at` and `until` in seconds from the beginning: taken away, and given back. `edge`: it is one, not a server.
 
-    `name` "": the server at which most accounts live at that moment. `together`: an edge is taken at the same
-    moment, and until its lease has run out nobody may decide without it.
+    `name` "": the server at which most accounts live at that moment. `together`: an edge and a server are taken at the
+    same moment, and until the edge's lease has run out nobody may decide without it.
     """
 
     at: float
@@ -89,7 +89,7 @@ def plan(
         end = at + times.away
         edge = next(of_edges, None) if turn in ("edge", "both") else None
         if edge is not None:
-            acts.append(Act(at, *edge, end, edge=True))
+            acts.append(Act(at, *edge, end, edge=True, together=turn == "both"))
         if edge is None or turn == "both":
             back = at + times.away / 2
             twice = turn == "twice" and Way.KILL in ways and back + times.soon + times.away + times.rest <= duration

@@ -32,6 +32,8 @@ GOOD: list[tuple[bytes, link.LinkCommand]] = [
     (b"EXPUNGE u@x.jp ab-1 7 (1:2 5)", link.GiveExpunges(REF, (link.Gone(SequenceSet(((1, 2),)), 5),))),
     (b"CHANGES 3 COUNTED", link.Changes(3, None, counted=True)),
     (b"MESSAGES u@x.jp ab-1 7 5 (BODIES 3 9) COUNTED", link.Messages(REF, 5, (3, 9), counted=True)),
+    (b"MESSAGES u@x.jp ab-1 7 5 FROM 9", link.Messages(REF, 5, None, first=9)),
+    (b"MESSAGES u@x.jp ab-1 7 0 FROM 2 (BODIES 3 9) COUNTED", link.Messages(REF, 0, (3, 9), counted=True, first=2)),
     (b"GAP u@x.jp (ab-1 7 100 50 0) (c 8 9 10 5)",
      link.GiveGaps((link.Gap(REF, 100, 50, 0), link.Gap(link.FolderRef("u@x.jp", "c", 8), 9, 10, 5)))),
 ]  # fmt: skip

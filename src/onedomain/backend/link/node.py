@@ -185,14 +185,14 @@ class NodeEnd:
         rows: list[Row] = []
         vanished: tuple[int, ...] = ()
         after = 0
+        wanted = b"%d%b COUNTED" % (since, b" FROM %d" % first if first > 1 else b"")
         with troubles(self._server.doing):
-            async with aclosing(self._server.each(b"MESSAGES", self._at(at), b"%d COUNTED" % since)) as lines:
+            async with aclosing(self._server.each(b"MESSAGES", self._at(at), wanted)) as lines:
                 async for kind, *values in lines:
                     if kind == "MESSAGE":
                         message = message_of(values)
                         after = max(after, message.modseq)
-                        if message.uid >= first:
-                            rows.append(Row(message.uid, message.flags, message.date))
+                        rows.append(Row(message.uid, message.flags, message.date))
                     elif kind == "FOLDER":
                         now = self._same(at, values)
                     elif kind == "VANISHED" and since:

@@ -63,22 +63,21 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
     folders = tuple(_found(state, promotion, here, there))
     links = {each.link.source_name: each.link for each in folders if not each.link.gone}
     linked = {each.new.name: each for each in folders if each.new is not None and not each.link.gone}
-    every: dict[str, tuple[Row, ...]] = {}
     tails: dict[str, tuple[Row, ...]] = {}
     late: Counter[str] = Counter()
     fresh: dict[str, Counter[str]] = defaultdict(Counter)
     deliveries: Counter[str] = Counter()
     for folder in here.folders:
         link = links.get(folder.name)
-        read: Rows = yield Read(Side.SOURCE, folder.name)
-        every[folder.name] = read.rows
-        tails[folder.name] = tuple(row for row in read.rows if link is None or row.uid >= link.source.uidnext)
-    if not any(tails.values()):  # nothing to compare: what has come to the new primary since is not read
+        read: Rows = yield Read(Side.SOURCE, folder.name, first=max(link.source.uidnext, 1) if link else 1)
+        tails[folder.name] = read.rows
+    if not any(tails.values()):  # nothing to compare: neither what else is here nor what has come there since is read
         return Brought(_turned(folders, promotion.epoch, here), 0, 0)
-    for name, all_rows in every.items():
+    for name in tails:
         link = links.get(name)
         if link is not None and link.target_name in linked and linked[link.target_name].link is link:
-            expunged = yield from _expunged(link, all_rows)
+            every: Rows = yield Read(Side.SOURCE, name)
+            expunged = yield from _expunged(link, every.rows)
             late.update(it.digest for it in expunged.values())
     for folder in there.folders:
         known_as = linked.get(folder.name)

@@ -191,11 +191,10 @@ class _Sweep:
                     continue
                 if work.rows is not None and work.rows.before == folder.mark:
                     continue
-                since = work.link.source.modseq if self._incremental(work) else 0
-                rows: Rows = yield Read(Side.SOURCE, work.link.source_name, since)
+                rows = yield from self._read(work)
                 if rows.before.uidvalidity != work.here.mark.uidvalidity:
                     return False
-                work.rows, work.compared = rows, not since
+                work.rows = rows
             again: Listing = yield ListFolders(Side.SOURCE)
             if _shape(again) != matched:
                 return False
@@ -203,6 +202,25 @@ class _Sweep:
                 return True
             listed = again
         return False
+
+    def _read(self, work: _Work) -> Plan[Rows]:
+        """At first all that a pass has to look at; of a list, after that, what has changed since: where mail flows, a
+        large folder would have changed again each time that it is listed anew.
+        """
+        name, known = work.link.source_name, work.rows
+        if known is None:
+            work.compared = not self._incremental(work)
+        listed = known.before.modseq if known is not None and self._source.changes else 0
+        since = listed if work.compared else work.link.source.modseq
+        rows: Rows = yield Read(Side.SOURCE, name, since)
+        if known is None or not work.compared or not since:
+            return rows
+        if rows.before.uidnext < known.before.uidnext or rows.before.modseq < since:  # restored just now
+            again: Rows = yield Read(Side.SOURCE, name)
+            return again
+        gone = frozenset(rows.vanished)
+        there = {row.uid: row for row in (*known.rows, *rows.rows) if row.uid not in gone}
+        return replace(rows, rows=tuple(there[uid] for uid in sorted(there)), vanished=())
 
     def _still(self, again: Listing) -> bool:
         """Nothing happened between the reads and now: marks are those that were read."""
@@ -229,7 +247,7 @@ class _Sweep:
         if not work.compared:
             work.found = changes(work.link, rows.rows, rows.vanished)
             if work.found.doomed:
-                present: Rows = yield Read(Side.TARGET, work.link.target_name)
+                present: Rows = yield Read(Side.TARGET, work.link.target_name, first=work.found.doomed[0])
                 there = {row.uid for row in present.rows}
                 work.found = replace(work.found, doomed=tuple(uid for uid in work.found.doomed if uid in there))
             return

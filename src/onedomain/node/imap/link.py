@@ -78,7 +78,7 @@ def _accounts(reading: Reading, accounts: Sequence[Account], since: int, counted
 async def _messages(talk: Talk, command: c.Messages) -> Done:
     def begin(reading: Reading) -> tuple[Folder, Sequence[int], bytes, int | None]:
         folder = rows.find(reading.db, command.folder)
-        uids = changes.uids_since(reading.db, folder.id, command.since)
+        uids = changes.uids_since(reading.db, folder.id, command.since, command.first)
         messages = changes.count(reading.db, folder.id) if command.counted else None
         return folder, uids, _vanished(reading, folder, command.since), messages
 
@@ -104,7 +104,8 @@ def _vanished(reading: Reading, folder: Folder, since: int) -> bytes:
 def _wanted(reading: Reading, command: c.Bodies | c.Identities) -> tuple[Folder, list[int]]:
     """The folder, and those of the UIDs that are there."""
     folder = rows.find(reading.db, command.folder)
-    there = changes.uids_since(reading.db, folder.id, 0)
+    lowest = min(map(min, command.uids.ranges))  # 0, which stands for `*`, could be any
+    there = changes.uids_since(reading.db, folder.id, 0, lowest)
     return folder, [there[at] for at in command.uids.positions_of_uids(there)]
 
 

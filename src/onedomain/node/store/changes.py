@@ -67,13 +67,16 @@ def count(db: sqlite3.Connection, folder: int) -> int:
     return int(number)
 
 
-def uids_since(db: sqlite3.Connection, folder: int, modseq: int) -> array[int]:
-    """Ascending UIDs of the messages added or changed after `modseq`; by the index unless it is nearly all of them."""
+def uids_since(db: sqlite3.Connection, folder: int, modseq: int, first: int = 1) -> array[int]:
+    """Ascending UIDs from `first` on of the messages added or changed after `modseq`; by the index unless it is nearly
+    all of them.
+    """
     if modseq <= 1:
-        rows = db.execute("SELECT uid FROM message WHERE folder = ? ORDER BY uid", (folder,))
+        rows = db.execute("SELECT uid FROM message WHERE folder = ? AND uid >= ? ORDER BY uid", (folder, first))
         return array("I", (uid for (uid,) in rows))
     rows = db.execute(
-        "SELECT uid FROM message INDEXED BY message_modseq WHERE folder = ? AND modseq > ?", (folder, modseq)
+        "SELECT uid FROM message INDEXED BY message_modseq WHERE folder = ? AND modseq > ? AND uid >= ?",
+        (folder, modseq, first),
     )
     return array("I", sorted(uid for (uid,) in rows))
 

@@ -44,12 +44,15 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """`bodies`: (from this UID on, up to this size) the bytes come along. `counted` as in Changes."""
+    """`bodies`: (from this UID on, up to this size) the bytes come along. `counted` as in Changes. `first`: no message
+    with a UID below it.
+    """
 
     folder: FolderRef
     since: int
     bodies: tuple[int, int] | None
     counted: bool = False
+    first: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +234,13 @@ def _messages(cursor: Cursor) -> Messages:
     cursor.space()
     since = cursor.number()
     bodies: tuple[int, int] | None = None
+    first = cursor.number() if cursor.skip(b" FROM ") else 1
     if cursor.skip(b" (BODIES "):
-        first = cursor.number()
+        whole = cursor.number()
         cursor.space()
-        bodies = (first, cursor.number())
+        bodies = (whole, cursor.number())
         cursor.expect(b")")
-    return Messages(folder, since, bodies, cursor.skip(b" COUNTED"))
+    return Messages(folder, since, bodies, cursor.skip(b" COUNTED"), first)
 
 
 def _bodies(cursor: Cursor) -> Bodies:
