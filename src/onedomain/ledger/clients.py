@@ -18,6 +18,8 @@ from onedomain.ledger.corpus import TOKEN_HEADER, Corpus
 from onedomain.ledger.ledger import ACKED, APPEND, COPY, EXPUNGE, MOVE, REFUSED, STORE, UNKNOWN, Ledger, Sent
 from onedomain.ledger.verify import Mailbox
 
+RECENT = 200
+"""Messages at the end of a folder where those of a session are looked for first."""
 FLAGS = (r"\Seen", r"\Flagged", r"\Answered", "$Forwarded")
 
 
@@ -32,6 +34,7 @@ class Client:
         self.connected = False
         self._session: imaplib.IMAP4
         self._selected: str | None = None
+        self._recent = 1  # from which UID on messages of the selected folder are young
 
     def connect(self) -> None:
         self._session = self.mailbox.open()
@@ -92,11 +95,13 @@ class Client:
             if status != "OK":
                 raise LookupError(f"{folder}: {answer!r}")
             self._selected = folder
-        status, answer = self._session.uid("SEARCH", "HEADER", TOKEN_HEADER, token)
-        uids = answer[0].split() if status == "OK" and answer[0] else []
-        if not uids:
-            raise LookupError(f"no {token} in {folder}")
-        return str(uids[-1].decode())
+            self._recent = max(1, int(self._session.response("UIDNEXT")[1][0] or 1) - RECENT)
+        # Among the youngest first: some servers read every message for this, and nobody is to be measured by that.
+        for among in (("UID", f"{self._recent}:*"), ()):
+            status, answer = self._session.uid("SEARCH", *among, "HEADER", TOKEN_HEADER, token)
+            if status == "OK" and answer[0]:
+                return str(answer[0].split()[-1].decode())
+        raise LookupError(f"no {token} in {folder}")
 
     def _begin(self, op: str, token: str, **details: Any) -> str:
         return self.ledger.begin(op, self.mailbox.account, token, server=self.mailbox.server, **details)

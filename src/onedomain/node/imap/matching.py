@@ -67,7 +67,7 @@ class _Matching:
     def __init__(self, question: Question, candidate: Candidate) -> None:
         self._question = question
         self._candidate = candidate
-        self._header: list[tuple[str, str]] | None = None
+        self._header: list[tuple[str, bytes]] | None = None
 
     def fits(self, key: c.Key) -> bool:
         message = self._candidate.message
@@ -104,8 +104,8 @@ class _Matching:
             case c.BodyText(text=text, header=header):
                 return self._in_text(fold(text), header)
 
-    def _fields(self) -> list[tuple[str, str]]:
-        """(name, decoded and folded value) of the header."""
+    def _fields(self) -> list[tuple[str, bytes]]:
+        """Of the header. Values are decoded where they are looked at: most searches want one field of many messages."""
         if self._header is None:
             file = self._candidate.body()
             if file is None:
@@ -117,8 +117,8 @@ class _Matching:
 
     def _sent(self) -> datetime.datetime | None:
         """RFC 3501: the Date header's day as it is written, without its zone."""
-        text = next((value for name, value in self._fields() if name == "date"), "")
-        parsed = parsedate_tz(text)
+        text = next((value for name, value in self._fields() if name == "date"), b"")
+        parsed = parsedate_tz(_shown(text))
         if parsed is None:
             return None
         try:
@@ -127,10 +127,10 @@ class _Matching:
             return None
 
     def _in_header(self, name: str, text: str) -> bool:
-        return any(field == name and text in value for field, value in self._fields())
+        return any(field == name and text in _shown(value) for field, value in self._fields())
 
     def _in_text(self, text: str, header: bool) -> bool:
-        if header and any(text in value for _, value in self._fields()):
+        if header and any(text in _shown(value) for _, value in self._fields()):
             return True
         file = self._candidate.body()
         if file is None:
@@ -150,13 +150,19 @@ def _in_parts(buffer: Buffer, root: Part, text: str) -> bool:
             return True
         if part.message is not None:
             start, end = part.message.header
-            if any(text in value for _, value in _fields(buffer[start:min(end, start + MAX_HEADER)])):
+            if any(text in _shown(value) for _, value in _fields(buffer[start:min(end, start + MAX_HEADER)])):
                 return True
     return False
 
 
-def _fields(header: bytes) -> list[tuple[str, str]]:
-    return [(name.decode("ascii").lower(), fold(decode_header(value))) for name, value in header_fields(header)]
+def _fields(header: bytes) -> list[tuple[str, bytes]]:
+    """(name in lower case, value as it is written) of each."""
+    return [(name.decode("ascii").lower(), value) for name, value in header_fields(header)]
+
+
+def _shown(value: bytes) -> str:
+    """Decoded and folded, to be compared."""
+    return fold(decode_header(value))
 
 
 def _read_header(file: BodyFile) -> bytes:
