@@ -30,8 +30,9 @@ def test_one_server_and_one_edge_at_a_time(seed: int) -> None:
     assert max(ways.values()) - min(ways.values()) <= 1 and len(ways) == len(WAYS) * len(SERVERS)
     assert {act.way for act in acts if act.edge} == {Way.KILL, Way.PART}
     assert [one.name for one in named[:2]] in (["s1", "s2"], ["s2", "s1"]), "where somebody lives"
-    together = [one for one in acts for other in acts if one.at == other.at and other.edge and not one.edge]
-    assert together and all(one.together and one.patience == 8 for one in together)
+    together = [one for one in acts if sum(one.at == other.at for other in acts) == 2]
+    assert together and all(one.together and one.patience == 8 for one in together), "the edge's is judged by both, too"
+    assert not any(one.together for one in acts if one not in together)
     twice = [(act, after) for act, after in pairwise(acts) if not act.name and not after.name]
     assert len(twice) >= 3 and sum(not act.name for act in acts) == 2 * len(twice)
     for act, after in twice:
