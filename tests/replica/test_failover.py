@@ -372,3 +372,33 @@ async def a_link_that_is_not_whole() -> None:
 
 def test_a_person_ends_the_wait_for_a_link_that_is_not_whole() -> None:
     run(a_link_that_is_not_whole())
+
+
+async def once_it_may_be() -> None:
+    """A failover is committed when the patience is over, and until then the edges are asked once what they see."""
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    account = town.account("u@example.com")
+    realm.start()
+    await asyncio.sleep(5.03)
+    asked: list[float] = []
+    observe = realm._observe
+
+    async def counted(server: str) -> Sight:
+        asked.append(VirtualClock().monotonic() - died)
+        return await observe(server)
+
+    assert realm.failover is not None
+    realm.failover._world = replace(realm.failover._world, observe=counted)
+    died = VirtualClock().monotonic()
+    realm.die("a", gone=True)
+    await until(lambda: bool(realm.rows))
+    ((_, promoted),) = realm.rows.items()
+    assert promoted.account == account.address
+    assert 2.0 <= asked[-1] < 2.01, "a server that refuses is given two seconds here"
+    assert len(asked) == 2, asked
+    await realm.kill()
+
+
+def test_a_failover_is_decided_when_the_patience_is_over() -> None:
+    run(once_it_may_be())

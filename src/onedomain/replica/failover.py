@@ -50,6 +50,7 @@ class Failover:
         self._promoting = Promoting(means, store, lambda promoted: self._returning.add([promoted]), at_once)
         self._returning = Returning(means, store, self._relink, self._held)
         self._down: dict[str, float] = {}
+        self._due: dict[str, float] = {}  # when the patience with it is over, as far as its verdict is known
         self._waits: dict[str, str] = {}
         self._told: set[str] = set()  # of which a person knows that accounts stay there
         self._committed: dict[str, Promoted] = {}  # and not yet acknowledged by all edges
@@ -72,7 +73,8 @@ class Failover:
                 if self._unsure:
                     await self._reread()
                 await self._look()
-                await asyncio.sleep(LOOK_EVERY)
+                now = self._means.clock.monotonic()
+                await asyncio.sleep(min([LOOK_EVERY, *(at - now for at in self._due.values() if at > now)]))
 
     async def _reread(self) -> None:
         """A commit whose answer was lost: it is in the database, or it is not."""
@@ -216,6 +218,7 @@ class Failover:
             if self._means.usable(server):
                 self._down.pop(server, None)
                 self._told.discard(server)
+                self._due.pop(server, None)
                 if self._waits.pop(server, ""):
                     self._means.trace.note("failover not needed", server=server)
             else:
@@ -232,7 +235,9 @@ class Failover:
     async def _consider(self, server: str, now: float) -> None:
         row = self._means.view.server(server)
         since = self._down[server]
-        if row is None or now - since < min(self._rules.waits.refusing, self._rules.waits.silent):
+        waits = self._rules.waits
+        # All edges are asked when it may be decided, and not until then: they have other things to do at such a moment.
+        if row is None or now < self._due.setdefault(server, since + min(waits.refusing, waits.silent)):
             return
         sight = await self._world.observe(server)
         if not gone(sight.live, sight.seen):
@@ -241,6 +246,7 @@ class Failover:
             return
         verdicts = [verdict for verdict in sight.seen.values() if not verdict.usable]
         verdict = Verdict.SILENT if Verdict.SILENT in verdicts else Verdict.REFUSING
+        self._due[server] = since + waits.patience(verdict)
         reasons: Counter[str] = Counter()
         chosen: dict[str, str] = {}
         lasting = 0
@@ -249,7 +255,7 @@ class Failover:
             if account.home.pending:
                 reasons["its last promotion is not carried out yet"] += 1
                 continue
-            answer = successor(verdict, since, now, self.candidates(account, sight.live, since), self._rules.waits,
+            answer = successor(verdict, since, now, self.candidates(account, sight.live, since), waits,
                                max_lag=self._rules.max_lag, exclusive=row.class_ is ServerClass.EXCLUSIVE)
             if isinstance(answer, Promote):
                 chosen[account.address] = answer.server

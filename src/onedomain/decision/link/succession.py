@@ -20,6 +20,9 @@ class Waits:
     silent: float = 0.5
     lease: float = 3.0
 
+    def patience(self, verdict: Verdict) -> float:
+        return self.refusing if verdict is Verdict.REFUSING else self.silent
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -60,7 +63,7 @@ def successor(
     """What to do about a primary that most edges cannot use since `since`. Candidates in the home's order."""
     if not exclusive:
         return Wait("people reach this server directly too: failover is by hand")
-    patience = waits.refusing if verdict is Verdict.REFUSING else waits.silent
+    patience = waits.patience(verdict)
     if now - since < patience:
         return Wait(f"{verdict.value} for less than {patience:g} s", passes=True)
     reasons = []
