@@ -193,3 +193,28 @@ def test_one_whose_lease_has_another_token_stops_and_takes_a_new_one() -> None:
         assert a.works[0][1] < float("inf"), "the old process went on under its old token"
 
     lived(life)
+
+
+class Frozen(LoopClock):
+    """`for_` seconds went by in which no task of the process had a turn."""
+
+    for_ = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.for_
+
+
+def test_a_process_that_was_frozen_knows_before_any_task_has_had_its_turn() -> None:
+    async def life() -> None:
+        clock = Frozen()
+        a = Edge("a", Database())
+        a.leadership = Leadership("a", a.granter, a._changed, clock=clock, trace=Quiet())
+        assert not a.leadership.holds
+        a.start()
+        await asyncio.sleep(20.5)
+        assert a.leadership.token == 1 and a.leadership.holds
+        clock.for_ = SECONDS - MARGIN
+        assert a.leadership.token == 1 and not a.leadership.holds, "another may have begun"
+        a.task.cancel()
+
+    lived(life)

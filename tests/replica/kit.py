@@ -166,7 +166,7 @@ class Town:
         parts = Parts(
             servers=lambda name: self.pools[name], states=self, saver=Saver(self._write), aside=self.aside,  # type: ignore[arg-type]
             outlet=self.outlet, usable=lambda name: name not in self.down, clock=VirtualClock(),
-            dice=self.dice.random, trace=self.log, count=self.log)
+            dice=self.dice.random, trace=self.log, count=self.log, may_write=lambda: True)
         links = Links(parts, self.rhythm, self.bounds)
         for account in self.accounts.values():
             links.configure(account, linked=True)

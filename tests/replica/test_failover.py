@@ -152,7 +152,7 @@ class Realm:
             view=self, servers=lambda name: town.pools[name], usable=lambda name: name not in town.down,  # type: ignore[arg-type]
             quiet=lambda account: town.links.quiet(account), allowed=lambda *asked: town.links.allowed(*asked),
             aside=town.aside, alert=town.outlet.alert,
-            clock=VirtualClock(), trace=town.log, count=town.log)
+            clock=VirtualClock(), trace=town.log, count=town.log, may_write=lambda: True)
         world = World(
             accounts=lambda server: [one for one in town.accounts.values() if one.home.primary == server],
             primaries=lambda: {one.home.primary for one in town.accounts.values()},

@@ -12,13 +12,18 @@ from onedomain.decision.link.actions import (
     Append,
     Copied,
     Copy,
+    CreateFolder,
     DeleteFolder,
     Expunge,
     Gone,
     ListFolders,
     Plan,
+    Raise,
+    RaiseUidNext,
     Refused,
     SetAside,
+    SetFlags,
+    Subscribe,
 )
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.failure import Failed, again
@@ -179,3 +184,26 @@ def fail(question: str) -> None:
     raise Failed(again(451, "4.4.2", f"{question}: connection lost"))
 
 
+@pytest.mark.parametrize("written", [0, 1])
+async def test_who_has_lost_the_lease_writes_no_more(written: int) -> None:
+    """It was frozen in the middle of a plan: what it reads is of no use, what it writes would be a second copy."""
+    _, source, target, kept = bench("node", BODIES)
+    left = written
+    lost = Performer(source, target, kept, Groups(letters=2, octets=1 << 20), may_write=lambda: left > 0)
+
+    async def counted(folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        nonlocal left
+        left -= 1
+        return await Counted.append(target, folder, letters)
+
+    target.append = counted  # type: ignore[method-assign]
+    with pytest.raises(Failed, match="do not run here"):
+        await lost.perform(append(1, 2, 3, 4, 5))
+    assert len(target.server.boxes["INBOX"].messages) == 2 * written, "also between the parts of one"
+    left = 0
+    assert (await lost.perform(ListFolders(Side.TARGET))).find("INBOX") is not None
+    for action in (SetFlags("INBOX", (1,), frozenset({"\\Seen"})), Expunge("INBOX", (1,)), CreateFolder("New", 0),
+                   DeleteFolder("INBOX"), RaiseUidNext((Raise("INBOX", 9),)), Subscribe("INBOX", True)):
+        with pytest.raises(Failed, match="do not run here"):
+            await lost.perform(action)
+    assert list(target.server.boxes) == ["INBOX"] and target.server.boxes["INBOX"].uidnext == 1 + 2 * written

@@ -48,6 +48,13 @@ class Leadership:
         self.token = 0
         self.holder = ""
 
+    @property
+    def holds(self) -> bool:
+        """Whether the lease is ours at this moment: a process that was frozen has a token for as long as it takes until
+        its turn comes.
+        """
+        return bool(self.token) and self._clock.monotonic() < self._until
+
     async def run(self) -> None:
         """Until cancelled. A database that is away ends the lease in time, not at once."""
         while True:

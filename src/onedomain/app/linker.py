@@ -142,7 +142,7 @@ class Linker:
             servers=self._servers, states=self, saver=Saver(self._save), aside=self._aside,
             outlet=self._outlet,
             usable=lambda name: self._mirror.verdict(name).usable, clock=self._clock, dice=self._nonce.random,
-            trace=self.trace, count=self._counters)
+            trace=self.trace, count=self._counters, may_write=self._leads_still)
         return Links(parts, Rhythm(sweep=table.sweep, audit=table.audit), Bounds(table.passes),
                      Brake(table.brake_messages, table.brake_share))
 
@@ -242,13 +242,16 @@ class Linker:
             if account is not None and _is_for(saved, account):
                 self._links.known(saved.account, saved.state)
 
+    def _leads_still(self) -> bool:
+        return self._leadership.holds
+
     async def _end(self) -> None:
         self._leading.clear()
         for task in self._leads:
             task.cancel()
+        await self._links.stop()  # first of all: no pass goes on while the others come to their ends
         await asyncio.gather(*self._leads, return_exceptions=True)
         self._leads = []
-        await self._links.stop()
         self._told_stopped = None
 
     def _configure_all(self) -> None:
@@ -274,7 +277,7 @@ class Linker:
             view=self._book, servers=self._servers, usable=lambda name: self._mirror.verdict(name).usable,
             quiet=lambda account: self._links.quiet(account), allowed=lambda *asked: self._links.allowed(*asked),
             aside=self._aside, alert=self._outlet.alert,
-            clock=self._clock, trace=self.trace, count=self._counters)
+            clock=self._clock, trace=self.trace, count=self._counters, may_write=self._leads_still)
         world = World(
             accounts=lambda server: [account for account in self._book.accounts()
                                      if account.home.primary == server and account.home.replicas],

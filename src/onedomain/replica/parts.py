@@ -52,7 +52,9 @@ class States(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`servers(name)` raises KeyError for one that is not configured; `usable(name)`: what the board says."""
+    """`servers(name)` raises KeyError for one that is not configured; `usable(name)`: what the board says. `may_write`:
+    whether the links run here still.
+    """
 
     servers: Callable[[str], LinkServer]
     states: States
@@ -64,3 +66,4 @@ class Parts:
     dice: Callable[[], float]
     trace: Trace
     count: Count
+    may_write: Callable[[], bool]

@@ -86,7 +86,8 @@ class Passes:
             audit = bool(linked.braked) or began >= linked.audit_at
             shown = validities(linked.account.home.shown)
             order = Order(clock.time(), taken.commanded, audit, taken.awaiting, self._brake, shown)
-            performer = Performer(source, target, _Keeping(linked, self._parts, self._confirmed))
+            keeping = _Keeping(linked, self._parts, self._confirmed)
+            performer = Performer(source, target, keeping, may_write=self._parts.may_write)
             report = await performer.run(sweep(state, source.powers, target.powers, order))
             broken = False
         except Failed as error:

@@ -8,7 +8,7 @@ the next one begins from what was saved.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
@@ -45,6 +45,8 @@ from onedomain.model.failure import Failed, Kind, again
 from onedomain.model.replica import LinkState, Numbering, Side
 
 T = TypeVar("T")
+WRITING = (CreateFolder, RenameFolder, DeleteFolder, Subscribe, Append, RaiseUidNext, Burn, SetFlags, Expunge,
+           ExpungeDeleted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,18 @@ class Keeping(Protocol):
 class Performer:
     """For one plan after the other, never two at once. The ends stay the caller's: close them `broken` after Failed.
 
+    `may_write` is asked ahead of every change: a process that was frozen wakes up in the middle of a plan, and somebody
+    else has gone on from there since.
+
     `done` counts what was carried: "copied", "refused", "flags", "expunged", "created", "renamed", "deleted",
     "subscribed", "burned", "aside". `asked`: the side that was asked last, which is at fault after Failed.
     """
 
-    def __init__(self, source: LinkEnd, target: LinkEnd, keeping: Keeping, groups: Groups = Groups()) -> None:
+    def __init__(
+        self, source: LinkEnd, target: LinkEnd, keeping: Keeping, groups: Groups = Groups(), *,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._may_write = may_write
         self._source = source
         self._target = target
         self._keeping = keeping
@@ -97,6 +106,8 @@ class Performer:
         """The answer as decision/link/actions.py has it."""
         target = self._target
         self.asked = getattr(action, "side", Side.TARGET)
+        if isinstance(action, WRITING):
+            self._check()
         match action:
             case ListFolders(side):
                 return await self._on(side).list_folders()
@@ -164,6 +175,10 @@ class Performer:
                 await self._keeping.alert(folder, text)
         return None
 
+    def _check(self) -> None:
+        if not self._may_write():
+            raise Failed(again(451, "4.3.0", "the links do not run here any more", "the lease is lost"))
+
     def _on(self, side: Side) -> LinkEnd:
         return self._source if side is Side.SOURCE else self._target
 
@@ -210,6 +225,7 @@ class Performer:
     async def _sent(self, folder: str, letters: Sequence[Letter], given: bool) -> Sequence[Copied | Refused]:
         if not letters:
             return ()
+        self._check()
         self.asked = Side.TARGET
         answers = await self._target.append(folder, letters)
         self.asked = Side.SOURCE

@@ -63,7 +63,7 @@ class Means:
     """What promotions and returns are carried out with. `quiet` returns when no pass of an account is under way.
 
     `allowed(account, folders, lost)`: how many UIDs each folder of its primary may have given since its last whole
-    pass, if that began after `lost` (wall clock).
+    pass, if that began after `lost` (wall clock). `may_write`: whether this is carried out here still.
     """
 
     view: DirectoryView
@@ -76,6 +76,7 @@ class Means:
     clock: Clock
     trace: Trace
     count: Count
+    may_write: Callable[[], bool]
 
 
 class Ours:
@@ -261,7 +262,7 @@ class Promoting:
             allowed: Mapping[str, int] = {link.source_name: 0 for link in kept[0].folders} if still else {}
             if not still and target.powers.numbering is Numbering.BURNED:
                 allowed = await self._allowed(promoted, kept[0])
-            performer = Performer(Nobody(), target, keeping)
+            performer = Performer(Nobody(), target, keeping, may_write=self._means.may_write)
             was = None
             if account.home.modseq_of == promoted.new and self._kind(promoted.new) in MAKES_IDENTITIES:
                 was = await self._store.left(promoted.account, promoted.new)
@@ -291,7 +292,7 @@ class Promoting:
         try:
             source = await self._means.servers(promoted.old).end(account)
             for _ in range(LAST_PASSES):
-                performer = Performer(source, target, keeping)
+                performer = Performer(source, target, keeping, may_write=self._means.may_write)
                 order = Order(self._means.clock.time())
                 report = await performer.run(sweep(kept[0], source.powers, target.powers, order))
                 if report.whole or report.stopped:

@@ -158,7 +158,7 @@ class Returning:
                 ends[name] = await self._means.servers(name).end(row)
             source, target = ends[each.old], ends[each.new]
             keeping = Ours(self._means, each.account, (each.old, each.new), _nothing)
-            performer = Performer(source, target, keeping)
+            performer = Performer(source, target, keeping, may_write=self._means.may_write)
             ids = await performer.run(tail(state))
             held = await self._held(each.account)  # asked for first: what they put there meanwhile is found
             known = await target.find(ids)
