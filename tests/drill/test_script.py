@@ -12,7 +12,8 @@ import pytest
 
 from tests.acceptance.cluster import PASSWORD, Home, add_accounts, node
 from tests.conftest import _running
-from tests.lab.edge import Edge, command, document
+from tests.lab.edge import Edge, document
+from tests.lab.ours import command
 
 pytestmark = [
     pytest.mark.real,
