@@ -160,7 +160,7 @@ async def test_a_stop_is_seen_within_five_seconds(world: World) -> None:
 @scenario
 async def test_who_stops_is_silent_on_all_faces_at_once(world: World) -> None:
     """Long after the start, when the faces are no longer questioned in step: people go by theirs, mail by its own."""
-    await asyncio.sleep(1000)
+    await asyncio.sleep(200)
     world.servers["a"].stop()
     await world.until("a", Verdict.SILENT)
     first = world.now
