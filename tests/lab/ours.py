@@ -103,7 +103,7 @@ class Grown:
         if said := self._line.recv(100):
             self._said += said
             return
-        self._line.close()
+        # The line is left open: several threads may look.
         self.returncode = int(self._said) if self._said else -signal.SIGKILL
 
     def send_signal(self, number: int) -> None:
