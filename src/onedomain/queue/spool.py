@@ -36,6 +36,7 @@ from onedomain.queue.tidy import Tidier
 from onedomain.store.disk import Disk, Lock
 from onedomain.store.journal import FULL_FAILURE, Journal
 from onedomain.store.segment import Damage, Position
+from onedomain.store.threads import OneThread
 
 ROOM_CHECKED_EVERY = 1.0
 NO_EPOCHS: Mapping[int, int] = MappingProxyType({})
@@ -45,7 +46,7 @@ T = TypeVar("T")
 
 
 def own_threads(count: int) -> Executor:
-    return ThreadPoolExecutor(count, thread_name_prefix="spool")
+    return OneThread("spool") if count == 1 else ThreadPoolExecutor(count, thread_name_prefix="spool")
 
 
 class Spool:
@@ -281,7 +282,8 @@ class Spool:
         """
         for index, outcome in outcomes.items():
             entry.outcome(index, outcome)
-        entry.set_epochs(epochs)
+        if epochs:
+            entry.set_epochs(epochs)
         self._notes.note(record.pack_outcomes(entry.id, outcomes, self._clock.time(), epochs))
         self._crash.reach(crash.AFTER_RECORD)
         if entry.over:
