@@ -83,8 +83,11 @@ class MailServer:
         self._probes = Probes(server, self._imap, door, tools.nonce)
 
     async def deliver(self, delivery: Delivery, attempt: Attempt) -> dict[int, Outcome]:
-        with self._working():
+        self.in_flight += 1
+        try:
             return await self._deliverer.deliver(delivery, attempt)
+        finally:
+            self.in_flight -= 1
 
     async def find(self, account: Account, delivery_id: str, *, since: float | None = None) -> Lookup:
         if not self.can_find:

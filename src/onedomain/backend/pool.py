@@ -7,8 +7,7 @@ speak. The one that was used last is lent first, so that a quiet server keeps fe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -59,26 +58,32 @@ class Pool(Generic[C]):
     def idle(self) -> int:
         return len(self._idle)
 
-    @asynccontextmanager
-    async def lend(self, *, fresh: bool = False) -> AsyncIterator[C]:
-        """A connection, idle or new (`fresh`: only new). It is kept afterwards if it says that it is good.
+    def lend(self, *, fresh: bool = False) -> Loan[C]:
+        """A connection, idle or new (`fresh`: only new), for the time of an `async with`. It is kept afterwards if
+        nothing was raised and it says that it is good.
 
         Raises Failed when too many wait already, or for too long.
         """
+        return Loan(self, fresh)
+
+    async def borrow(self, fresh: bool) -> tuple[C, int]:
+        """The connection, and what `give_back` wants to know."""
         await self._enter()
         try:
             generation = self._generation
             connection = None if fresh else self._take()
             if connection is None:
                 connection = await self._open()
-            connection.uses += 1
-            done = False
-            try:
-                yield connection
-                done = True
-            finally:
-                keep = done and connection.good and generation == self._generation and not self._closed
-                self._give(connection, keep)
+        except BaseException:
+            self._places.release()
+            raise
+        connection.uses += 1
+        return connection, generation
+
+    def give_back(self, connection: C, generation: int, done: bool) -> None:
+        try:
+            keep = done and connection.good and generation == self._generation and not self._closed
+            self._give(connection, keep)
         finally:
             self._places.release()
 
@@ -147,3 +152,20 @@ class Pool(Generic[C]):
         task = asyncio.get_running_loop().create_task(connection.leave())
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
+
+
+class Loan(Generic[C]):
+    """A class and no generator: each delivery goes through it."""
+
+    __slots__ = ("_connection", "_fresh", "_generation", "_pool")
+
+    def __init__(self, pool: Pool[C], fresh: bool) -> None:
+        self._pool = pool
+        self._fresh = fresh
+
+    async def __aenter__(self) -> C:
+        self._connection, self._generation = await self._pool.borrow(self._fresh)
+        return self._connection
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.give_back(self._connection, self._generation, kind is None)

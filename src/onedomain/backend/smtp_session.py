@@ -174,14 +174,17 @@ class SmtpSession:
 
     async def answer(self, seconds: float) -> Answer:
         """The next answer. Trouble: SILENT past `seconds`, REFUSED at the end of the connection, BROKEN for garbage."""
-        self._limit(seconds)
         with troubles(self.doing):
-            while (answer := self.client.next_answer()) is None:
+            answer = self.client.next_answer()
+            if answer is None:
+                self._limit(seconds)
+            while answer is None:
                 data = await self.stream.read(READ)
                 if not data:
                     self.good = False
                     raise closed(self.doing)
                 self.client.receive(data)
+                answer = self.client.next_answer()
         if answer.reply.code == 421:  # RFC 5321 section 3.8: it is about to close
             self.good = False
         return answer

@@ -47,7 +47,7 @@ class troubles:
         self._began = get_running_loop().time()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(error, OSError | Failed | ValueError):
+        if error is not None and isinstance(error, (OSError, Failed, ValueError)):
             result = _trouble(error, self._doing)
             result.seconds = get_running_loop().time() - self._began
             if result is not error:

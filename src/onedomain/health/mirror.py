@@ -67,7 +67,9 @@ class Mirror:
         return Facing(self, face)
 
     def saw(self, sighting: Sighting) -> None:
-        gathered = self._gathered.setdefault((sighting.server, sighting.face), _Gathered())
+        gathered = self._gathered.get((sighting.server, sighting.face))
+        if gathered is None:
+            gathered = self._gathered[sighting.server, sighting.face] = _Gathered()
         if sighting.seen is Seen.OK:
             gathered.answers += 1
             gathered.seconds += sighting.seconds

@@ -57,6 +57,8 @@ class Body(Protocol):
 
 
 class State(Enum):
+    __hash__ = object.__hash__  # Enum's own is Python, and tables of what follows are asked for each delivery
+
     DONE = "done"
     AGAIN = "again"
     FAILED = "failed"      # for good: bounce

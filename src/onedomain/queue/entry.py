@@ -36,6 +36,11 @@ class Progress:
     def final(self) -> bool:
         return self.state in (State.DONE, State.FAILED)
 
+    @property
+    def over(self) -> bool:
+        """Final, and nobody's net holds it."""
+        return self.state is State.FAILED or (self.state is State.DONE and self.epoch <= 0)
+
 
 FRESH = Progress()
 
@@ -97,7 +102,7 @@ class Entry:
     @property
     def over(self) -> bool:
         """Nobody needs it any more."""
-        return self.finished and not any(one.netted for one in self.progress.values())
+        return len(self.progress) == self.targets and all(one.over for one in self.progress.values())
 
     @property
     def length(self) -> int:
@@ -131,7 +136,7 @@ class Entry:
         moved = before.netted and outcome.state is State.DONE
         if index < self.targets and (moved or not before.final):
             server = outcome.server or before.server
-            self.progress[index] = replace(before, state=outcome.state, server=server, outcome=outcome)
+            self.progress[index] = Progress(outcome.state, before.attempts, server, outcome, before.epoch)
 
     def set_epochs(self, epochs: Mapping[int, int]) -> None:
         for index, epoch in epochs.items():

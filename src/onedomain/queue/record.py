@@ -68,21 +68,28 @@ def pack_meta(head: Head) -> bytes:
         "t": head.received,
         "z": head.size,
         "s": envelope.sender,
-        "r": [[one.address, one.account, one.original, one.notify] for one in envelope.targets],
+        "r": [(one.address, one.account, one.original, one.notify) for one in envelope.targets],
     }
-    optional = {
-        "u": int(envelope.smtputf8),
-        "8": int(envelope.eight_bit),
-        "ret": envelope.ret,
-        "env": envelope.envid,
-        "cl": envelope.client,
-        "lo": envelope.login,
-        "m": head.message_id,
-        "c": head.chunks,
-        "b": head.bounce_of,
-        "v": [[index, pack_outcome(outcome)] for index, outcome in head.verdicts],
-    }
-    value.update((key, item) for key, item in optional.items() if item)
+    if envelope.client:
+        value["cl"] = envelope.client
+    if envelope.login:
+        value["lo"] = envelope.login
+    if head.message_id:
+        value["m"] = head.message_id
+    if envelope.eight_bit:
+        value["8"] = 1
+    if envelope.smtputf8:
+        value["u"] = 1
+    if envelope.ret:
+        value["ret"] = envelope.ret
+    if envelope.envid:
+        value["env"] = envelope.envid
+    if head.chunks:
+        value["c"] = head.chunks
+    if head.bounce_of:
+        value["b"] = head.bounce_of
+    if head.verdicts:
+        value["v"] = [(index, pack_outcome(outcome)) for index, outcome in head.verdicts]
     return _dump(value)
 
 

@@ -21,7 +21,7 @@ class Counters:
         self._gauges: set[str] = set()
 
     def add(self, name: str, amount: float = 1, **labels: str) -> None:
-        key = (name, tuple(sorted(labels.items())) if labels else ())
+        key = (name, tuple(labels.items()) if len(labels) < 2 else tuple(sorted(labels.items())))
         if key in self._values:
             self._values[key] += amount
         elif len(self._values) < MAX_SERIES:

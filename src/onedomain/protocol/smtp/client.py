@@ -16,6 +16,7 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from onedomain.model.failure import again
 from onedomain.protocol import sasl
@@ -24,6 +25,8 @@ from onedomain.protocol.smtp.reply import BadReply, Reply, ReplyReader
 from onedomain.protocol.smtp.xtext import encode_xtext
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_OUTSIDE = re.compile("[<> ]")  # may stand in quotes alone
 
 
 class Step(Enum):
@@ -43,8 +46,7 @@ class Step(Enum):
     QUIT = "QUIT"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """`recipient` is the number of the RCPT in its transaction (from 0): for RCPT, and for BODY with LMTP; else -1."""
 
     step: Step
@@ -93,8 +95,7 @@ class _Transaction:
     accepted: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Awaited:
+class _Awaited(NamedTuple):
     step: Step
     recipient: int = -1
     transaction: _Transaction | None = None  # for RCPT; for BODY with LMTP until it is known whom it answers
@@ -232,6 +233,5 @@ class SmtpClient:
 def _check_path(path: str, smtputf8: bool) -> None:
     if not smtputf8 and not path.isascii():
         raise ValueError("address outside ASCII needs SMTPUTF8")
-    quoted = re.sub(r'"(?:[^"\\]|\\.)*"', "", path)
-    if "<" in quoted or ">" in quoted or " " in quoted:
+    if _OUTSIDE.search(path) and _OUTSIDE.search(_QUOTED.sub("", path)):
         raise ValueError("blank or angle bracket in address")

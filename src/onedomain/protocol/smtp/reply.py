@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from onedomain.model.failure import Failed, Failure, again, give_up
 
@@ -100,25 +101,37 @@ class ReplyReader:
                 return self._finish()
 
     def _take(self, line: bytes) -> bool:
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise _bad(f"not a reply line: {line[:60]!r}")
-        code = int(match[1])
-        if self._lines and code != self._code:
-            raise _bad(f"reply changes its code from {self._code} to {code}")
         if len(self._lines) >= self._max_lines:
             raise _bad(f"reply of more than {self._max_lines} lines")
+        code, last, text = _read(line)
+        if self._lines and code != self._code:
+            raise _bad(f"reply changes its code from {self._code} to {code}")
         self._code = code
-        text = (match[3] or b"").decode("utf-8", "backslashreplace")
-        self._lines.append(_CONTROL.sub("?", text))
-        return match[2] != b"-"
+        self._lines.append(text)
+        return last
 
     def _finish(self) -> Reply:
         lines, self._lines = self._lines, []
-        first = _ENHANCED.match(lines[0])
-        # RFC 3463: the class of the enhanced code is the first digit of the reply code; otherwise it is just text
-        if first is None or first[1][0] != str(self._code)[0]:
-            return Reply(self._code, "", tuple(lines))
-        enhanced = first[1]
-        plain = (line[len(enhanced):].lstrip() if line.startswith(enhanced) else line for line in lines)
-        return Reply(self._code, enhanced, tuple(plain))
+        return _reply(self._code, tuple(lines))
+
+
+# A server says the same few things all day.
+@lru_cache(256)
+def _read(line: bytes) -> tuple[int, bool, str]:
+    """Code, whether it is the last line of its reply, text. Raises BadReply."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise _bad(f"not a reply line: {line[:60]!r}")
+    text = (match[3] or b"").decode("utf-8", "backslashreplace")
+    return int(match[1]), match[2] != b"-", _CONTROL.sub("?", text)
+
+
+@lru_cache(256)
+def _reply(code: int, lines: tuple[str, ...]) -> Reply:
+    first = _ENHANCED.match(lines[0])
+    # RFC 3463: the class of the enhanced code is the first digit of the reply code; otherwise it is just text
+    if first is None or first[1][0] != str(code)[0]:
+        return Reply(code, "", lines)
+    enhanced = first[1]
+    plain = (line[len(enhanced):].lstrip() if line.startswith(enhanced) else line for line in lines)
+    return Reply(code, enhanced, tuple(plain))
