@@ -26,6 +26,7 @@ from onedomain.protocol.smtp.event import (
     BodyEnd,
     BodyStart,
     End,
+    Group,
     Hello,
     Mail,
     Malformed,
@@ -60,8 +61,9 @@ class SmtpSession:
         starttls, xclient = offer.starttls and parts.tls is not None, rules.trusts(self._client)
         if (starttls, xclient) != (offer.starttls, offer.xclient):
             offer = replace(offer, starttls=starttls, xclient=xclient)
-        self._server = SmtpServer(offer, secure=stream.tls is not None)
+        self._server = SmtpServer(offer, secure=stream.tls is not None, groups=True)
         self._account: Account | None = None
+        self._known_hop: Hop | None = None   # until any of it changes
         self._hello = ""        # as a trusted hop passes it on
         self._message: Message | None = None
         self._failed: Failure | None = None  # of the body that is coming in
@@ -108,17 +110,20 @@ class SmtpSession:
         """What follows from all that came so far, the most frequent first; True when the conversation is over."""
         while (event := self._server.next_event()) is not None:
             match event:
-                case Rcpt():
-                    self._recipient(event)
                 case BodyChunk():
                     await self._body_chunk(event)
+                case BodyEnd():
+                    await self._body_end(event)
+                case Group():
+                    self._group(event)
+                case Rcpt():
+                    self._recipient(event)
                 case Mail():
                     self._sender(event)
                 case BodyStart():
                     self._body_start()
-                case BodyEnd():
-                    await self._body_end(event)
                 case Hello() | Reset():
+                    self._known_hop = None
                     self._forget_message()
                 case StartTls():
                     await self._start_tls(event)
@@ -163,7 +168,7 @@ class SmtpSession:
             raise ConnectionError("no TLS handshake in time") from None  # a 421 now would be no TLS
         self._answered = self._loop.time()
         self._server.tls_started()
-        self._account = None
+        self._account = self._known_hop = None
 
     async def _authenticate(self, event: Auth) -> None:
         if self._parts.authenticator is None:
@@ -176,9 +181,11 @@ class SmtpSession:
         except Failed as failed:
             self._server.refuse(failed.failure)
             return
+        self._known_hop = None
         self._server.accept()
 
     def _xclient(self, event: Xclient) -> None:
+        self._known_hop = None
         attributes = event.attributes
         self._client = attributes.get("ADDR", "") or self._client
         self._port = int(attributes.get("PORT", "") or self._port)
@@ -193,10 +200,31 @@ class SmtpSession:
             self._note("refused", failure, sender=str(event.sender or ""))
             self._server.refuse(failure)
             return
+        self._begin_message(event)
+        self._server.accept()
+
+    def _begin_message(self, event: Mail) -> Message:
         self._forget_message()
         login = self._account.address if self._account is not None else ""
         self._message = Message(self._parts, self._rules, event, client=self._client, login=login)
-        self._server.accept()
+        return self._message
+
+    def _group(self, event: Group) -> None:
+        """All of it, or nothing yet: where anything is refused it comes again one by one, and is told and counted
+        then.
+        """
+        if self._check_sender(event.mail) is None:
+            message = self._begin_message(event.mail)
+            if all(self._add(message, rcpt) is None for rcpt in event.rcpts):
+                try:
+                    self._begin_body(message)
+                except Failed:
+                    pass  # said to DATA
+                else:
+                    self._server.accept()
+                    return
+            self._forget_message()
+        self._server.apart()
 
     def _check_sender(self, event: Mail) -> Failure | None:
         if not self._rules.submission:
@@ -210,29 +238,32 @@ class SmtpSession:
     def _recipient(self, event: Rcpt) -> None:
         message = self._message
         assert message is not None
-        address = event.address
-        if not address.domain:
-            address = Address(address.local, self._rules.domain)
-        view = self._parts.directory
-        found = resolve(
-            view, address, original=event.orcpt, allow_outside=self._account is not None, limit=self._rules.expansion)
-        if isinstance(found, Refuse):
-            failure: Failure | None = found.failure
-        else:
-            failure = message.recipients.add(view, self._parts.board, found, str(address), self._notify(event),
-                                             self._parts.links)
+        failure = self._add(message, event)
         if failure is None:
             self._server.accept()
             return
         self._parts.count.add("smtp_recipients_refused_total", listener=self._rules.name, code=str(failure.code))
-        self._note("refused", failure, sender=message.sender, recipient=str(address))
+        self._note("refused", failure, sender=message.sender, recipient=str(self._whole(event.address)))
         self._server.refuse(failure)
+
+    def _whole(self, address: Address) -> Address:
+        return address if address.domain else Address(address.local, self._rules.domain)
+
+    def _add(self, message: Message, event: Rcpt) -> Failure | None:
+        address = self._whole(event.address)
+        view = self._parts.directory
+        found = resolve(
+            view, address, original=event.orcpt, allow_outside=self._account is not None, limit=self._rules.expansion)
+        if isinstance(found, Refuse):
+            return found.failure
+        return message.recipients.add(
+            view, self._parts.board, found, str(address), self._notify(event), self._parts.links)
 
     def _notify(self, event: Rcpt) -> str:
         """What is to be reported. To strangers no success is: whoever they say they are would get what they did not
         send (backscatter), with the names behind our aliases (Postfix, DSN_README, "Restricting the scope").
         """
-        if self._account is not None or self._rules.trusts(self._client) or "SUCCESS" not in event.notify:
+        if "SUCCESS" not in event.notify or self._account is not None or self._rules.trusts(self._client):
             return event.notify
         return ",".join(word for word in event.notify.split(",") if word != "SUCCESS") or "NEVER"
 
@@ -241,20 +272,25 @@ class SmtpSession:
     def _body_start(self) -> None:
         message = self._message
         assert message is not None
-        self._failed = None
         try:
-            message.begin(self._hop(message))
+            self._begin_body(message)
         except Failed as failed:
             self._note("refused", failed.failure, sender=message.sender)
             self._server.refuse(failed.failure)
             return
-        self._body_began = self._loop.time()
-        self._body_size = 0
         self._server.accept()
 
+    def _begin_body(self, message: Message) -> None:
+        self._failed = None
+        message.begin(self._hop(message))
+        self._body_began = self._loop.time()
+        self._body_size = 0
+
     def _hop(self, message: Message) -> Hop:
+        if self._known_hop is not None and self._known_hop.smtputf8 == message.mail.smtputf8:
+            return self._known_hop
         tls = self._stream.tls
-        return Hop(
+        self._known_hop = Hop(
             hello=self._hello or self._server.hello.name,
             client=self._client,
             edge=self._rules.offer.name,
@@ -262,6 +298,7 @@ class SmtpSession:
             tls=f"{tls.version} with cipher {tls.cipher}" if tls is not None else "",
             login=self._account is not None,
             smtputf8=message.mail.smtputf8)
+        return self._known_hop
 
     async def _body_chunk(self, event: BodyChunk) -> None:
         self._body_size += len(event.data)
@@ -311,6 +348,8 @@ class SmtpSession:
     async def _reach_level(self, message: Message) -> str:
         """What the 250 says of it. After the body there is no way back: a level out of reach is told and counted."""
         recipients = message.recipients
+        if not recipients.waits and not recipients.missed:
+            return ""
         reached = Level.SPOOL
         if recipients.waits:
             reached = await self._parts.levels.wait_level(message.id, self._rules.level, recipients.copied)

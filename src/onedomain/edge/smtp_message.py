@@ -52,7 +52,6 @@ class Message:
     def begin(self, hop: Hop) -> None:
         """The body begins. Raises Failed when the spool takes nothing."""
         self._draft = self._parts.spool.draft()
-        self._header = HeaderFilter()
         self._hop = hop
 
     async def write(self, chunk: bytes) -> None:
@@ -62,15 +61,15 @@ class Message:
         assert self._draft is not None
         if not self._eight_bit and not chunk.isascii():
             self._eight_bit = True
-        waiting = self._header.facts is None
+        if self._header.facts is not None:
+            await self._draft.write(chunk)
+            return
         data = self._header.feed(chunk)
-        if waiting and self._header.facts is not None:
+        if self._header.facts is not None:
             self._hold(0)
-            data = self._stamp() + data
-        elif waiting:
+            await self._draft.write(self._stamp() + data)
+        else:
             self._hold(self._held + len(chunk))
-        if data:
-            await self._draft.write(data)
 
     async def commit(self) -> None:
         """The body is complete: returns once it is durable. Raises Failed."""
@@ -91,6 +90,8 @@ class Message:
             self._draft.abort()
 
     def _hold(self, octets: int) -> None:
+        if octets == self._held:
+            return
         heads = self._parts.heads
         heads.held += octets - self._held
         self._held = octets

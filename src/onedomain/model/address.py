@@ -22,6 +22,11 @@ class AddressError(ValueError):
     """The text is no address; the message is fit for the peer."""
 
 
+def folded(text: str) -> str:
+    """An address or domain as the directory spells it."""
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text).lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """`local@domain`; local exactly as it came (with its quotes, if it had any), domain as it came."""
@@ -35,8 +40,7 @@ class Address:
     @property
     def key(self) -> str:
         """What two spellings of one address have in common; the directory's primary key."""
-        text = f"{self.local}@{self.domain}"
-        return text.lower() if text.isascii() else unicodedata.normalize("NFC", text).lower()
+        return folded(f"{self.local}@{self.domain}")
 
     @property
     def is_ascii(self) -> bool:

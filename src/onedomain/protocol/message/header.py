@@ -7,7 +7,7 @@ of a removed field passes as it came. Does not know what follows from what it fo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onedomain.model.failure import Failed, refuse
 from onedomain.model.message import DELIVERY_ID_HEADER, TRACE_HEADER
@@ -30,18 +30,22 @@ _MESSAGE_ID = _field("Message-ID")
 _DATE = re.compile(rb"(?im)^Date[ \t]*:")
 # Looked for in lower case first: an expression that starts with ^ is tried at every octet.
 _OURS = b"\nx-onedomain-"
+_RECEIVED = (b"\nreceived:", b"\nreceived ", b"\nreceived\t")
 _HOP = re.compile(r"cluster=([^;\s]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`message_id` as it stands there, with its brackets, or "". `hops` are the clusters named by trace fields."""
+    """`message_id` as it stands there, with its brackets, or "". `hops` are the clusters named by trace fields.
+    `ours`: there may be fields of our own making.
+    """
 
     message_id: str = ""
     has_date: bool = False
     received: int = 0
     hops: tuple[str, ...] = ()
+    ours: bool = field(default=False, compare=False)
 
 
 class HeaderFilter:
@@ -86,27 +90,30 @@ class HeaderFilter:
             raise Failed(refuse(552, "5.3.4", f"header section larger than {self._limit} octets"))
         held, self._held = bytes(self._held), b""
         section = held[:size]
-        self.facts = read_facts(section)
-        if _OURS not in b"\n" + section.lower():
-            return held
-        return _DELIVERY.sub(b"", section) + held[size:]
+        self.facts = facts = read_facts(section)
+        return _DELIVERY.sub(b"", section) + held[size:] if facts.ours else held
 
 
 def read_facts(section: bytes) -> Facts:
     """Of a header section without the blank line after it."""
+    # Everything stands in `low` one octet further on than in the section.
     low = b"\n" + section.lower()
-    found = _MESSAGE_ID.search(section, max(low.find(b"\nmessage-id"), 0)) if b"\nmessage-id" in low else None
+    at = low.find(b"\nmessage-id")
+    found = _MESSAGE_ID.search(section, at) if at >= 0 else None
+    date = low.find(b"\ndate")
+    ours = _OURS in low
     hops = tuple(
-        name[1].lower() for field in _TRACE.finditer(section) if (name := _HOP.search(_text(field[1]))) is not None
-    ) if _OURS in low else ()
+        name[1].lower() for one in _TRACE.finditer(section) if (name := _HOP.search(_text(one[1]))) is not None
+    ) if ours else ()
     return Facts(
         message_id=_text(found[1])[:MAX_MESSAGE_ID] if found else "",
-        has_date=b"\ndate" in low and _DATE.search(section) is not None,
-        received=sum(low.count(b"\nreceived" + after) for after in (b":", b" ", b"\t")),
-        hops=hops)
+        has_date=date >= 0 and _DATE.search(section, date) is not None,
+        received=sum(low.count(after) for after in _RECEIVED) if b"\nreceived" in low else 0,
+        hops=hops,
+        ours=ours)
 
 
 def _text(value: bytes) -> str:
     """A field's value unfolded, for logs and look-ups."""
-    unfolded = b" ".join(value.replace(b"\r", b"").replace(b"\n", b"").split())
+    unfolded = b" ".join(value.translate(None, b"\r\n").split())
     return _CONTROL.sub("?", unfolded.decode("utf-8", "backslashreplace"))

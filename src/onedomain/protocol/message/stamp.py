@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from onedomain.model.message import DELIVERY_ID_HEADER, TRACE_HEADER
 from onedomain.protocol.message.date import format_date
@@ -40,6 +41,15 @@ class Hop:
 
 def build_received(hop: Hop, id: str, at: float, *, recipient: str = "") -> bytes:
     """`at` in seconds since 1970; `recipient` only where there is just one, as others are nobody's business."""
+    to = f"\tfor <{harmless(recipient, utf8=hop.smtputf8)}>\r\n" if recipient else ""
+    opening, tls = _opening(hop)
+    lines = f"{opening}{id}\r\n{tls}{to}"
+    return f"{lines[:-2]};\r\n\t{format_date(at)}\r\n".encode()
+
+
+@lru_cache(1024)  # a session's messages all come the same way
+def _opening(hop: Hop) -> tuple[str, str]:
+    """What stands before the id, and the line after it, which may be none."""
     literal = address_literal(hop.client)
     hello = harmless(hop.hello)
     if _DOMAIN.fullmatch(hop.hello):
@@ -48,12 +58,8 @@ def build_received(hop: Hop, id: str, at: float, *, recipient: str = "") -> byte
         source = f"{literal} (helo={hello})"
     else:
         source = literal
-    lines = [f"Received: from {source}", f"\tby {hop.edge} (OneDomain) with {hop.protocol} id {id}"]
-    if hop.tls:
-        lines.append(f"\t({harmless(hop.tls, blanks=True)})")
-    if recipient:
-        lines.append(f"\tfor <{harmless(recipient, utf8=hop.smtputf8)}>")
-    return ("\r\n".join(lines) + f";\r\n\t{format_date(at)}\r\n").encode()
+    tls = f"\t({harmless(hop.tls, blanks=True)})\r\n" if hop.tls else ""
+    return f"Received: from {source}\r\n\tby {hop.edge} (OneDomain) with {hop.protocol} id ", tls
 
 
 def build_trace(cluster: str, edge: str, id: str) -> bytes:
@@ -80,6 +86,8 @@ def address_literal(address: str) -> str:
 
 def harmless(text: str, *, blanks: bool = False, utf8: bool = False) -> str:
     """Text of a peer, fit for a structured field: no line end, no parenthesis, no quote; cut at 255 characters."""
+    if _HARMFUL.search(text) is None:
+        return text[:255]
 
     def replace(match: re.Match[str]) -> str:
         c = match[0]

@@ -41,7 +41,7 @@ class Conversation:
             if not self._step():
                 return None
         event = self._events.popleft()
-        if isinstance(event, ASKING) and not (isinstance(event, BodyEnd) and event.failure):
+        if type(event) in ASKING and not (type(event) is BodyEnd and event.failure is not None):
             self._pending = event
         return event
 

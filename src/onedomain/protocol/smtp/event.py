@@ -5,6 +5,7 @@ Knows shapes only. Events marked "answer" wait for the session's accept() or ref
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -96,6 +97,16 @@ class BodyStart:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Answer. Mail, its Rcpts and BodyStart in one: accept() takes all of them. Where any is to be refused, apart()
+    has them come one by one instead.
+    """
+
+    mail: Mail
+    rcpts: Sequence[Rcpt]
+
+
+@dataclass(frozen=True, slots=True)
 class BodyChunk:
     """Some of the message, in order: dots unstuffed, the listener's policy on line ends applied."""
 
@@ -131,6 +142,7 @@ class End:
 
 
 Event = (
-    Hello | StartTls | Auth | Xclient | Mail | Rcpt | BodyStart | BodyChunk | BodyEnd | Reset | Malformed | End)
-ASKING = (StartTls, Auth, Xclient, Mail, Rcpt, BodyStart, BodyEnd)
+    Hello | StartTls | Auth | Xclient | Mail | Rcpt | BodyStart | Group | BodyChunk | BodyEnd | Reset | Malformed
+    | End)
+ASKING = frozenset((StartTls, Auth, Xclient, Mail, Rcpt, BodyStart, Group, BodyEnd))
 """Those that wait for an answer (BodyEnd only where it has no failure)."""

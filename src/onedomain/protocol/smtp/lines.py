@@ -59,6 +59,16 @@ class Input:
             return self._buffer[start:end - 1]
         return BadLine(self._buffer[start:end], Fault.BARE_LF)
 
+    def ahead(self) -> tuple[bytes, int]:
+        """What came, and where in it the next line begins; `skip` what is taken of it. Nothing while the rest of a line
+        is being dropped.
+        """
+        return (b"", 0) if self._dropping else (self._buffer, self._position)
+
+    def skip(self, end: int) -> None:
+        """All up to `end` of what `ahead` gave has been taken."""
+        self._position = end
+
     def take(self, most: int) -> bytes:
         """Up to `most` octets."""
         taken = self._buffer[self._position:self._position + most]

@@ -47,6 +47,16 @@ class Offer:
     dsn: bool = True
     policy: BodyPolicy = field(default_factory=BodyPolicy)
     limits: Limits = field(default_factory=Limits)
+    _hellos: dict[tuple[bool, bool], bytes] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def answer_hello(self, *, secure: bool, authenticated: bool) -> bytes:
+        """To EHLO or LHLO; without enhanced codes (RFC 2034 section 3)."""
+        answer = self._hellos.get((secure, authenticated))
+        if answer is None:
+            *first, last = self.name, *self.ehlo_lines(secure=secure, authenticated=authenticated)
+            answer = "".join(f"250-{line}\r\n" for line in first).encode() + f"250 {last}\r\n".encode()
+            self._hellos[secure, authenticated] = answer
+        return answer
 
     def ehlo_lines(self, *, secure: bool, authenticated: bool) -> list[str]:
         """What follows the name; STARTTLS and AUTH only while they make sense (RFC 3207 section 4.2)."""
@@ -79,9 +89,3 @@ def reply(code: int, enhanced: str, text: str) -> bytes:
 
 def refusal(failure: Failure) -> bytes:
     return reply(failure.code, failure.enhanced, failure.text)
-
-
-def hello_reply(name: str, lines: list[str]) -> bytes:
-    """The answer to EHLO; without enhanced codes (RFC 2034 section 3)."""
-    *first, last = name, *lines
-    return "".join(f"250-{line}\r\n" for line in first).encode() + f"250 {last}\r\n".encode()

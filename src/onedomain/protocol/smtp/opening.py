@@ -11,7 +11,7 @@ from onedomain.protocol.smtp.command import parse_xclient
 from onedomain.protocol.smtp.conversation import Conversation
 from onedomain.protocol.smtp.event import Auth, Hello, StartTls, Verb, Xclient
 from onedomain.protocol.smtp.lines import BadLine
-from onedomain.protocol.smtp.offer import Offer, hello_reply, reply
+from onedomain.protocol.smtp.offer import Offer, reply
 from onedomain.protocol.smtp.table import TABLE, State
 
 VERBS = {verb.value.encode(): verb for verb in Verb}
@@ -51,8 +51,7 @@ class Opening(Conversation):
         if verb is Verb.HELO:
             self._out.append(reply(250, "", self.offer.name))
         else:
-            lines = self.offer.ehlo_lines(secure=self.secure, authenticated=self.authenticated)
-            self._out.append(hello_reply(self.offer.name, lines))
+            self._out.append(self.offer.answer_hello(secure=self.secure, authenticated=self.authenticated))
         self._events.append(self.hello)
         self._count_idle()
 

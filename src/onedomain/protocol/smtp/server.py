@@ -21,6 +21,7 @@ from onedomain.protocol.smtp.event import (
     BodyChunk,
     BodyEnd,
     BodyStart,
+    Group,
     Hello,
     Mail,
     Malformed,
@@ -30,6 +31,7 @@ from onedomain.protocol.smtp.event import (
     Verb,
     Xclient,
 )
+from onedomain.protocol.smtp.group import LONGEST_LINE, read_group
 from onedomain.protocol.smtp.intake import ChunkIntake, DataIntake, Intake
 from onedomain.protocol.smtp.lines import BadLine
 from onedomain.protocol.smtp.offer import Offer, refusal, reply
@@ -46,11 +48,21 @@ _OK_RCPT = reply(250, "2.1.5", "recipient ok")
 _GO_AHEAD = reply(354, "", "go ahead, end with <CRLF>.<CRLF>")
 
 
-class SmtpServer(Opening):
-    """One connection. `secure`: TLS came first (port 465)."""
+def _answer_group(recipients: int) -> bytes:
+    return _OK_MAIL + _OK_RCPT * recipients + _GO_AHEAD
 
-    def __init__(self, offer: Offer, *, secure: bool = False) -> None:
+
+_OK_GROUP = _answer_group(1)
+
+
+class SmtpServer(Opening):
+    """One connection. `secure`: TLS came first (port 465). `groups`: the session takes Group events, too."""
+
+    def __init__(self, offer: Offer, *, secure: bool = False, groups: bool = False) -> None:
         super().__init__(offer, secure=secure)
+        self._groups = groups and offer.limits.line >= LONGEST_LINE
+        self._group_at = 0
+        self._came_apart = False
         self._mail = Mail(None)
         self._accepted = 0
         self._check = BodyCheck(offer.policy)
@@ -63,6 +75,15 @@ class SmtpServer(Opening):
         """Yes to the event that waits for an answer. `text` goes into the reply where there is one of ours."""
         event, self._pending = self._pending, None
         match event:
+            case BodyEnd():
+                answer = reply(250, "2.0.0", text or "message accepted")
+                self._out.append(answer * self._answers_due)
+                self._transaction_done()
+            case Group():
+                self._accepted = len(event.rcpts)
+                self._out.append(_OK_GROUP if self._accepted == 1 else _answer_group(self._accepted))
+                self._mail = event.mail
+                self._begin_data(State.DATA)
             case Rcpt():
                 self._out.append(_OK_RCPT)
                 self._accepted += 1
@@ -74,16 +95,10 @@ class SmtpServer(Opening):
                 self._go(Verb.MAIL)
             case BodyStart(chunked=False):
                 self._out.append(_GO_AHEAD)
-                self._check = BodyCheck(self.offer.policy)
-                self._intake = DataIntake()
-                self._go(Verb.DATA)
+                self._begin_data(TABLE[self.state][Verb.DATA])
             case BodyStart():
                 self._check = BodyCheck(self.offer.policy)
                 self._go(Verb.BDAT)
-            case BodyEnd():
-                answer = reply(250, "2.0.0", text or "message accepted")
-                self._out.append(answer * self._answers_due)
-                self._transaction_done()
             case StartTls():
                 self._out.append(reply(220, "2.0.0", "ready to start TLS"))
                 self._go(Verb.STARTTLS)
@@ -120,6 +135,19 @@ class SmtpServer(Opening):
                 raise RuntimeError("nothing waits for an answer")
         self._count_error(failure)
 
+    def apart(self) -> None:
+        """Not all of the group that waits for an answer is taken: what it was made of comes one by one."""
+        if not isinstance(self._pending, Group):
+            raise RuntimeError("no group waits for an answer")
+        self._pending = None
+        self._came_apart = True
+        self._input.skip(self._group_at)
+
+    def _begin_data(self, state: State) -> None:
+        self._check = BodyCheck(self.offer.policy)
+        self._intake = DataIntake()
+        self.state = state
+
     def answer_each(self, answers: Sequence[Failure | str]) -> None:
         """LMTP: the answer to BodyEnd for each accepted recipient, in order; a str is the text of a 250."""
         if not isinstance(self._pending, BodyEnd) or len(answers) != self._accepted:
@@ -138,6 +166,22 @@ class SmtpServer(Opening):
 
     def _step(self) -> bool:
         return _STEPS[self.state](self)
+
+    def _step_ready(self) -> bool:
+        return (self._groups and self._step_group()) or self._step_command()
+
+    def _step_group(self) -> bool:
+        if self._came_apart:
+            self._came_apart = False
+            return False
+        buffer, start = self._input.ahead()
+        found = read_group(buffer, start, recipients=self.offer.limits.recipients)
+        if found is None or found[0].mail.size > self.offer.policy.max_size:
+            return False
+        self._group_at = start
+        self._events.append(found[0])
+        self._input.skip(found[1])
+        return True
 
     def _step_command(self) -> bool:
         limit = self.offer.limits.line
@@ -318,6 +362,7 @@ class SmtpServer(Opening):
 
 _STEPS: dict[State, Callable[[SmtpServer], bool]] = {
     **dict.fromkeys(State, SmtpServer._step_command),
+    State.READY: SmtpServer._step_ready,
     State.DATA: SmtpServer._step_body,
     State.CHUNK: SmtpServer._step_body,
     State.AUTH: SmtpServer._step_auth,
