@@ -78,6 +78,27 @@ async def test_what_others_append_meanwhile_shares_a_sync() -> None:
     assert disk.log.count("sync") <= 4
 
 
+async def test_a_sync_waits_for_those_who_keep_coming_and_not_for_long() -> None:
+    log = journal(ForgetfulDisk(), segment_size=1 << 20)
+
+    async def one(turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        log.append(b"x")
+        await log.commit()
+        return log.syncs
+
+    await one(0)
+    assert log.syncs == 1
+    # alone: whoever comes a turn later gets a sync of its own
+    assert await asyncio.gather(one(0), one(1)) == [2, 3]
+    # two are the beginning of more
+    assert await asyncio.gather(one(0), one(0), one(1), one(2)) == [4] * 4
+    # and somebody in every turn does not keep the first waiting
+    first, *_, last = await asyncio.gather(one(0), *[one(turn) for turn in range(50)])
+    assert first == 5 < last
+
+
 async def test_commit_waits_for_its_own_sync(tmp_path: Path) -> None:
     """With a real thread: whoever commits while a sync is in flight gets the next one, not that one."""
 

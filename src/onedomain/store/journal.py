@@ -37,6 +37,10 @@ from onedomain.store.segment import (
 )
 
 SEGMENT_SIZE = 64 << 20
+GATHER = 4
+"""Turns of the loop that a sync waits at most, as long as each brings more to be synced: a sync costs more than a
+message, and with two in it instead of four that shows.
+"""
 SUFFIX = ".segment"
 # Of what is damaged this much at most is kept aside for a human to look at.
 MOST_SET_ASIDE = 16 << 20
@@ -91,7 +95,8 @@ class Journal:
         self._dirty: list[Segment] = []
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing = False
-        self._poison: Failure | None = None
+        self._gathered = 0  # how many waited when a sync was last about to begin
+        self.poison: Failure | None = None  # why nothing is accepted any more
         self._next_number = 1
         self.syncs = 0
 
@@ -159,15 +164,10 @@ class Journal:
 
     # -- writing
 
-    @property
-    def poison(self) -> Failure | None:
-        """Why nothing is accepted any more, or None."""
-        return self._poison
-
     def append(self, *buffers: bytes) -> Position:
         """Not durable before the next `commit`. Raises Failed: disk full (nothing was written), or poisoned."""
-        if self._poison:
-            raise Failed(self._poison)
+        if self.poison:
+            raise Failed(self.poison)
         length = sum(map(len, buffers))
         if length > MAX_RECORD:
             raise ValueError(f"record of {length} bytes")
@@ -210,7 +210,7 @@ class Journal:
             try:
                 segment.file.truncate(segment.end)
             except OSError as worse:
-                failure = self._poison = _poisoned(f"cutting off a failed write: {worse}")
+                failure = self.poison = _poisoned(f"cutting off a failed write: {worse}")
             raise Failed(failure) from error
         segment.end += sum(map(len, buffers))
         if segment not in self._dirty:
@@ -219,22 +219,30 @@ class Journal:
     def _refusal(self, error: OSError) -> Failure:
         if error.errno in FULL:
             return again(FULL_FAILURE.code, FULL_FAILURE.enhanced, FULL_FAILURE.text, str(error))
-        self._poison = _poisoned(str(error))
-        return self._poison
+        self.poison = _poisoned(str(error))
+        return self.poison
 
     async def commit(self) -> None:
         """Returns when everything appended so far is durable; raises Failed if that is not known."""
-        if self._poison:
-            raise Failed(self._poison)
+        if self.poison:
+            raise Failed(self.poison)
         if not self._dirty and not self._syncing:
             return
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         if not self._syncing:
             self._syncing = True
-            # whoever else is ready in this turn of the loop comes along
-            asyncio.get_running_loop().call_soon(self._start)
+            self._gathered = 1
+            asyncio.get_running_loop().call_soon(self._gather, GATHER)
         await done
+
+    def _gather(self, turns: int) -> None:
+        """Whoever else is ready in this turn of the loop comes along; who is alone does not wait for more of them."""
+        if turns and len(self._waiting) > self._gathered:
+            self._gathered = len(self._waiting)
+            asyncio.get_running_loop().call_soon(self._gather, turns - 1)
+        else:
+            self._start()
 
     def _start(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -267,12 +275,13 @@ class Journal:
             if not done.done():
                 done.set_result(None)
         if self._waiting:
-            self._start()
+            self._gathered = 1
+            asyncio.get_running_loop().call_soon(self._gather, GATHER)
         else:
             self._syncing = False
 
     def _fail(self, waiting: list[asyncio.Future[None]], segments: list[Segment], error: BaseException) -> None:
-        poison = self._poison = _poisoned(f"sync: {error!r}")
+        poison = self.poison = _poisoned(f"sync: {error!r}")
         waiting += self._waiting
         self._waiting = []
         segments += [segment for segment in self._dirty if segment not in segments]
@@ -335,7 +344,7 @@ class Journal:
     async def close(self) -> None:
         """Commits what is left and closes the files. Raises Failed like `commit`, after closing."""
         try:
-            if not self._poison:
+            if not self.poison:
                 await self.commit()
         finally:
             for segment in self._segments.values():
