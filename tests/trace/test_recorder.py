@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from onedomain.trace.recorder import MAX_FIELD, Recorder
 from onedomain.trace.search import search
@@ -42,6 +48,45 @@ async def test_lines_of_one_turn_are_written_together_at_its_end(tmp_path: Path)
     assert lines(log.path) == []
     await asyncio.sleep(0)
     assert [line["event"] for line in lines(log.path)] == ["a", "b"]
+
+
+class Word(StrEnum):
+    ONE = "one"
+
+
+VALUES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20)
+    | st.lists(st.text(max_size=5) | st.integers(), max_size=3) | st.sampled_from(Word)
+    | st.dictionaries(st.text(max_size=5), st.text(max_size=5))
+)  # fmt: skip
+
+
+@given(event=st.text(max_size=10), value=VALUES, other=VALUES)
+@example(event='"', value=float("nan"), other=float("inf"))
+@example(event="x", value=1e300, other=-0.0)
+@settings(max_examples=200, deadline=None)
+def test_a_line_is_what_json_would_make_of_it(event: str, value: Any, other: Any) -> None:
+    with TemporaryDirectory() as folder:
+        log = Recorder(Path(folder), 'w"', edge="e\\", clock=FakeClock())
+        log.note(event, value=value, other=other)
+        log.close()
+        text = log.path.read_text("utf-8")
+    fields = {"value": value, "other": other}
+    kept = {key: one for key, one in fields.items() if one is not None and one != ""}
+    line = {"time": 1_700_000_000.001, "edge": "e\\", "process": 'w"', "event": event, **kept}
+    # a lone surrogate, which UTF-8 has no form for, is written as its escape
+    assert repr(json.loads(text)) == repr(json.loads(json.dumps(line)))
+
+
+def test_what_is_no_json_does_not_hide_that_something_happened(tmp_path: Path) -> None:
+    log = Recorder(tmp_path, "w", edge="e1", clock=FakeClock())
+    circle: list[Any] = []
+    circle.append(circle)
+    log.note("x", before=1, odd=circle)
+    log.note("y")
+    first, second = lines(log.path)
+    assert first["event"] == "x" and "Circular" in str(first["unwritable"]) and "before" not in first
+    assert second["event"] == "y"
 
 
 def test_what_a_peer_chooses_is_bounded_and_never_breaks_the_line(tmp_path: Path) -> None:

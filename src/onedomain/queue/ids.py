@@ -18,6 +18,8 @@ DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 TIME_SIZE = 10
 RANDOM_SIZE = 7
 ID_SIZE = TIME_SIZE + RANDOM_SIZE
+DICE = 6  # bytes of chance in an id
+AT_ONCE = 64
 
 
 class Ids:
@@ -27,10 +29,14 @@ class Ids:
         self._clock = clock
         self._nonce = nonce
         self._last = 0
+        self._dice = b""
 
     def next(self) -> str:
         self._last = max(self._last + 1, int(self._clock.time() * 1_000_000))
-        return _digits(self._last, TIME_SIZE) + _digits(int.from_bytes(self._nonce.token(6), "big"), RANDOM_SIZE)
+        # for many ids at a time: each asking is a system call
+        dice = self._dice or self._nonce.token(DICE * AT_ONCE)
+        self._dice = dice[DICE:]
+        return _digits(self._last, TIME_SIZE) + _digits(int.from_bytes(dice[:DICE], "big"), RANDOM_SIZE)
 
 
 def derived_id(parent: str, purpose: str) -> str:
@@ -44,8 +50,9 @@ _PAIRS = [high + low for high in DIGITS for low in DIGITS]
 
 
 def _digits(number: int, size: int) -> str:
-    text = ""
+    pairs = []
     for _ in range((size + 1) // 2):
-        number, pair = divmod(number, 1296)
-        text = _PAIRS[pair] + text
-    return text[-size:]
+        pairs.append(_PAIRS[number % 1296])
+        number //= 1296
+    pairs.reverse()
+    return "".join(pairs)[-size:]

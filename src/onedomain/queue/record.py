@@ -30,6 +30,8 @@ STATE = b"\x01"
 
 # ASCII only: replies of servers and odd addresses may hold lone surrogates, which escapes carry.
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
+# What is written for each message is put together by hand: an encoder takes five times as long to set out.
+_quote = json.encoder.encode_basestring_ascii
 _LENGTH = struct.Struct(">I")
 _KINDS = {kind.name[0]: kind for kind in Kind}  # A, G, R
 _STATES = {"d": State.DONE, "a": State.AGAIN, "f": State.FAILED, "?": State.IN_DOUBT}
@@ -63,34 +65,30 @@ class Head:
 
 def pack_meta(head: Head) -> bytes:
     envelope = head.envelope
-    value: dict[str, Any] = {
-        "i": head.id,
-        "t": head.received,
-        "z": head.size,
-        "s": envelope.sender,
-        "r": [(one.address, one.account, one.original, one.notify) for one in envelope.targets],
+    targets = ",".join([
+        f"[{_quote(one.address)},{_quote(one.account)},{_quote(one.original)},{_quote(one.notify)}]"
+        for one in envelope.targets])
+    rare = {
+        "u": int(envelope.smtputf8),
+        "ret": envelope.ret,
+        "env": envelope.envid,
+        "lo": envelope.login,
+        "c": head.chunks,
+        "b": head.bounce_of,
     }
-    if envelope.client:
-        value["cl"] = envelope.client
-    if envelope.login:
-        value["lo"] = envelope.login
+    more = "".join([f',"{key}":{_encode(value)}' for key, value in rare.items() if value])
     if head.message_id:
-        value["m"] = head.message_id
+        more += f',"m":{_quote(head.message_id)}'
+    if envelope.client:
+        more += f',"cl":{_quote(envelope.client)}'
     if envelope.eight_bit:
-        value["8"] = 1
-    if envelope.smtputf8:
-        value["u"] = 1
-    if envelope.ret:
-        value["ret"] = envelope.ret
-    if envelope.envid:
-        value["env"] = envelope.envid
-    if head.chunks:
-        value["c"] = head.chunks
-    if head.bounce_of:
-        value["b"] = head.bounce_of
+        more += ',"8":1'
     if head.verdicts:
-        value["v"] = [(index, pack_outcome(outcome)) for index, outcome in head.verdicts]
-    return _dump(value)
+        verdicts = [[index, pack_outcome(outcome)] for index, outcome in head.verdicts]
+        more += f',"v":{_encode(verdicts)}'
+    text = (f'{{"i":{_quote(head.id)},"t":{head.received!r},"z":{head.size},"s":{_quote(envelope.sender)},'
+            f'"r":[{targets}]{more}}}')
+    return text.encode("ascii")
 
 
 def unpack_meta(meta: bytes) -> Head:
@@ -153,14 +151,23 @@ def chunk_head(id: str) -> bytes:
 
 def pack_attempt(id: str, indexes: Sequence[int], server: str, time: float, epochs: Mapping[int, int]) -> bytes:
     """`epochs`: of the homes that have replicas, by index of target."""
-    event = ["a", id, list(indexes), server, round(time, 3)]
-    return STATE + _dump([*event, epochs] if epochs else event)
+    more = f",{_encode(epochs)}" if epochs else ""
+    text = f'["a",{_quote(id)},[{",".join(map(str, indexes))}],{_quote(server)},{round(time, 3)!r}{more}]'
+    return STATE + text.encode("ascii")
 
 
 def pack_outcomes(id: str, outcomes: Mapping[int, Outcome], time: float, epochs: Mapping[int, int]) -> bytes:
     """`epochs` replace those of the attempts; 0: held no longer."""
-    event = ["o", id, {index: pack_outcome(one) for index, one in outcomes.items()}, round(time, 3)]
-    return STATE + _dump([*event, epochs] if epochs else event)
+    each = ",".join([f'"{index}":{_outcome_text(one)}' for index, one in outcomes.items()])
+    more = f",{_encode(epochs)}" if epochs else ""
+    return STATE + f'["o",{_quote(id)},{{{each}}},{round(time, 3)!r}{more}]'.encode("ascii")
+
+
+def _outcome_text(outcome: Outcome) -> str:
+    """`pack_outcome` as JSON."""
+    if outcome.failure is not None:
+        return _encode(pack_outcome(outcome))
+    return f'["{_LETTERS[outcome.state]}",{_quote(outcome.server)},{_quote(outcome.reply)},null]'
 
 
 def pack_hold(id: str, held: bool) -> bytes:
