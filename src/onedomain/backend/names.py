@@ -10,6 +10,7 @@ import re
 from onedomain.model.account import Account
 from onedomain.model.server import Server
 
+USUAL = "{local}{tag}@{domain}"
 _FIELD = re.compile(r"\{(?:local|domain|tag)\}")
 
 
@@ -32,5 +33,7 @@ def _fill(form: str, account: Account, tag: str) -> str:
     local, at, domain = account.mailbox_name.rpartition("@")
     if not at:
         local, domain = account.mailbox_name, account.address.rpartition("@")[2]
+    if form == USUAL:
+        return f"{local}{tag}@{domain}"
     values = {"{local}": local, "{domain}": domain, "{tag}": tag}
     return _FIELD.sub(lambda name: values[name[0]], form)

@@ -174,20 +174,31 @@ class SmtpSession:
 
     async def answer(self, seconds: float) -> Answer:
         """The next answer. Trouble: SILENT past `seconds`, REFUSED at the end of the connection, BROKEN for garbage."""
+        return (await self.answers(1, seconds))[0]
+
+    async def answers(self, count: int, seconds: float) -> list[Answer]:
+        """The next answers, `seconds` for each; fewer only if the last is a 421. Trouble as from `answer`."""
+        found: list[Answer] = []
+        limited = False
         with troubles(self.doing):
-            answer = self.client.next_answer()
-            if answer is None:
-                self._limit(seconds)
-            while answer is None:
+            while len(found) < count:
+                answer = self.client.next_answer()
+                if answer is not None:
+                    found.append(answer)
+                    limited = False
+                    if answer.reply.code == 421:  # RFC 5321 section 3.8: it is about to close
+                        self.good = False
+                        break
+                    continue
+                if not limited:
+                    limited = True
+                    self._limit(seconds)
                 data = await self.stream.read(READ)
                 if not data:
                     self.good = False
                     raise closed(self.doing)
                 self.client.receive(data)
-                answer = self.client.next_answer()
-        if answer.reply.code == 421:  # RFC 5321 section 3.8: it is about to close
-            self.good = False
-        return answer
+        return found
 
     async def ask(self, command: bytes) -> Reply:
         await self.send(command, self.door.times.command)

@@ -17,7 +17,7 @@ from onedomain.backend.trouble import Trouble
 from onedomain.model.failure import Failed, Failure, Kind, again, give_up
 from onedomain.model.health import Seen
 from onedomain.model.message import Delivery, Outcome, State
-from onedomain.protocol.smtp.client import Step
+from onedomain.protocol.smtp.client import Answer, Step
 from onedomain.protocol.smtp.reply import Reply
 from onedomain.protocol.smtp.xtext import encode_xtext
 
@@ -161,9 +161,10 @@ class Transaction:
         said = [(recipient, command) for recipient in self._recipients if (command := self._speak(recipient))]
         data = self._client.data()
         await self._session.send(b"".join((mail, *(command for _, command in said), data)), self._times.command)
-        sender = await self._answer(Step.MAIL)
-        for recipient, _ in said:
-            self._note(recipient, sender, await self._answer(Step.RCPT))
+        answers = await self._session.answers(1 + len(said), self._times.command)
+        sender = self._checked(answers[0], Step.MAIL)
+        for (recipient, _), answer in zip(said, answers[1:], strict=False):
+            self._note(recipient, sender, self._checked(answer, Step.RCPT))
         return await self._answer(Step.DATA, self._times.data)
 
     async def _by_steps(self, mail: bytes) -> Reply | None:
@@ -181,7 +182,9 @@ class Transaction:
         return await self._answer(Step.DATA, self._times.data)
 
     async def _answer(self, step: Step, seconds: float | None = None) -> Reply:
-        answer = await self._session.answer(seconds or self._times.command)
+        return self._checked(await self._session.answer(seconds or self._times.command), step)
+
+    def _checked(self, answer: Answer, step: Step) -> Reply:
         if answer.reply.code == 421:  # answers no command in particular: the connection is over (RFC 5321 section 3.8)
             raise Trouble(answer.reply.failure(self._session.doing), Seen.REFUSED)
         assert answer.step is step, (answer.step, step)

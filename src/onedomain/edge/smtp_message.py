@@ -30,6 +30,7 @@ class Message:
         self._parts = parts
         self._rules = rules
         self.mail = mail
+        self.sender = str(mail.sender) if mail.sender is not None else ""
         self.client = client
         self.login = login
         self.recipients = RecipientList(rules.targets)
@@ -39,10 +40,6 @@ class Message:
         self._hop: Hop | None = None
         self._eight_bit = mail.eight_bit
         self._held = 0  # of what others may not have
-
-    @property
-    def sender(self) -> str:
-        return str(self.mail.sender) if self.mail.sender is not None else ""
 
     @property
     def id(self) -> str:

@@ -241,7 +241,8 @@ class Dispatcher:
         mine = self._claim(lane, job, entry)
         wait: Wait | None = AFTER_DEFECT  # unless it ends as it should
         try:
-            ready = await self._await_ready(entry, mine)
+            waited = self._pending(entry, mine)
+            ready = await self._await_ready(waited, mine) if waited else mine
             if not ready:
                 wait = NOT_READY if mine else None
             elif job.doubt:
@@ -254,15 +255,16 @@ class Dispatcher:
             self._release(entry, mine)
             self._over(lane, job, entry, wait)
 
-    async def _await_ready(self, entry: Entry, mine: tuple[int, ...]) -> tuple[int, ...]:
-        """Those of the targets whose server may be asked and given anything: after a promotion, not before its plan has
-        been carried out there.
+    def _pending(self, entry: Entry, mine: tuple[int, ...]) -> dict[int, str]:
+        """Accounts of those targets whose server was promoted a moment ago: not to be asked or given anything before
+        the promotion's plan has been carried out there.
         """
         targets = entry.envelope.targets
-        waited = {index: name for index in mine
-                  if (account := self._view.account(name := targets[index].account)) and account.home.pending}
-        if not waited:
-            return mine
+        return {index: name for index in mine
+                if (account := self._view.account(name := targets[index].account)) and account.home.pending}
+
+    async def _await_ready(self, waited: dict[int, str], mine: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the targets whose server may be asked and given anything, once it may."""
         answers = dict(zip(waited, await asyncio.gather(*map(self._ready, waited.values())), strict=True))
         return tuple(index for index in mine if answers.get(index, True))
 

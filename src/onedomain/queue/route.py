@@ -65,7 +65,7 @@ def epochs(view: DirectoryView, entry: Entry, indexes: Iterable[int]) -> dict[in
     found: dict[int, int] = {}
     targets = entry.envelope.targets
     for index in indexes:
-        account = view.account(targets[index].account) if targets[index].account else None
+        account = view.account(name) if (name := targets[index].account) else None
         if account is not None and account.home.replicas and is_linked(view, account):
             found[index] = account.home.epoch
     return found

@@ -59,11 +59,13 @@ class Input:
             return self._buffer[start:end - 1]
         return BadLine(self._buffer[start:end], Fault.BARE_LF)
 
+    def begins(self, word: bytes) -> bool:
+        """Whether a line begins here, with that word."""
+        return self._buffer.startswith(word, self._position) and not self._dropping
+
     def ahead(self) -> tuple[bytes, int]:
-        """What came, and where in it the next line begins; `skip` what is taken of it. Nothing while the rest of a line
-        is being dropped.
-        """
-        return (b"", 0) if self._dropping else (self._buffer, self._position)
+        """What came, and where in it the next line begins; `skip` what is taken of it."""
+        return self._buffer, self._position
 
     def skip(self, end: int) -> None:
         """All up to `end` of what `ahead` gave has been taken."""

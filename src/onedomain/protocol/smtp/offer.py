@@ -48,6 +48,13 @@ class Offer:
     policy: BodyPolicy = field(default_factory=BodyPolicy)
     limits: Limits = field(default_factory=Limits)
     _hellos: dict[tuple[bool, bool], bytes] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _greetings: dict[str, bytes] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def greeting(self, text: str) -> bytes:
+        answer = self._greetings.get(text)
+        if answer is None:
+            answer = self._greetings[text] = reply(220, "", f"{self.name} {'LMTP' if self.lmtp else text}")
+        return answer
 
     def answer_hello(self, *, secure: bool, authenticated: bool) -> bytes:
         """To EHLO or LHLO; without enhanced codes (RFC 2034 section 3)."""

@@ -14,6 +14,7 @@ from onedomain.protocol.smtp.lines import BadLine
 from onedomain.protocol.smtp.offer import Offer, reply
 from onedomain.protocol.smtp.table import TABLE, State
 
+NOBODY = Hello("", Verb.HELO)
 VERBS = {verb.value.encode(): verb for verb in Verb}
 
 
@@ -24,17 +25,17 @@ class Opening(Conversation):
         super().__init__(offer)
         self.secure = secure
         self.authenticated = False
-        self.hello = Hello("", Verb.HELO)
+        self.hello = NOBODY
         self._mechanism: sasl.Mechanism | None = None
 
     def greet(self, text: str = "ESMTP OneDomain") -> None:
-        self._out.append(reply(220, "", f"{self.offer.name} {'LMTP' if self.offer.lmtp else text}"))
+        self._out.append(self.offer.greeting(text))
 
     def tls_started(self) -> None:
         """The handshake is done. Nothing that was said before it counts any longer (RFC 3207 section 4.2)."""
         self.secure = True
         self.authenticated = False
-        self.hello = Hello("", Verb.HELO)
+        self.hello = NOBODY
         self.state = State.NEW
 
     def _go(self, verb: Verb) -> None:

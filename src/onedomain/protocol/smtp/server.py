@@ -22,7 +22,6 @@ from onedomain.protocol.smtp.event import (
     BodyEnd,
     BodyStart,
     Group,
-    Hello,
     Mail,
     Malformed,
     Rcpt,
@@ -35,7 +34,7 @@ from onedomain.protocol.smtp.group import LONGEST_LINE, read_group
 from onedomain.protocol.smtp.intake import ChunkIntake, DataIntake, Intake
 from onedomain.protocol.smtp.lines import BadLine
 from onedomain.protocol.smtp.offer import Offer, refusal, reply
-from onedomain.protocol.smtp.opening import VERBS, Opening
+from onedomain.protocol.smtp.opening import NOBODY, VERBS, Opening
 from onedomain.protocol.smtp.table import OUT_OF_SEQUENCE, TABLE, State
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
@@ -46,6 +45,10 @@ _TLS_RECORD = b"\x16\x03"
 _OK_MAIL = reply(250, "2.1.0", "sender ok")
 _OK_RCPT = reply(250, "2.1.5", "recipient ok")
 _GO_AHEAD = reply(354, "", "go ahead, end with <CRLF>.<CRLF>")
+
+
+_NO_MAIL = Mail(None)
+_NO_INTAKE = ChunkIntake(0, last=True)
 
 
 def _answer_group(recipients: int) -> bytes:
@@ -63,10 +66,10 @@ class SmtpServer(Opening):
         self._groups = groups and offer.limits.line >= LONGEST_LINE
         self._group_at = 0
         self._came_apart = False
-        self._mail = Mail(None)
+        self._mail = _NO_MAIL
         self._accepted = 0
         self._check = BodyCheck(offer.policy)
-        self._intake: Intake = DataIntake()
+        self._intake: Intake = _NO_INTAKE
         self._after_unwanted = State.READY  # where the conversation goes on after a chunk that was not wanted
 
     # ---- what the session says
@@ -108,7 +111,7 @@ class SmtpServer(Opening):
                 self.state = State.READY
             case Xclient():
                 self._go(Verb.XCLIENT)
-                self.hello = Hello("", Verb.HELO)
+                self.hello = NOBODY
                 self.greet()
             case _:
                 raise RuntimeError("nothing waits for an answer")
@@ -168,7 +171,7 @@ class SmtpServer(Opening):
         return _STEPS[self.state](self)
 
     def _step_ready(self) -> bool:
-        return (self._groups and self._step_group()) or self._step_command()
+        return (self._groups and self._input.begins(b"MAIL ") and self._step_group()) or self._step_command()
 
     def _step_group(self) -> bool:
         if self._came_apart:
