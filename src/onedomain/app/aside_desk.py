@@ -19,6 +19,7 @@ from onedomain.model.ports import Trace
 from onedomain.protocol.imap import mutf7
 from onedomain.replica.aside import Aside, Kept
 from onedomain.replica.restoring import restore
+from onedomain.store.segment import Position
 
 MOST = 10_000
 KINDS = ("refused", "deleted")
@@ -37,24 +38,32 @@ class AsideDesk:
         self._trace = trace
 
     def handlers(self) -> dict[str, Handler]:
-        return {"aside_list": self._list, "aside_read": self._read, "aside_restore": self._restore,
-                "aside_forget": self._forget}
+        return {"aside_list": self._list, "aside_page": self._page, "aside_read": self._read,
+                "aside_restore": self._restore, "aside_forget": self._forget}
 
     async def _list(self, link: Link, account: str = "") -> list[dict[str, Any]]:
+        """The oldest `MOST` of each kind."""
+        return [row for kind in KINDS for row in await self._page(link, kind, account)]
+
+    async def _page(self, link: Link, kind: str, account: str, after: int = 0) -> list[dict[str, Any]]:
+        """At most `MOST` of one kind, behind the `after`th. `place` is good as long as the message is here."""
         rows = []
-        for kind in KINDS:
-            for number, each in enumerate((await self._kept(kind, account))[:MOST], 1):
-                rows.append({"kind": kind, "number": number, "account": each.account, "server": each.server,
-                             "folder": mutf7.decode(each.folder), "uid": each.uid, "flags": list(each.flags),
-                             "date": each.date, "size": each.size, "at": each.at, "why": each.why})
+        for number, each in enumerate((await self._kept(kind, account))[after : after + MOST], after + 1):
+            rows.append({"kind": kind, "number": number, "account": each.account, "server": each.server,
+                         "folder": mutf7.decode(each.folder), "uid": each.uid, "flags": list(each.flags),
+                         "date": each.date, "size": each.size, "at": each.at, "why": each.why,
+                         "place": [list(part) for part in each.parts]})
         return rows
 
-    async def _read(self, link: Link, kind: str, account: str, number: int, offset: int = 0) -> dict[str, Any]:
-        """A part of the `number`th message of an account, in base64."""
-        kept = await self._kept(kind, account)
-        if not 1 <= number <= len(kept):
-            raise LinkError(f"{account} has {len(kept)} {kind} messages here")
-        raw = self._body(kind, kept[number - 1])
+    async def _read(self, link: Link, kind: str, place: Sequence[Sequence[int]], size: int,
+                    offset: int = 0) -> dict[str, Any]:
+        """A part of a message, in base64."""
+        try:
+            raw = self._aside.octets(kind, [Position(*part) for part in place], size)
+        except (OSError, KeyError):
+            raw = None
+        if raw is None:
+            raise LinkError("it is damaged, or has gone meanwhile")
         return {"size": len(raw), "data": base64.b64encode(raw[offset : offset + CHUNK]).decode()}
 
     async def _restore(self, link: Link, kind: str, account: str, folder: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ STATUS_SECONDS = 2.0
 LIST_SECONDS, ACT_SECONDS = 25.0, 600.0
 """With a million messages waiting; the command line waits 30 seconds, and for an action longer than we do."""
 
-ASIDE = ("aside_read", "aside_restore", "aside_forget")
+ASIDE = ("aside_page", "aside_read", "aside_restore", "aside_forget")
 ASIDE_SECONDS = 600.0
 """Gigabytes may have to be read, or thousands of messages put back."""
 

@@ -18,7 +18,6 @@ from onedomain.cli.common import (
     AsJson,
     ConfigPath,
     ask_edge,
-    configuration,
     console,
     duration,
     errors,
@@ -90,22 +89,22 @@ def save(
     into.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(into.iterdir()):
         fail(say("not_empty", path=into))
-    rows = _own(config, account, deleted)
-    if not rows:
+    count = 0
+    while rows := _own(config, account, deleted, count):
+        for row in rows:
+            count += 1
+            target = into / f"{count:05d}.eml"
+            with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                while file.tell() < row["size"]:
+                    part = ask_edge(config, "aside_read", timeout=SECONDS, kind=row["kind"], place=row["place"],
+                                    size=row["size"], offset=file.tell())
+                    file.write(base64.b64decode(part["data"]))
+    if not count:
         fail(say("nothing_of", account=account))
-    for row in rows:
-        target = into / f"{row['number']:05d}.eml"
-        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            whole = 1
-            while file.tell() < whole:
-                part = ask_edge(config, "aside_read", timeout=SECONDS, kind=_kind(deleted), account=account,
-                                number=row["number"], offset=file.tell())
-                whole = part["size"]
-                file.write(base64.b64decode(part["data"]))
     if json:
-        print_json({"account": account, "saved": len(rows), "path": str(into)})
+        print_json({"account": account, "saved": count, "path": str(into)})
     else:
-        console.print(say("saved", account=account, count=len(rows), path=into), markup=False)
+        console.print(say("saved", account=account, count=count, path=into), markup=False)
 
 
 @app.command(help=say("forget_help"))
@@ -123,8 +122,8 @@ def _kind(deleted: bool) -> str:
     return "deleted" if deleted else "refused"
 
 
-def _own(config: Path, account: str, deleted: bool) -> list[dict[str, Any]]:
-    """Of this edge alone."""
-    rows: list[dict[str, Any]] = ask_edge(config, "aside_list", timeout=SECONDS, account=account)
-    name = configuration(config).name
-    return [row for row in rows if row["edge"] == name and row.get("kind") == _kind(deleted)]
+def _own(config: Path, account: str, deleted: bool, after: int = 0) -> list[dict[str, Any]]:
+    """Of this edge alone, as many as it tells at once."""
+    rows: list[dict[str, Any]] = ask_edge(
+        config, "aside_page", timeout=SECONDS, kind=_kind(deleted), account=account, after=after)
+    return rows

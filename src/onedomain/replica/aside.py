@@ -185,9 +185,12 @@ class Aside:
 
     def body(self, name: str, kept: Kept) -> bytes | None:
         """None: it is damaged, or gone by now. Raises OSError."""
-        parts = [self._journals[name].read(position) for position in kept.parts]
-        raw = b"".join(part[part.index(b"\n") + 1 :] for part in parts if part is not None)
-        return raw if len(raw) == kept.size else None
+        return self.octets(name, kept.parts, kept.size)
+
+    def octets(self, name: str, parts: Sequence[Position], size: int) -> bytes | None:
+        found = [self._journals[name].read(position) for position in parts]
+        raw = b"".join(part[part.index(b"\n") + 1 :] for part in found if part is not None)
+        return raw if len(raw) == size else None
 
     async def done(self, name: str, last: Kept) -> None:
         """That message and all of its account from before are wanted no more. Durable on return. Raises Failed."""
