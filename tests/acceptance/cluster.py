@@ -85,6 +85,12 @@ def burning(folder: Path, name: str = "u1", **options: Any) -> Home:
     return replace(home, table={key: value for key, value in home.table.items() if key != "doveadm"})
 
 
+def imap(folder: Path, name: str = "i1", **options: Any) -> Home:
+    """The same, and we don't know that it is a Dovecot."""
+    home = burning(folder, name, **options)
+    return replace(home, table={**home.table, "kind": "imap"})
+
+
 def cyrus(folder: Path, name: str = "c1", **options: Any) -> Home:
     lab = Cyrus(_folder(folder / name), **options)
     login = {"way": "authzid", "user": lab.proxy, "password": lab.proxy_password}
@@ -102,7 +108,7 @@ def node(folder: Path, name: str = "n1", **options: Any) -> Home:
     return Home(name, lab, table, user=lab.proxy, password=lab.proxy_password)
 
 
-KINDS = {"dovecot": dovecot, "cyrus": cyrus, "node": node, "generic": generic, "burning": burning}
+KINDS = {"dovecot": dovecot, "cyrus": cyrus, "node": node, "generic": generic, "burning": burning, "imap": imap}
 
 
 def _folder(path: Path) -> Path:

@@ -402,3 +402,41 @@ async def once_it_may_be() -> None:
 
 def test_a_failover_is_decided_when_the_patience_is_over() -> None:
     run(once_it_may_be())
+
+
+async def rolled_back_at_the_switch(kinds: tuple[str, str]) -> None:
+    """The new server of a move is put back to an earlier time after the link was whole, before it becomes the primary.
+    The old one still has everything: clients are shown all of it, under the UIDs that they know.
+    """
+    town = Town(*kinds)
+    realm = Realm(town, random.Random(1))
+    name = town.account("u@example.com").address
+    realm.start()
+    await until(lambda: realm.failover is not None and realm.failover.may_link(town.accounts[name]))
+    for _ in range(30):
+        realm.deliver(name)
+    await town.covered(name)
+    early = town.pools["b"].mailbox(name).snapshot()
+    for _ in range(30):
+        realm.deliver(name)
+    await town.covered(name)
+    assert town.same(name)
+    town.pools["b"].mailbox(name).restore(early)
+    assert realm.failover is not None
+    answers = await realm.failover.promote([town.accounts[name]], "b", cause="a move")
+    assert not answers[0].reason
+    await until(lambda: not town.accounts[name].home.pending)
+    (row,) = realm.rows.values()
+    assert row.result is not None and not row.result.refused
+    assert not any(folder.renumbered for folder in row.result.folders)
+    before = town.pools["a"].mailbox(name).boxes["INBOX"].messages
+    now = town.pools["b"].mailbox(name).boxes["INBOX"].messages
+    assert before.keys() == now.keys(), "nobody was let in before all was there"
+    await until(lambda: all(each.returned for each in realm.rows.values()) and not realm.nets)
+    realm.check(name, "b")
+    await realm.kill()
+
+
+@pytest.mark.parametrize("kinds", [("node", "node"), ("dovecot", "dovecot"), ("dovecot", "cyrus")], ids="-".join)
+def test_a_new_server_is_rolled_back_at_the_switch(kinds: tuple[str, str]) -> None:
+    run(rolled_back_at_the_switch(kinds))

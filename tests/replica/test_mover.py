@@ -25,6 +25,7 @@ class World:
     moves: dict[str, Move] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)
     notes: list[dict[str, Any]] = field(default_factory=list)
+    stopped: set[str] = field(default_factory=set)
     away: float = 0.0
     most: int = 0
 
@@ -60,7 +61,8 @@ class World:
 
     def link(self, account: str) -> Progress | None:
         home = self.homes[account]
-        return None if home.pending or not home.replicas else Progress(account in self.whole)
+        trouble = "no log-in" if account in self.stopped else ""
+        return None if home.pending or not home.replicas else Progress(account in self.whole and not trouble, trouble)
 
     def usable(self) -> Collection[str]:
         return ("old", "new", "third")
@@ -116,3 +118,21 @@ async def test_who_waits_for_a_turn_is_told_so() -> None:
     made = world(1, 3)
     await mover(made, Bounds(copying=1)).look()
     assert [move.why for move in made.moves.values()] == ["", "waiting for its turn", "waiting for its turn"]
+
+
+async def test_those_that_stand_still_hold_up_nobody() -> None:
+    """Though not so many that a server in trouble gets all at once."""
+    made = world(1, 40)
+    made.stopped = {f"a{number}@example.com" for number in range(12)}
+    moving = mover(made, Bounds(copying=4, switching=2, stuck=10))
+    for _ in range(400):
+        await moving.look()
+        made.turn()
+    open_now = {move.account for move in made.moves.values() if move.stage is not Stage.DONE}
+    assert open_now == made.stopped and made.most <= 14
+    more = world(2, 40)
+    more.stopped = set(more.homes)
+    for _ in range(50):
+        await mover(more, Bounds(copying=4, stuck=10)).look()
+        more.turn()
+    assert sum(bool(home.replicas) for home in more.homes.values()) == 14

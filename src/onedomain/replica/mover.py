@@ -23,10 +23,13 @@ LOOK_EVERY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many accounts are being copied for moves, and how many are between two homes, at once."""
+    """How many accounts are being copied for moves, and how many are between two homes, at once. `stuck`: how many that
+    stand still, for whatever reason, hold up nobody else.
+    """
 
     copying: int = 20
     switching: int = 5
+    stuck: int = 100
 
 
 class Road(Protocol):
@@ -81,15 +84,17 @@ class Mover:
         moves = await self._road.open()
         usable = self._usable()
         switching = sum(move.stage is Stage.SWITCHING for move in moves)
-        copying = 0
+        copying = stuck = 0
         for move in moves:
             home = self._homes(move.account)
             before = home is not None and home.primary == move.source
             if before and copying >= self._bounds.copying:
                 await self._stand(move, Stand(Stage.COPYING, "waiting for its turn"))
                 continue
-            copying += before
             link = self._links(move.account)
+            passed = before and link is not None and bool(link.stopped) and stuck < self._bounds.stuck
+            stuck += passed
+            copying += before and not passed
             returned = link is not None or (home is not None and move.source not in home.replicas)
             step = next_step(move, home, link, returned=returned, usable=usable)
             match step:

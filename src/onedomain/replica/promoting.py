@@ -295,9 +295,10 @@ class Promoting:
                 performer = Performer(source, target, keeping, may_write=self._means.may_write)
                 order = Order(self._means.clock.time())
                 report = await performer.run(sweep(kept[0], source.powers, target.powers, order))
-                if report.whole or report.stopped:
+                if report.whole:
                     broken = False
-                    return report.whole
+                    return True
+                # A replica that was put back just now is paired again by the next one, before anybody sees it.
             broken = False
         except Failed:
             if performer is not None and performer.asked is Side.TARGET:
