@@ -9,6 +9,7 @@ import imaplib
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.cluster import PASSWORD, Cluster, control
+from tests.backend.link.mailbox import append_many
 from tests.lab.process import NotReady, wait_until
 
 Mailbox = dict[str, tuple[int, dict[int, tuple[frozenset[str], str, bytes]]]]
@@ -149,20 +151,36 @@ def test_mail_and_clients_are_carried(
     assert ann in cluster.edge.run("link", "list") and "a" in cluster.edge.run("status")
 
 
-def test_twenty_accounts_at_once_and_more_than_connections(
+def test_what_a_client_deletes_goes_however_it_spells_the_folder_and_a_wiped_primary_deletes_nothing(
     make_cluster: Callable[..., Cluster], make_home: Callable[..., Any]
 ) -> None:
     cluster = make_cluster(
-        make_home("node", "a"), make_home("node", "b"), people=40, lives=["a"], replicas={"a": "b"}, workers=1,
-        extra={"links": {"passes": 4}})
-    for text in ("one", "two", "three"):
-        send(cluster, *cluster.people, text=text)
+        make_home("dovecot", "a"), make_home("node", "b"), people=1, lives=["a"], replicas={"a": "b"})
+    ann = cluster.people[0]
+    many = [f"Subject: {number}\r\n\r\n{number}\r\n".encode() for number in range(80)]
+    with cluster.homes["a"].lab.imap(ann) as session:
+        for name, count in (("INBOX", 80), ("INBOX/Deep", 80), ("Few", 9)):
+            session.create(name)
+            append_many(session, name, many[:count])
+    control(cluster.edge, "link_retry", account=ann)
+    await_same(cluster, ann)
+    for spelt in ("iNboX", "inbox/Deep"):
+        with client(cluster, ann) as session:
+            assert session.select(spelt)[1] == [b"80"]
+            session.store("1:70", "+FLAGS.SILENT", "(\\Deleted)")
+            session.expunge()
+    found = await_same(cluster, ann)
+    assert [len(found[name][1]) for name in ("INBOX", "INBOX/Deep", "Few")] == [10, 10, 9]
+    lab = cluster.homes["a"].lab
+    lab.kill()
+    shutil.rmtree(lab.folder / "mail" / "example.com" / "a-0")
+    lab.start()
+    send(cluster, ann, text="after the accident")
     cluster.await_quiet()
-    await_whole(cluster, 60)
-    for account in cluster.people:
-        assert len(await_same(cluster, account)["INBOX"][1]) == 3
-    pair = pairs(cluster)[0]
-    assert pair["accounts"] == 40 and pair["lag"] is not None
+    await_whole(cluster)
+    kept = mailbox(cluster, "b", ann)
+    assert [len(kept[name][1]) for name in ("INBOX", "INBOX/Deep", "Few")] == [11, 10, 9]
+    assert any("on the replica only" in each for each in control(cluster.edge, "link_show", account=ann)["alerts"])
 
 
 def test_a_dead_replica_is_told_of_and_caught_up_with(

@@ -137,9 +137,10 @@ class ServerEnd:
             try:
                 uid = self.server.append(folder, letter.raw, letter.flags, letter.date, letter.uid)
             except No as refusal:
-                if "NUL" not in str(refusal) and "identical" not in str(refusal):
+                full = "quota" in str(refusal)
+                if not full and "NUL" not in str(refusal) and "identical" not in str(refusal):
                     raise Failed(again(451, "4.3.0", str(refusal))) from refusal
-                outcomes.append(Refused(str(refusal), identity_of(letter.raw)))
+                outcomes.append(Refused(str(refusal), identity_of(letter.raw), for_now=full))
                 if not given:
                     break
                 continue

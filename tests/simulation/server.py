@@ -77,6 +77,7 @@ class Server:
         self._validity = validity
         self._message_ids: set[bytes] = set()
         self.subscriptions: set[str] = set()
+        self.room: int | None = None  # messages
         self.named: dict[tuple[str, int, int], str] = {}  # (identity of folder, UIDVALIDITY, UID) -> digest
         self.create("INBOX")
 
@@ -165,6 +166,8 @@ class Server:
         box = self.boxes.get(name)
         if box is None:
             raise No("[TRYCREATE]")
+        if self.room is not None and len(self.everything()) >= self.room:
+            raise No("Not enough disk quota")
         if self.traits.refuses_nul and b"\0" in raw:
             raise No("Message contains NUL characters")
         if self.traits.munge8bit:

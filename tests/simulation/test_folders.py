@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -271,3 +272,53 @@ def test_a_special_use_that_is_given_later(how: str) -> None:
     assert not any(each.startswith("SetUse") for each in one.driver.log[before:])
     if not how:
         assert sum(each.startswith("SetUse") for each in one.driver.log) == 4
+
+
+@pytest.mark.parametrize("target", ["dovecot", "cyrus", "node", "burning", "plain"])
+def test_a_replica_that_is_full_keeps_what_it_has_and_goes_on_when_there_is_room(target: str) -> None:
+    """Nothing is set aside for good: what is deleted makes room. What was moved to where there is none is not lost."""
+    one = world("dovecot", target, "Lists")
+    one.target.room = 8
+    for number in range(3):
+        one.source.append("INBOX", b"Message-ID: <n%d>\r\n\r\nnew %d" % (number, number), frozenset(), 20 + number)
+    report = one.sweep()
+    assert report is not None and "quota" in report.full and not report.whole
+    one.source.store("INBOX", 1, frozenset(("\\Seen",)))
+    one.copy(one.source, "INBOX", 2, one.source.path("Lists"), move=True)
+    report = one.sweep()
+    assert report is not None and report.full
+    inbox, lists = one.target.boxes["INBOX"].messages, one.target.boxes[one.target.path("Lists")].messages
+    assert len(inbox) == len(lists) == 4 and "\\Seen" in inbox[min(inbox)].flags, "flags go on"
+    one.expunge(one.source, "INBOX", (1,))
+    report = one.sweep()
+    assert report is not None and report.full
+    for _ in range(4):
+        one.sweep()
+    assert len(one.target.everything()) == 8, "the place of one is another's"
+    digests = {identity_of(message.raw).digest for _, _, message in one.target.everything()}
+    moved = one.source.boxes[one.source.path("Lists")].messages
+    assert identity_of(moved[max(moved)].raw).digest in digests, "it is in one of the two"
+    one.target.room = None
+    one.quiet()
+    one.check_equal()
+    assert {raw.rpartition(b"\r\n")[2] for raw in one.aside} <= {b"body 1", b"body 2"}, "what was deleted, as ever"
+
+
+def test_a_pass_takes_its_time_by_the_number_of_folders_and_not_by_its_square() -> None:
+    """Or one account with thousands of folders would hold up all others of its linker."""
+
+    def spent(count: int) -> float:
+        one = world("dovecot", "node")
+        for number in range(count):
+            one.source.create(f"P{number // 100}/F{number}")
+        for _ in range(2):
+            report = one.sweep()
+        assert report is not None and report.whole
+        one.source.append("INBOX", b"Message-ID: <new>\r\n\r\nnew", frozenset(), 20)
+        begun = time.process_time()
+        report = one.sweep()
+        assert report is not None and report.whole and len(one.target.boxes["INBOX"].messages) == 5
+        return time.process_time() - begun
+
+    few, many = spent(300), spent(3000)
+    assert many < 20 * few, f"{few:.3f} s for 300 folders, {many:.3f} s for 3,000"

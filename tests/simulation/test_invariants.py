@@ -1,10 +1,11 @@
 """The invariants that a random run reaches too seldom, each named after its number in docs/replication.md.
 
-The others are in test_convergence.py (2, 6, 7) and test_failover.py (1 to 6, 12).
+1 is in test_shown.py; random runs of all are in test_convergence.py (2, 6, 7) and test_failover.py (1 to 6, 12).
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
@@ -12,15 +13,17 @@ from dataclasses import replace
 
 import pytest
 
-from onedomain.decision.link.actions import Action
+from onedomain.decision.link.actions import Action, Burn
 from onedomain.decision.link.identity import identity_of
 from onedomain.decision.link.release import SWEEPS, release
 from onedomain.decision.link.succession import Candidate, Fence, Promote, Wait, Waits, gone, may_promote, successor
 from onedomain.model.health import Verdict
+from onedomain.model.replica import Numbering, Promotion
 
 from .driver import Disk
 from .seeds import PAIRS, seeds
-from .server import TRAITS, Server
+from .server import TRAITS, Box, Server
+from .test_failover import dead_primaries
 from .world import World
 
 
@@ -89,6 +92,78 @@ def test_02_folders_change_in_the_middle_of_a_pass(
         world.quiet()
         world.check_equal()
         assert not any("pairing again" in alert for alert in world.alerts[alerts:]), f"{world.label}, step {step}"
+
+
+def continued(world: World, promotion: Promotion) -> list[tuple[Box, Box]]:
+    """Folders of a dead primary, and of the new one, whose clients go on with the UIDs that they know."""
+    return [
+        (world.source.boxes[folder.name], world.target.boxes[folder.target_name])
+        for folder in promotion.folders
+        if not folder.renumbered and folder.name in world.source.boxes
+        and world.source.boxes[folder.name].uidvalidity == folder.uidvalidity
+    ]
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_03_uidnext_and_highestmodseq_never_decrease(source: str, target: str) -> None:
+    folders = 0
+    for world, _, _, promotion in dead_primaries(8, source, target):
+        for before, now in continued(world, promotion):
+            folders += 1
+            assert now.uidnext >= before.uidnext, world.label
+            if source != "imap" and world.target.traits.powers.numbering is not Numbering.BURNED:  # else it is hidden
+                assert now.modseq >= before.modseq, world.label
+    assert folders or "ONEDOMAIN_SEED" in os.environ
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_04_a_cache_is_right_after_a_failover(source: str, target: str) -> None:
+    caches = 0
+    for world, client, _, promotion in dead_primaries(8, source, target):
+        client.come_back(world.target, promotion, world.label)
+        caches += 1
+    assert caches or "ONEDOMAIN_SEED" in os.environ
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_05_no_ghosts_of_a_lost_tail(source: str, target: str) -> None:
+    """UIDs that only the dead primary had shown are not there, and never name anything again."""
+    ghosts = 0
+    for world, _, _, promotion in dead_primaries(8, source, target):
+        lost = [(before.messages.keys() - now.messages.keys(), now) for before, now in continued(world, promotion)]
+        for _ in range(8):
+            world.act(world.target)
+        for uids, now in lost:
+            ghosts += len(uids)
+            assert not uids & now.messages.keys(), world.label
+    assert ghosts or "ONEDOMAIN_SEED" in os.environ
+
+
+@pytest.mark.parametrize("target", ["burning", "imap", "plain"])
+def test_06_burning_touches_only_its_own_uids(target: str) -> None:
+    """Somebody's message, marked \\Deleted, comes into the middle of it."""
+    world = filled("dovecot", target, messages=8)
+    strangers: list[bytes] = []
+
+    def somebody(step: int, action: Action) -> str:
+        if isinstance(action, Burn):
+            strangers.append(b"Message-ID: <s%d>\r\n\r\nstranger" % len(strangers))
+            world.target.append(action.folder, strangers[-1], frozenset(("\\Deleted",)), 7)
+        return ""
+
+    for number in range(4):
+        world.source.append("INBOX", b"Message-ID: <h%d>\r\n\r\nhole" % number, frozenset(), number)
+    world.source.expunge("INBOX", (9, 10, 11))
+    world.crash_at = somebody
+    world.sweep()
+    before = Counter(message.raw for _, _, message in world.target.everything())
+    swept = len(strangers)
+    assert swept and all(before[raw] == 1 or raw in world.aside for raw in strangers)
+    world.allowed = 20
+    assert not world.fail_over().refused
+    after = Counter(message.raw for _, _, message in world.target.everything())
+    assert len(strangers) > swept and all(after[raw] == 1 for raw in strangers[swept:])
+    assert len([raw for raw in after if b"body" in raw]) == 8 and not any(identity_of(raw).filler for raw in after)
 
 
 def test_07_killed_at_every_single_step() -> None:
@@ -285,6 +360,28 @@ def test_11_a_restored_primary_deletes_nothing_on_the_replica(source: str, targe
     world.check_equal()
     assert len(world.target.boxes["INBOX"].messages) == 51
     assert world.fail_over().folders[0].renumbered
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_11_a_wiped_primary_deletes_nothing_on_the_replica(source: str, target: str) -> None:
+    """Not even folders too small for the brake; what somebody deleted by a command just then goes."""
+    world = filled(source, target, messages=30)
+    for name in ("Few", "Gone"):
+        world.source.create(world.source.path(name))
+        for number in range(9):
+            raw = f"Message-ID: <{name}{number}>\r\n\r\n{name} {number}".encode()
+            world.source.append(world.source.path(name), raw, frozenset(), number)
+    world.quiet()
+    before = Counter(identity_of(message.raw).digest for _, _, message in world.target.everything())
+    few = world.target.path("Few")
+    world.delete(world.source, world.source.path("Gone"))
+    world.source.restore({})
+    world.source.create("INBOX")
+    world.source.append("INBOX", b"Message-ID: <after>\r\n\r\nafter", frozenset(), 99)
+    world.quiet()
+    after = Counter(identity_of(message.raw).digest for _, _, message in world.target.everything())
+    assert sum((before - after).values()) == 9 and len(world.target.boxes[few].messages) == 9
+    world.check_equal()
 
 
 def test_11_link_state_that_is_lost_adds_only() -> None:

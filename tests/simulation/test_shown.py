@@ -78,8 +78,8 @@ def too_wide(world: World, link: FolderLink) -> bool:
 
 
 @pytest.mark.parametrize(("source", "target"), HOMES)
-def test_over_many_homes(source: str, target: str) -> None:
-    """Invariant 1, with everything that was ever shown, over kills, returns and moves back."""
+def test_01_a_uid_never_names_two_messages_over_many_homes(source: str, target: str) -> None:
+    """With everything that was ever shown, over kills, returns and moves back."""
     changes = 0
     for seed in seeds(2):
         world = World(seed, source, target, accidents=0.03)

@@ -6,7 +6,7 @@ constant size as long as its messages have the same UIDs on both sides: only wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -67,9 +67,13 @@ class Listing:
     separator: str = "/"
     prefix: str = ""
     forbidden: str = ""
+    _named: dict[str, Folder] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_named", {folder.name: folder for folder in self.folders})
 
     def find(self, name: str) -> Folder | None:
-        return next((folder for folder in self.folders if folder.name == name), None)
+        return self._named.get(name)
 
 
 @dataclass(frozen=True, slots=True)

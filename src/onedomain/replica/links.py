@@ -14,7 +14,7 @@ from typing import Any
 
 from onedomain.decision.link.brake import Brake
 from onedomain.model.account import Account, Home
-from onedomain.model.failure import Failure, Kind
+from onedomain.model.failure import Failure, Kind, again
 from onedomain.model.replica import LinkState
 from onedomain.replica import figures
 from onedomain.replica.due import Due
@@ -41,7 +41,7 @@ class Links:
         self._pace = Pace(bounds or Bounds(), parts.usable, parts.dice)
         self._due = Due()
         self._links: dict[str, Linked] = {}
-        self._passes = Passes(parts, self._rhythm.audit, brake or Brake(), self._links.get, self.confirmed)
+        self._passes = Passes(parts, self._rhythm, brake or Brake(), self._links.get, self.confirmed)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._strangers: OrderedDict[str, Linked] = OrderedDict()
         self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -244,7 +244,7 @@ class Links:
             servers = linked.source, linked.target
             before = self._tasks.get(linked.address)
             taken = linked.begin()
-            task = asyncio.get_running_loop().create_task(self._turn(linked, taken, before))
+            task = asyncio.get_running_loop().create_task(self._turn(linked, taken, kind, before))
             task.add_done_callback(partial(self._turned, linked, servers, kind))
             self._tasks[linked.address] = task
         wake = [at for at in (self._due.next, self._pace.wake_at(now)) if at is not None]
@@ -256,16 +256,20 @@ class Links:
 
     # -- a pass
 
-    async def _turn(self, linked: Linked, taken: Taken, before: asyncio.Task[None] | None) -> None:
+    async def _turn(self, linked: Linked, taken: Taken, kind: Why, before: asyncio.Task[None] | None) -> None:
         """`before`: of the same account with another home, cut off and perhaps not yet ended."""
         if before is not None:
             await asyncio.wait([before])
         try:
-            passed = await self._passes.run(linked, taken)
+            wanted = partial(self._pace.wanted, linked.source, linked.target, kind)
+            passed = await self._passes.run(linked, taken, wanted)
         except Cut as cut:
             self._failed(linked, cut.server, cut.failure, sure=cut.sure)
         else:
-            self._ended(linked, taken, passed)
+            if passed.yielded:
+                self._yielded(linked, passed)
+            else:
+                self._ended(linked, taken, passed)
 
     def _turned(self, linked: Linked, servers: tuple[str, str], kind: Why, task: asyncio.Task[None]) -> None:
         """However it ended; one that is cut off before its first step ends here, too."""
@@ -290,6 +294,11 @@ class Links:
     def _ended(self, linked: Linked, taken: Taken, passed: Passed) -> None:
         clock, report = self._parts.clock, passed.report
         self._pace.succeeded(linked.source, linked.target)
+        if report.full:
+            self._release(linked, (), linked.ended(taken, whole=False).consumed)
+            self._passes.note(linked, passed)
+            self._failed(linked, "", again(452, "4.2.2", "no room on the replica", report.full), sure=False)
+            return
         if linked.trouble:
             self._parts.trace.note("link works again", account=linked.address, source=linked.source,
                                    target=linked.target)
@@ -312,6 +321,14 @@ class Links:
             pause = self._rhythm.sweep * (0.75 + 0.5 * self._parts.dice())
             self._wait(linked, self._rhythm.net if linked.net else pause)
             linked.last_whole = clock.time()
+
+    def _yielded(self, linked: Linked, passed: Passed) -> None:
+        """Behind all who wait; it goes on where it was."""
+        self._pace.succeeded(linked.source, linked.target)
+        if linked.later is not None and linked.since is None:
+            linked.since = linked.later
+        linked.behind = linked.again = True
+        self._passes.note(linked, passed)
 
     def _covered(self, linked: Linked, taken: Taken) -> None:
         linked.was_whole = True

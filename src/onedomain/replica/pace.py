@@ -111,6 +111,15 @@ class Pace:
                 return linked
         return None
 
+    def wanted(self, source: str, target: str, kind: Kind) -> bool:
+        """Whether somebody waits for the place of such a pass."""
+        names = {source, target}
+        full = any(self._at(name).running.total() >= self._bounds.passes for name in names)
+        return any(
+            (full or why is kind) and names & {one, other} and any(each.queued == why.value for each in queue)
+            for (one, other, why), queue in self._queues.items()
+        )
+
     def wake_at(self, now: float) -> float | None:
         """When a pause ends that keeps somebody waiting."""
         pauses = [self._at(name).until for key in self._queues for name in key[:2] if self._at(name).until > now]

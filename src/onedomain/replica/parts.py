@@ -24,12 +24,14 @@ class Rhythm:
     """Seconds. `sweep`: an account without events is looked at so often; `audit`: and compared whole, with lists.
 
     `net`: until the next look for deliveries that a pass did not find. `refused`: after a server said no for good.
+    `share`: a pass that has carried for longer goes on later if others wait for its place.
     """
 
     sweep: float = 300.0
     audit: float = 86400.0
     net: float = 1.0
     refused: float = 300.0
+    share: float = 5.0
     unstable: Pauses = field(default_factory=lambda: Pauses(0.02, 5.0))
     failed: Pauses = field(default_factory=lambda: Pauses(0.2, 120.0))
 

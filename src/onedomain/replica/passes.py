@@ -7,36 +7,37 @@ its end; a pass that can't be ended says which server is at fault.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
-from onedomain.backend.link.base import Letter, LinkEnd
+from onedomain.backend.link.base import LinkEnd
 from onedomain.decision.link.brake import Brake
 from onedomain.decision.link.sweep import Order, Report, sweep
 from onedomain.model.failure import Failed, Failure, again
 from onedomain.model.replica import LinkState, Side
 from onedomain.model.validities import validities
-from onedomain.replica.aside import Origin
+from onedomain.replica.keeping import Keeping, Share, Yielded
 from onedomain.replica.linked import Linked, Taken
-from onedomain.replica.parts import Parts
+from onedomain.replica.parts import Parts, Rhythm
 from onedomain.replica.performer import Performer
-from onedomain.replica.saving import Saving
 
 STATES = 5_000
 """Link states kept in memory; others are read when their account's turn comes."""
 MAX_ALERTS = 20
 
-Confirmed = Callable[[Linked, Collection[str]], None]
+Confirmed = Callable[[Linked, Iterable[str]], None]
 """What is told of delivery ids as soon as they are on the target or set aside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """`done`: what was carried, as the performer counts it."""
+    """`done`: what was carried, as the performer counts it. `yielded`: it has let others in and goes on later."""
 
     report: Report
     done: Mapping[str, int]
     seconds: float
+    yielded: bool = False
 
 
 class Cut(Exception):
@@ -50,23 +51,23 @@ class Cut(Exception):
 
 
 class Passes:
-    """`audit`: seconds between two passes that compare lists of everything. `known`: an account's link as it is."""
+    """`known`: an account's link as it is."""
 
     def __init__(
-        self, parts: Parts, audit: float, brake: Brake, known: Callable[[str], Linked | None], confirmed: Confirmed
+        self, parts: Parts, rhythm: Rhythm, brake: Brake, known: Callable[[str], Linked | None], confirmed: Confirmed
     ) -> None:
         self._parts = parts
-        self._audit = audit
+        self._rhythm = rhythm
         self._brake = brake
         self._known = known
         self._confirmed = confirmed
         self._states: OrderedDict[str, None] = OrderedDict()
 
     def audit_after(self, now: float) -> float:
-        return now + self._audit * (0.5 + self._parts.dice())
+        return now + self._rhythm.audit * (0.5 + self._parts.dice())
 
-    async def run(self, linked: Linked, taken: Taken) -> Passed:
-        """Raises Cut."""
+    async def run(self, linked: Linked, taken: Taken, wanted: Callable[[], bool]) -> Passed:
+        """`wanted()`: somebody waits for its place. Raises Cut."""
         clock = self._parts.clock
         began = clock.monotonic()
         linked.last_pass = clock.time()
@@ -86,10 +87,16 @@ class Passes:
             audit = bool(linked.braked) or began >= linked.audit_at
             shown = validities(linked.account.home.shown)
             order = Order(clock.time(), taken.commanded, audit, taken.awaiting, self._brake, shown)
-            keeping = _Keeping(linked, self._parts, self._confirmed)
+            share = Share(clock, self._rhythm.share, wanted, began)
+            keeping = Keeping(linked, self._parts.aside, self._parts.saver, self._confirmed, self._alert, share)
             performer = Performer(source, target, keeping, may_write=self._parts.may_write)
+            keeping.carried = partial(performer.done.__getitem__, "copied")
             report = await performer.run(sweep(state, source.powers, target.powers, order))
             broken = False
+        except Yielded:
+            assert performer is not None
+            broken = False  # nothing was asked that is not answered
+            return Passed(Report(whole=False), _done(performer), clock.monotonic() - began, yielded=True)
         except Failed as error:
             if performer is not None:
                 at_fault = linked.target if performer.asked is Side.TARGET else linked.source
@@ -105,8 +112,7 @@ class Passes:
                 await end.close(broken=broken)
         if audit:
             linked.audit_at = self.audit_after(began)
-        done = {what: count for what, count in performer.done.items() if count}
-        return Passed(report, done, clock.monotonic() - began)
+        return Passed(report, _done(performer), clock.monotonic() - began)
 
     def note(self, linked: Linked, passed: Passed) -> None:
         """For metrics and the log."""
@@ -116,6 +122,11 @@ class Passes:
         if passed.done or passed.report.stopped:
             self._parts.trace.note("link pass", account=linked.address, source=linked.source, target=linked.target,
                                    whole=passed.report.whole, seconds=round(passed.seconds, 4), **passed.done)
+
+    def _alert(self, linked: Linked, folder: str, text: str) -> None:
+        linked.alerts = [*linked.alerts[-MAX_ALERTS + 1 :], f"{folder}: {text}" if folder else text]
+        self._parts.trace.note("link alert", account=linked.address, folder=folder, reason=text)
+        self._parts.outlet.alert(linked.address, folder, text)
 
     async def state(self, linked: Linked) -> LinkState:
         """As it was saved last. Raises Failed."""
@@ -134,31 +145,5 @@ class Passes:
         self._states.pop(linked.address, None)
 
 
-class _Keeping:
-    """What one pass asks of our own side; a performer.Keeping."""
-
-    def __init__(self, linked: Linked, parts: Parts, confirmed: Confirmed) -> None:
-        self._linked = linked
-        self._parts = parts
-        self._confirmed = confirmed
-
-    async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
-        server = self._linked.source if side is Side.SOURCE else self._linked.target
-        await self._parts.aside.keep(Origin(self._linked.address, server, folder, side), letters, why)
-
-    async def confirm(self, deliveries: Collection[str]) -> None:
-        self._confirmed(self._linked, deliveries)
-
-    async def save(self, state: LinkState) -> None:
-        linked = self._linked
-        state = replace(state, epoch=linked.epoch)
-        if state == linked.state:
-            return  # nothing new: not worth a sync
-        await self._parts.saver.save(Saving(linked.address, linked.source, linked.target, linked.epoch, state))
-        linked.state = state
-
-    async def alert(self, folder: str, text: str) -> None:
-        linked = self._linked
-        linked.alerts = [*linked.alerts[-MAX_ALERTS + 1 :], f"{folder}: {text}" if folder else text]
-        self._parts.trace.note("link alert", account=linked.address, folder=folder, reason=text)
-        self._parts.outlet.alert(linked.address, folder, text)
+def _done(performer: Performer) -> Mapping[str, int]:
+    return {what: count for what, count in performer.done.items() if count}

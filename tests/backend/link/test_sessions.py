@@ -161,3 +161,24 @@ async def test_closing_turns_everybody_away() -> None:
         await sessions.take(C)
     sessions.give(one, keep=True)
     assert one.closed == "closed"
+
+
+async def test_those_that_are_leaving_count_until_they_have_left() -> None:
+    """A server that is slow to let go sees no more than it may."""
+    server, gone = Server(), asyncio.Event()
+    sessions = server.sessions(size=2)
+
+    class Slow(Fake):
+        async def leave(self) -> None:
+            await gone.wait()
+            await super().leave()
+
+    for each in (await sessions.take(A), await sessions.take(B)):
+        each.__class__ = Slow
+        sessions.give(each, keep=True)
+    wanted = asyncio.create_task(sessions.take(C))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not wanted.done() and len(server.opened) == 2
+    gone.set()
+    assert (await wanted).account == C and server.opened[0].closed == "left"

@@ -64,7 +64,10 @@ class Sessions(Generic[C]):
         """A session of this account. Raises Failed when too many wait already, or for too long."""
         await self._enter()
         try:
-            return self._warm(account) or await self._open(account)
+            if (session := self._warm(account)) is not None:
+                return session
+            await self._make_room()
+            return await self._open(account)
         except BaseException:
             self._leave()
             raise
@@ -124,7 +127,7 @@ class Sessions(Generic[C]):
                 waiter.set_result(None)
 
     def _warm(self, account: Account) -> C | None:
-        """The idle session of this account; else None, and room for a new one."""
+        """The idle session of this account, if it is good."""
         session, since = self._idle.pop(account.address, (None, 0.0))
         if session is not None:
             young = asyncio.get_running_loop().time() - since < self._limits.idle
@@ -132,10 +135,17 @@ class Sessions(Generic[C]):
             if same and session.good and young and session.quiet():
                 return session
             session.close()
+        return None
+
+    async def _make_room(self) -> None:
+        """For a new one. The server has no more than `size` at any moment, those that are leaving among them."""
         while self._idle and self._lent + len(self._idle) > self._limits.size:
             _, (oldest, _) = self._idle.popitem(last=False)
             self._say_goodbye(oldest)
-        return None
+        while leaving := [task for task in self._leaving if not task.done()]:
+            if self._lent + len(self._idle) + len(leaving) <= self._limits.size:
+                break
+            await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
 
     def _busy(self, why: str) -> Failed:
         return Failed(again(451, "4.3.2", "the mail server is busy", f"{self._name}: {why}"))

@@ -149,7 +149,8 @@ class Writing:
             again = await self._send(folder, [replace(letter, flags=system)])
             if again.ok:
                 return Copied(self._uids(again, 1)[0], identity_of(letter.raw))
-        return Refused(answer.words, identity_of(letter.raw))
+        # Dovecot says it also of a full disk; what is deleted makes room.
+        return Refused(answer.words, identity_of(letter.raw), for_now=answer.code == "OVERQUOTA")
 
     async def _send(self, folder: str, chunk: Sequence[Letter]) -> Answer:
         pieces: list[bytes] = []

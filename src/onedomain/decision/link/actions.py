@@ -140,10 +140,11 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The target will never take this message: NULs, bad headers, size."""
+    """The target will never take this message: NULs, bad headers, size. `for_now`: there is no room for it."""
 
     reason: str
     identity: Identity
+    for_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,13 +153,17 @@ def _found(state: LinkState, promotion: Promotion, here: Listing, there: Listing
     the new one's clients may have renamed theirs since, and given the old names to others.
     """
     promoted = {shown.name: shown for shown in promotion.folders}
+    names: dict[str | int, list[str]] = defaultdict(list)
+    for folder in there.folders:
+        names[folder.identity].append(folder.name)
+        names[folder.mark.uidvalidity].append(folder.name)
     for link, matched in zip(state.folders, match(state, here).links, strict=True):
         shown = None if link.gone else promoted.get(link.source_name)
         name = shown.target_name if shown is not None else link.target_name
         if shown is not None and shown.identity:
-            same = [folder.name for folder in there.folders if folder.identity == shown.identity]
+            same = names[shown.identity]
         else:
-            same = [folder.name for folder in there.folders if folder.mark.uidvalidity == link.target.uidvalidity]
+            same = list(names[link.target.uidvalidity])
             if name != INBOX and INBOX in same:
                 same.remove(INBOX)
         if name not in same and len(same) == 1:

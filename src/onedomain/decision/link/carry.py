@@ -41,12 +41,15 @@ BURN_LIMIT = 1000
 class Carried:
     """`identities` of what was copied. `disturbed`: a UID came that was not expected: the target has to be read again
     before anything more is copied. `missed`: something was gone; its user may have moved it: it is nowhere yet.
+    `full`: why there is no room now for those that are `left`, or "".
     """
 
     link: FolderLink
     identities: tuple[Identity, ...] = ()
     disturbed: bool = False
     missed: bool = False
+    full: str = ""
+    left: tuple[int, ...] = ()
 
 
 def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried]:
@@ -71,7 +74,10 @@ def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried
         )
         if any(isinstance(outcome, Copied) and not outcome.uid for outcome in answer):
             answer = yield from _named(link, answer)
-        for row, seat, outcome in zip(stretch, seats, answer, strict=False):
+        for done, (row, seat, outcome) in enumerate(zip(stretch, seats, answer, strict=False)):
+            if isinstance(outcome, Refused) and outcome.for_now:
+                rest = tuple(row.uid for row in left[done:])
+                return Carried(link, tuple(identities), missed=missed, full=outcome.reason, left=rest)
             if isinstance(outcome, Refused):
                 aside: tuple[int, ...] = yield SetAside(Side.SOURCE, link.source_name, (row.uid,), outcome.reason)
                 yield Alert(link.source_name, f"message {row.uid} is refused by the replica: {outcome.reason}")

@@ -6,6 +6,8 @@ by its name and UIDVALIDITY, and after a RENAME by a UIDVALIDITY that no other f
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ INBOX = "INBOX"
 ANOTHER = 0
 """No message's UID: in `kept` it says that no UID of the target is what clients of the source know by it."""
 MAX_PLAIN = 40
+_SHIFTED = re.compile(r"&([^-&]*)-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,30 @@ def match(state: LinkState, source: Listing) -> Matched:
         moved = None if link.gone or link.source_name == INBOX else _moved(link, left.values(), validities, linked)
         links[number] = _now(link, left.pop(moved.name)) if moved else replace(link, gone=True)
     return Matched(tuple(links[number] for number in range(len(state.folders))), tuple(left.values()))
+
+
+def meant(spelt: Iterable[str], links: Iterable[FolderLink], separator: str) -> frozenset[str]:
+    """The source's folders that clients may have meant: servers take other spellings than the one that they list."""
+    wanted = {_plain(each, separator) for each in spelt}
+    return frozenset(link.source_name for link in links if _plain(link.source_name, separator) in wanted)
+
+
+def _plain(name: str, separator: str) -> str:
+    """INBOX has no case (RFC 9051 section 5.1), also above other folders; modified UTF-7 (RFC 3501 section 5.1.3) may
+    shift where it need not; a separator at the end is nothing.
+    """
+    levels = [each for each in _SHIFTED.sub(_unshifted, name).split(separator) if each]
+    if levels and levels[0].upper() == INBOX:
+        levels[0] = INBOX
+    return separator.join(levels)
+
+
+def _unshifted(found: re.Match[str]) -> str:
+    packed = found[1].replace(",", "/")
+    try:
+        return b64decode(packed + "=" * (-len(packed) % 4)).decode("utf-16-be") if packed else "&"
+    except ValueError:
+        return found[0]
 
 
 def inbox_now(link: FolderLink, source: Listing) -> str:

@@ -222,7 +222,8 @@ def _gaps(
 
 
 def _raise(link: FolderLink, mark: Mark, gap: int) -> Raise:
-    shown = max(link.source.modseq, link.shown.modseq, link.last.after)
+    # Also where no pass came to say what was shown: the old primary may have shown more than is known here.
+    shown = max(link.source.modseq, link.shown.modseq, link.last.after, mark.modseq)
     modseq = shown + MODSEQ_GAP if shown else 0
     base = _base(link) if _is_carried(link) else mark.uidnext
     return Raise(link.target_name, base + gap, modseq, link.last.before)

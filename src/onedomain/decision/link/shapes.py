@@ -90,8 +90,11 @@ class _Shaping:
             link = self._state.folders[number]
             if link.gone or link.renamed:
                 continue
-            others = {each.target_name for each in self._state.folders if each is not link}
-            name = target_name(link.source_name, self._here, self._there, others)
+            others: set[str] = set()
+            name = target_name(link.source_name, self._here, self._there, ())
+            if link.target_name != name:
+                others = {each.target_name for each in self._state.folders if each is not link}
+                name = target_name(link.source_name, self._here, self._there, others)
             if link.target_name not in self._present:
                 if not link.target.uidvalidity:  # it was never made
                     self._put(number, replace(link, target_name=name))
@@ -108,12 +111,14 @@ class _Shaping:
 
     def make(self, fresh: Collection[Folder]) -> Plan[None]:
         """Those that the target hasn't: new ones, and such as it lost."""
+        taken = {link.target_name for link in self._state.folders}
+        new = []
         for folder in fresh:
-            taken = {link.target_name for link in self._state.folders}
             name = target_name(folder.name, self._here, self._there, taken)
             renamed = target_name(name, self._there, self._here, ()) != folder.name
-            link = FolderLink(folder.name, name, folder.identity, renamed=renamed)
-            self._state = replace(self._state, folders=(*self._state.folders, link))
+            new.append(FolderLink(folder.name, name, folder.identity, renamed=renamed))
+            taken.add(name)
+        self._state = replace(self._state, folders=(*self._state.folders, *new))
         if fresh:
             yield Save(self._state)
         for number, link in enumerate(self._state.folders):

@@ -31,7 +31,7 @@ from onedomain.decision.link.actions import (
 from onedomain.decision.link.brake import Brake
 from onedomain.decision.link.carry import BATCH, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
-from onedomain.decision.link.folders import found_again, match, restored, wiped
+from onedomain.decision.link.folders import found_again, match, meant, restored, wiped
 from onedomain.decision.link.pairing import Paired, pair
 from onedomain.decision.link.shapes import Both, Shaped, shape
 from onedomain.decision.link.uids import Pairs, unpaired
@@ -44,8 +44,9 @@ ROUNDS = 5
 @dataclass(frozen=True, slots=True)
 class Order:
     """`now` in seconds of any steady clock. `commanded`: folders of the source in which our relays saw a command that
-    deletes. `audit`: compare lists of all folders, also of those that look unchanged. `awaiting`: deliveries that
-    safety nets hold. `shown`: as what clients see the source's UIDVALIDITYs; targets that can be given them get those.
+    deletes, as clients spelt them. `audit`: compare lists of all folders, also of those that look unchanged.
+    `awaiting`: deliveries that safety nets hold. `shown`: as what clients see the source's UIDVALIDITYs; targets that
+    can be given them get those.
     """
 
     now: float
@@ -60,12 +61,14 @@ class Order:
 class Report:
     """`whole`: everything that the source had at one moment is on the target or set aside, and nothing waits.
 
-    `confirmed`: delivery ids seen on the target. `stopped`: why the link has to be paired again, or "".
+    `confirmed`: delivery ids seen on the target. `stopped`: why the link has to be paired again, or "". `full`: why the
+    target has no room for more, or "".
     """
 
     whole: bool
     confirmed: frozenset[str] = frozenset()
     stopped: str = ""
+    full: str = ""
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class _Work:
     arrived: list[Identity] = field(default_factory=list)
     disturbed: bool = False
     held: bool = False
+    left: tuple[int, ...] = ()  # of the source, for which there was no room
 
 
 def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Plan[Report]:
@@ -98,7 +102,14 @@ def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Pla
         yield Alert("", f"link stopped, pairing again: {'; '.join(reasons)}")
         # What only a returned primary has stays unwanted, unless the new one was put back: it may be what that lost.
         surplus = state.surplus and not any(back)
-        now = zip(matched.links, state.folders, strict=True)
+        commanded = meant(order.commanded, state.folders, here.separator)
+        # Nor did anybody delete what a primary that was put back has lost by it, unless a command says so.
+        now = [
+            (link, was) for link, was in zip(matched.links, state.folders, strict=True)
+            if was.gone or not link.gone or not any(back) or was.source_name in commanded
+        ]
+        if len(now) < len(state.folders):
+            yield Alert("", f"{len(state.folders) - len(now)} folders are on the replica only now; they are kept")
         folders = tuple(replace(_forgotten(link), gone=was.gone) for link, was in now)
         yield Save(replace(state, folders=folders, surplus=surplus, whole=False))
         return Report(whole=False, stopped="; ".join(reasons))
@@ -137,10 +148,13 @@ class _Sweep:
         self._gone = list(shaped.gone)
         self._confirmed: set[str] = set()
         self._missed = False  # something that was read could not be copied any more
+        self._full = ""
         self._awaiting = set(order.awaiting)
+        self._commanded: frozenset[str] = frozenset()
 
     def run(self, here: Listing, *, owed: bool) -> Plan[Report]:
         """`owed`: an earlier pass has left something to delete."""
+        self._commanded = meant(self._order.commanded, self._state.folders, here.separator)
         settled = {work.link.source_name for work in self._work if work.link.settled}
         stable = yield from self._snapshot(here)
         for work in self._work:
@@ -168,14 +182,16 @@ class _Sweep:
             if work.rows is not None:
                 yield from self._carry(work)
         braked = False
+        if self._full:
+            yield from self._spare()
         if stable:
             braked = yield from self._delete()
         disturbed = any(work.disturbed for work in self._work)
         # What is braked is too much on the target, not too little.
-        whole = stable and not disturbed and not self._missed and not (braked and not self._order.audit)
+        whole = stable and not (disturbed or self._missed or self._full or (braked and not self._order.audit))
         self._state = replace(self._state, whole=self._state.whole or whole)
         yield from self._finish(stable)
-        return Report(whole, frozenset(self._confirmed))
+        return Report(whole, frozenset(self._confirmed), full=self._full)
 
     def _snapshot(self, listed: Listing) -> Plan[bool]:
         """Folders that have come, gone or changed names since they were matched are for the next pass: this one would
@@ -318,6 +334,11 @@ class _Sweep:
                 work.disturbed = True
                 return
             yield from self._confirm(work)
+            if carried.full:
+                self._full = carried.full
+                work.held = True
+                work.left = (*carried.left, *(row.uid for row in missing[start + BATCH :]))
+                break
             if start + BATCH < len(missing):  # after the last one it is saved with the end of the pass
                 yield from self._save()
         yield from self._confirm(work)
@@ -334,6 +355,24 @@ class _Sweep:
             yield Confirm(ids)
             self._confirmed.update(ids)
 
+    def _spare(self) -> Plan[None]:
+        """What was moved into a folder that has no room now stays where it was; the next pass hears of it again. All
+        else that is deleted makes room.
+        """
+        left: Counter[str] = Counter()
+        for work in self._work:
+            if work.left:
+                name, validity = work.link.source_name, work.link.source.uidvalidity
+                wanted: Identities = yield ReadIdentities(Side.SOURCE, name, work.left, validity)
+                left.update(it.digest for it in wanted.values())
+        for work in self._work:
+            if work.found.doomed:
+                known: Identities = yield ReadIdentities(Side.TARGET, work.link.target_name, work.found.doomed)
+                moved = {uid for uid, it in known.items() if left[it.digest]}
+                work.held = work.held or bool(moved)
+                doomed = tuple(uid for uid in work.found.doomed if uid not in moved)
+                work.found = replace(work.found, doomed=doomed)
+
     def _delete(self) -> Plan[bool]:
         """Returns whether any folder is braked."""
         braked = False
@@ -341,7 +380,7 @@ class _Sweep:
         for work in self._work:
             doomed = work.found.doomed
             if not doomed:
-                if work.link.source_name in self._order.commanded:
+                if work.link.source_name in self._commanded:
                     work.link = replace(work.link, braked=False)
                 continue
             link = yield from self._count(work.link, doomed, work.there.messages, arrived)
@@ -353,9 +392,11 @@ class _Sweep:
             yield from expunge(link.target_name, doomed, self._target, modseq=seen)
             pairs = Pairs(link)
             work.link = unpaired(replace(link, doomed=()), (pairs.source(uid) for uid in doomed))
+        if self._full:
+            return braked  # messages of folders that are gone may have been moved
+        names: Listing = (yield ListFolders(Side.TARGET)) if self._gone else Listing(())
         for number, link in enumerate(self._gone):
             there: Rows | None = None
-            names: Listing = yield ListFolders(Side.TARGET)
             if names.find(link.target_name) is not None:
                 there = yield Read(Side.TARGET, link.target_name)
                 counted = yield from self._count(link, tuple(r.uid for r in there.rows), len(there.rows), arrived)
@@ -371,7 +412,7 @@ class _Sweep:
     def _count(
         self, link: FolderLink, doomed: tuple[int, ...], present: int, arrived: Counter[str]
     ) -> Plan[FolderLink]:
-        if link.source_name in self._order.commanded:
+        if link.source_name in self._commanded:
             return replace(link, braked=False)
         if link.braked:
             return link
@@ -395,14 +436,17 @@ class _Sweep:
             link = work.link
             seen = work.rows.before
             reached = link.source.uidnext if work.held else max(link.source.uidnext, seen.uidnext)
-            # Without a snapshot deletions are still owed, so the next pass has to hear of them again.
-            modseq = seen.modseq if stable else link.source.modseq
+            # Without a snapshot, or room, something is still owed, so the next pass has to hear of it again.
+            told = stable and not work.held
+            modseq = seen.modseq if told else link.source.modseq
             source = Mark(seen.uidvalidity, reached, modseq, seen.messages)
             known = link.target.uidnext
             target = Mark(now.uidvalidity, known, now.modseq if now.uidnext == known else 0, now.messages)
-            last = Pass(seen.modseq, work.rows.after) if stable and seen.modseq and target.modseq else link.last
+            if work.left and work.compared:
+                target = replace(target, messages=-1)  # never so: lists are compared again
+            last = Pass(seen.modseq, work.rows.after) if told and seen.modseq and target.modseq else link.last
             work.link = replace(link, source=source, target=target, last=last)
-        if stable and not any(work.disturbed for work in self._work):
+        if stable and not self._full and not any(work.disturbed for work in self._work):
             self._state = replace(self._state, surplus=False)
         yield from self._save()
 
