@@ -34,7 +34,7 @@ pytestmark = pytest.mark.real
 LONG = os.environ.get("ONEDOMAIN_LONG") == "1"
 PAIRS = [("dovecot", "cyrus"), ("node", "dovecot"),
          *[("dovecot", "dovecot"), ("cyrus", "dovecot"), ("node", "node")] * LONG]  # fmt: skip
-BURNING = [("node", "generic"), *[("dovecot", "maildir"), ("cyrus", "plain")] * LONG]
+BURNING = [("node", "generic"), *[("dovecot", "maildir"), ("cyrus", "plain"), ("dovecot", "plain cyrus")] * LONG]
 
 
 def each(pairs: list[tuple[str, str]]) -> pytest.MarkDecorator:
@@ -433,7 +433,7 @@ def wipe(place: Place, name: str) -> None:
 
 
 @pytest.mark.parametrize("accident", ["wiped", "rolled back", "expired"])
-@each([("dovecot", "dovecot"), ("dovecot", "cyrus"), ("node", "node")])
+@each([*PAIRS, ("node", "node")] if not LONG else PAIRS)
 async def test_11_what_befalls_a_replica_deletes_nothing_on_the_primary(
     pair: Pair, accident: str, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from tests.node.lab import Lmtp, message
 from tests.node.program import SECRET, NodeProgram
 from tests.node.replica import MESSAGE, ask, link_log_in
 
-KILLS = 100 if os.environ.get("ONEDOMAIN_LONG") == "1" else 15
+KILLS, STORES = (25, 4) if os.environ.get("ONEDOMAIN_LONG") == "1" else (15, 1)
 FOLDER = b"linked@example.com ll 77"
 
 
@@ -144,8 +144,9 @@ def delivered(port: int) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 10 * KILLS)
-def test_killed_at_random_moments(program: NodeProgram) -> None:
-    rng = random.Random(20260211)
+@pytest.mark.parametrize("store", range(STORES))
+def test_killed_at_random_moments(program: NodeProgram, store: int) -> None:
+    rng = random.Random(20260211 + store)
     acknowledged: set[str] = set()
     given = Given()
     for round_ in range(KILLS):
