@@ -30,7 +30,7 @@ STATE = b"\x01"
 
 # ASCII only: replies of servers and odd addresses may hold lone surrogates, which escapes carry.
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
-# What is written for each message is put together by hand: an encoder takes five times as long to set out.
+# What is written for each message is put together by hand: JSONEncoder sets out a new encoder for each call.
 _quote = json.encoder.encode_basestring_ascii
 _LENGTH = struct.Struct(">I")
 _KINDS = {kind.name[0]: kind for kind in Kind}  # A, G, R

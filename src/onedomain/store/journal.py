@@ -38,8 +38,8 @@ from onedomain.store.segment import (
 
 SEGMENT_SIZE = 64 << 20
 GATHER = 4
-"""Turns of the loop that a sync waits at most, as long as each brings more to be synced: a sync costs more than a
-message, and with two in it instead of four that shows.
+"""Turns of the loop that a sync waits at most, as long as each brings more to be synced: on a fast disk a sync would
+else be begun for every second message, and each goes to a thread and back.
 """
 SUFFIX = ".segment"
 # Of what is damaged this much at most is kept aside for a human to look at.

@@ -1,7 +1,7 @@
 """A thread that does one thing after the other, for journals: syncs of one file never overtake each other.
 
-Knows a queue and a thread. Does not know files. ThreadPoolExecutor does the same and more, by some sixty calls for each
-thing to do, which a busy worker pays for every sync.
+Knows a queue and a thread. Does not know files. ThreadPoolExecutor does the same and counts idle threads besides, which
+a busy worker would pay for at every sync.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ class Recorder:
         self._soon = loop.call_soon
 
     def note(self, event: str, **fields: Any) -> None:
-        # Put together by hand where a value is a string or a number, as nearly all are: an encoder for each line would
-        # cost more than all the rest. Keys are names of arguments, so they need no escapes.
+        # Put together by hand where a value is a string or a number, as nearly all are: JSONEncoder sets out a new
+        # encoder for each call. Keys are names of arguments, so they need no escapes.
         parts = [f'{{"time":{round(self._clock.time(), 6)!r}{self._who}{_quote(event)}']
         try:
             for key, value in fields.items():

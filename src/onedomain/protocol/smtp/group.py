@@ -1,7 +1,7 @@
 """MAIL, RCPT and DATA that came together (RFC 2920), where all of them are of the plainest kind.
 
 Knows how most clients spell them, and nothing else: what it does not know goes the general way, a line at a time
-(command.py), and whatever it takes means the same there. It is here because a message costs a third less with it.
+(command.py), and whatever it takes means the same there. It is here for the time it saves: nearly all mail comes so.
 """
 
 from __future__ import annotations
