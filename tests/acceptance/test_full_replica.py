@@ -23,7 +23,7 @@ KINDS = ["dovecot", *["node", "cyrus"] * LONG]
 WHERE = {"dovecot": "mail", "node": "data", "cyrus": "mail"}
 OWNER = {"dovecot": (UID, UID), "node": (0, 0), "cyrus": ("cyrus", "mail")}
 COUNT = 800
-SIZE, LEFT = {"dovecot": 24, "node": 100, "cyrus": 24}, {"dovecot": 5, "node": 69, "cyrus": 5}
+SIZE, LEFT = {"dovecot": 24, "node": 100, "cyrus": 24}, {"dovecot": 5, "node": 60, "cyrus": 5}
 """Megabytes; a node keeps 64 free."""
 
 

@@ -153,7 +153,7 @@ async def test_a_drain_and_the_return(
     assert set(compared["counts"]) == {"same"} and not compared["lines"]
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("how", ["killed", *["stopped"] * LONG])
 async def test_an_edge_ends_in_the_middle_of_a_drain(
     make_cluster: Callable[..., Cluster], make_home: Callable[..., Any], how: str
 ) -> None:
