@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from onedomain.decision.link.actions import Action, ListFolders, Read
+from onedomain.decision.link.sweep import Order, sweep
 from onedomain.model.replica import Side
 
 from .test_folders import texts, world
@@ -76,3 +77,42 @@ def test_what_is_expunged_is_looked_for_from_there_on(target: str) -> None:
     one.check_equal()
     read = [line for line in one.driver.log[before:] if line.startswith("Read(side=<Side.TARGET")]
     assert len(read) == 1 and "first=3" in read[0], read
+
+
+def test_who_tidies_up_is_not_braked_because_passes_are_faster_than_what_is_told() -> None:
+    """Each deletion is seen by a pass before its answer, which says that somebody wanted it."""
+    one = world("dovecot", "node")
+    for number in range(100):
+        one.source.append("INBOX", f"Message-ID: <t{number}>\r\n\r\ntidied {number}".encode(), frozenset(), 9)
+    one.quiet()
+    for _ in range(80):
+        one.commanded.clear()
+        one.source.expunge("INBOX", (min(one.source.boxes["INBOX"].messages),))
+        assert one.sweep() is not None
+        one.commanded.add("INBOX")
+        assert one.sweep() is not None
+    assert not one.alerts
+    one.check_equal()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_is_told_while_a_pass_runs_counts_for_it(told: bool) -> None:
+    """All of a folder is moved while a pass that began before looks at it."""
+    one = world("dovecot", "node", "Archive")
+    for number in range(100):
+        one.source.append("INBOX", f"Message-ID: <t{number}>\r\n\r\ntidied {number}".encode(), frozenset(), 9)
+    one.quiet()
+    commanded: set[str] = set()
+
+    def happens(step: int, action: Action) -> str:
+        if isinstance(action, Read) and action.side is Side.SOURCE:
+            one.source.expunge("INBOX", tuple(one.source.boxes["INBOX"].messages))
+        elif isinstance(action, ListFolders) and not one.source.boxes["INBOX"].messages and told:
+            commanded.add("INBOX")
+        return ""
+
+    one.source.append("INBOX", b"Message-ID: <new>\r\n\r\nnew", frozenset(), 9)
+    one.crash_at = happens
+    powers = one.source.traits.powers, one.target.traits.powers
+    one.driver.run(sweep(one.disk.state, *powers, Order(one.now, commanded)))
+    assert bool(one.alerts) is not told and bool(one.target.boxes["INBOX"].messages) is not told

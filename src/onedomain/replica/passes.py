@@ -86,7 +86,7 @@ class Passes:
             source, target = ends[linked.source], ends[linked.target]
             audit = bool(linked.braked) or began >= linked.audit_at
             shown = validities(linked.account.home.shown)
-            order = Order(clock.time(), taken.commanded, audit, taken.awaiting, self._brake, shown)
+            order = Order(clock.time(), linked.commanded, audit, taken.awaiting, self._brake, shown)
             share = Share(clock, self._rhythm.share, wanted, began)
             keeping = Keeping(linked, self._parts.aside, self._parts.saver, self._confirmed, self._alert, share)
             performer = Performer(source, target, keeping, may_write=self._parts.may_write)

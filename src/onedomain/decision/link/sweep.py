@@ -14,6 +14,7 @@ If the account doesn't hold still, only new deliveries and flags are carried; al
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from onedomain.decision.link.actions import (
@@ -44,13 +45,13 @@ ROUNDS = 5
 @dataclass(frozen=True, slots=True)
 class Order:
     """`now` in seconds of any steady clock. `commanded`: folders of the source in which our relays saw a command that
-    deletes, as clients spelt them. `audit`: compare lists of all folders, also of those that look unchanged.
-    `awaiting`: deliveries that safety nets hold. `shown`: as what clients see the source's UIDVALIDITYs; targets that
-    can be given them get those.
+    deletes, as clients spelt them; it may grow while the pass runs. `audit`: compare lists of all folders, also of
+    those that look unchanged. `awaiting`: deliveries that safety nets hold. `shown`: as what clients see the source's
+    UIDVALIDITYs; targets that can be given them get those.
     """
 
     now: float
-    commanded: frozenset[str] = frozenset()
+    commanded: Collection[str] = frozenset()
     audit: bool = False
     awaiting: frozenset[str] = frozenset()
     brake: Brake = field(default_factory=Brake)
@@ -150,11 +151,12 @@ class _Sweep:
         self._missed = False  # something that was read could not be copied any more
         self._full = ""
         self._awaiting = set(order.awaiting)
+        self._separator = ""
         self._commanded: frozenset[str] = frozenset()
 
     def run(self, here: Listing, *, owed: bool) -> Plan[Report]:
         """`owed`: an earlier pass has left something to delete."""
-        self._commanded = meant(self._order.commanded, self._state.folders, here.separator)
+        self._separator = here.separator
         settled = {work.link.source_name for work in self._work if work.link.settled}
         stable = yield from self._snapshot(here)
         for work in self._work:
@@ -376,12 +378,14 @@ class _Sweep:
     def _delete(self) -> Plan[bool]:
         """Returns whether any folder is braked."""
         braked = False
+        # Not sooner: deletions are seen on the server before their answers have been told.
+        self._commanded = meant(self._order.commanded, self._state.folders, self._separator)
         arrived = Counter(it.digest for work in self._work for it in work.arrived)
         for work in self._work:
             doomed = work.found.doomed
             if not doomed:
                 if work.link.source_name in self._commanded:
-                    work.link = replace(work.link, braked=False)
+                    work.link = replace(work.link, braked=False, deleted=0)
                 continue
             link = yield from self._count(work.link, doomed, work.there.messages, arrived)
             if link.braked:
@@ -413,7 +417,8 @@ class _Sweep:
         self, link: FolderLink, doomed: tuple[int, ...], present: int, arrived: Counter[str]
     ) -> Plan[FolderLink]:
         if link.source_name in self._commanded:
-            return replace(link, braked=False)
+            # What passes have counted may have been somebody's will, too, and told too late for them.
+            return replace(link, braked=False, deleted=0)
         if link.braked:
             return link
         counted = self._order.brake.applied(link, len(doomed), present, self._order.now)
