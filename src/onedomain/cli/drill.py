@@ -102,7 +102,7 @@ def plain(ending: Ending) -> dict[str, Any]:
         "swallowed": [asdict(one) for one in judgement.swallowed],
         "filtered": dict(ending.filtered.counts), "repeated": list(ending.filtered.repeated),
         "acts": [{"at": one.act.at, "way": one.act.way.value, "name": one.act.name, "edge": one.act.edge,
-                  "until": one.act.until, "accounts": one.accounts, "log_ins_after": one.seconds,
+                  "until": one.act.until, "accounts": one.accounts, "log_ins_after": one.seconds, "took": one.took,
                   "limit": one.act.patience, "in_time": one.in_time} for one in ending.answered],
     }  # fmt: skip
 

@@ -49,11 +49,14 @@ class Load:
 @dataclass(frozen=True, slots=True)
 class Answered:
     """An act, on how many accounts, and after how many seconds log-ins were answered again; None: not before the next.
+
+    `took`: seconds until all of it was dead or cut off, before those; a server is many processes.
     """
 
     act: Act
     accounts: int
     seconds: float | None
+    took: float = 0.0
 
     @property
     def in_time(self) -> bool:
@@ -96,6 +99,7 @@ class Conductor:
     _began: float = 0.0
     _deaths: list[Death] = field(default_factory=list)
     _done: list[tuple[Act, float, frozenset[str]]] = field(default_factory=list)  # act, monotonic, accounts
+    _took: dict[Act, float] = field(default_factory=dict)  # as it was done
     _outages: dict[Act, tuple[frozenset[str], float, float]] = field(default_factory=dict)  # of whom, from, until
     _coverage: Coverage = field(init=False)
     _away: dict[Act, Act] = field(default_factory=dict)  # as it was planned -> with its name
@@ -170,9 +174,11 @@ class Conductor:
             now = time.time()
             self._deaths.append(Death(done.name, now, accounts, covered))
             self._outages[act] = accounts, now, float("inf")
+        begun = time.monotonic()
         (theatre.edges if act.edge else theatre.servers)[done.name].take(act.way)
+        self._took[done] = time.monotonic() - begun
         if not act.edge:
-            self._deaths[-1] = replace(self._deaths[-1], took=time.time() - self._deaths[-1].at)
+            self._deaths[-1] = replace(self._deaths[-1], took=self._took[done])
 
     def _homes(self) -> dict[str, str]:
         """As they are now. Whose people stayed has lost nothing of theirs, however long it was away."""
@@ -200,8 +206,9 @@ class Conductor:
             absent = next((other.name for other, begun, _ in self._done
                            if other.edge and begun - 1 < at < begun + other.until - other.at + 5), "")
             whom = [account for account in everybody if act.edge or account in accounts]
-            seconds = outage(watch.tries, whom, at, min(ends), absent)
-            answered.append(Answered(act, len(everybody if act.edge else accounts), seconds))
+            took = self._took[act]
+            seconds = outage(watch.tries, whom, at + took, min(ends), absent)
+            answered.append(Answered(act, len(everybody if act.edge else accounts), seconds, took))
         return answered
 
     def _sender(self, ledger: Path) -> subprocess.Popen[bytes]:
