@@ -19,7 +19,7 @@ tools: $(STAMP)
 	tests/lab/install.sh
 
 test: $(STAMP) tools
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # ARGS="--rows imap,smtp --quick": see bench/README.md.
 bench: $(STAMP) tools
