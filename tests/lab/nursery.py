@@ -1,7 +1,7 @@
 """`onedomain` in processes that need not import it: a program that has, and that forks for whoever asks.
 
-Nothing else is different for what runs there: words, environment, descriptors, folder, a session of its own. Of a whole
-run of the tests more than half was imports: a second for each start of an edge and for each verb.
+Nothing else is different for what runs there: words, environment, descriptors, folder, a session of its own. Imports
+are a second and more of a core's time for each start of an edge, and one for each verb that looks into the directory.
 
 Run as `python -m tests.lab.nursery SOCKET`; it ends when its standard input does. One connection is one process: it
 brings a request (`grown.py` writes it), is told the process id, at its end the exit status, and breaks with it.
