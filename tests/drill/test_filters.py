@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from onedomain.drill.filters import ANSWERED, REDIRECTED, Filters, Left, as_delivered, filtered, perhaps_consumed
 from onedomain.drill.judge import judged
 from onedomain.ledger.ledger import ACKED, APPEND, DELIVER, REFUSED, UNKNOWN, Act
 from onedomain.ledger.verify import Found
 
 WHO = "hanako@example.com"
-FILTERS = Filters(("Filed",), filing="0", discarding="6", redirecting="9", answering="7")
+FILTERS = Filters({WHO}, ("Filed",), filing="0", discarding="6", redirecting="9", answering="7")
 
 
 def act(token: str, state: str = ACKED, op: str = DELIVER) -> Act:
@@ -65,3 +67,13 @@ def test_what_nobody_asked_for() -> None:
     acts = [act("a1")]
     assert judge(acts, [found("a1")], [Left("a1", ANSWERED, 50)])[1] == [("misdelivered", "a1")]
     assert judge(acts, [found("a1")], [Left("x9", REDIRECTED, 50)])[1] == [("misdelivered", "x9")]
+
+
+def test_where_nobody_filters_nothing_is_excused() -> None:
+    """Accounts of servers without filters are in the same drill."""
+    acts = [replace(act(token), account="taro@example.com") for token in ("a6", "b9", "c0")]
+    there = [replace(found("c0", "Filed"), account="taro@example.com")]
+    got = filtered(acts, there, [Left("b9", REDIRECTED, 50)], FILTERS, {})
+    judgement = judged(perhaps_consumed(acts, FILTERS), as_delivered(there, acts, FILTERS), [], more=got.findings)
+    findings = sorted((one.kind, one.token) for one in judgement.report.findings)
+    assert findings == [("lost", "a6"), ("lost", "b9"), ("misdelivered", "b9"), ("misplaced", "c0")]

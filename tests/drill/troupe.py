@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ elsif header :matches "x-ledger-token" "*6" { discard; }
 elsif header :matches "x-ledger-token" "*9" { redirect "elsewhere@outside.example"; }
 elsif header :matches "x-ledger-token" "*7" { vacation :days 1 :handle "${1}" :subject "away ${1}7" "I am away."; }
 """
-FILTERS = Filters(("Filed",), filing="03", discarding="6", redirecting="9", answering="7")
+FILTERS = Filters(filed=("Filed",), filing="03", discarding="6", redirecting="9", answering="7")
 NETS = "127.0.0.0/8 198.18.0.0/15"
 """Whose word servers believe: the tests' and the network's hosts."""
 DATABASE = "pg"
@@ -84,7 +84,6 @@ class Troupe:
     """`pairs`: (kind, name, name of the server with the copies); every one is home to `people` accounts."""
 
     password = PASSWORD
-    filters = FILTERS
 
     def __init__(
         self, folder: Path, pairs: Sequence[tuple[str, str, str]], people: int, make_network: Callable[..., Network],
@@ -117,6 +116,10 @@ class Troupe:
                                       for name, edge in self._edges.items()]
         accounts = {f"{name}-{n}@example.com": name for _, name, _ in pairs for n in range(people)}
         self.people: Sequence[str] = list(accounts)
+        filtering = {name for kind, name, _ in pairs if kind == "dovecot"}
+        copies = {name: copy for _, name, copy in pairs}
+        whose = frozenset(one for one, home in accounts.items() if {home, copies[home]} & filtering)
+        self.filters = replace(FILTERS, whose=whose)
         for name, home in self._homes.items():
             home.lab.start()
             # Each account has folders where it lives and where it may have to live.

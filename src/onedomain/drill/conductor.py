@@ -186,7 +186,7 @@ class Conductor:
         if self._deaths:
             last = self._deaths[-1]
             left = frozenset(account for account in last.accounts if homes.get(account) != last.server)
-            self._deaths[-1] = replace(last, accounts=left)
+            self._deaths[-1] = replace(last, accounts=left, stayed=last.stayed | (last.accounts - left))
         return homes
 
     def _unsure(self) -> dict[str, list[tuple[float, float]]]:

@@ -18,7 +18,11 @@ REDIRECTED, ANSWERED = "redirected", "answered"
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """`filed`: folders for what is `filing`. Digits: what is filed, discarded, redirected; kept and answered."""
+    """`whose`: accounts that may live where filters are. `filed`: folders for what is `filing`. Digits: what is filed,
+    discarded, redirected; kept and answered.
+    """
+
+    whose: Collection[str] = ()
 
     filed: Collection[str] = ()
     filing: str = ""
@@ -51,14 +55,14 @@ def as_delivered(found: Sequence[Found], acts: Sequence[Act], filters: Filters) 
     """What a filter may have put into one of its folders counts as delivered to INBOX."""
     delivered = {(act.account, act.token) for act in acts if act.op == DELIVER}
     return [replace(one, folder="INBOX") if one.folder in filters.filed and (one.account, one.token) in delivered
-            and one.token is not None and one.token[-1] in filters.filing else one for one in found]
+            and one.account in filters.whose and str(one.token)[-1] in filters.filing else one for one in found]
 
 
 def perhaps_consumed(acts: Sequence[Act], filters: Filters) -> list[Act]:
     """Those of which a filter may have left nothing in the mailbox can't be demanded there."""
     gone = (*filters.discarding, *filters.redirecting)
-    return [replace(act, state=UNKNOWN) if act.op == DELIVER and act.state == ACKED and act.token[-1] in gone else act
-            for act in acts]
+    return [replace(act, state=UNKNOWN) if act.op == DELIVER and act.state == ACKED and act.account in filters.whose
+            and act.token[-1] in gone else act for act in acts]
 
 
 def filtered(
@@ -79,7 +83,7 @@ def filtered(
     findings, repeated = [], []
     sent: dict[str, str] = {}
     for act in acts:
-        if act.op != DELIVER:
+        if act.op != DELIVER or act.account not in filters.whose:
             continue
         sent[act.token] = act.account
         kind = act.token[-1]

@@ -24,7 +24,7 @@ AFTER = 0.5
 class Death:
     """`at`: seconds since 1970; `took`: seconds from then until all of the server was dead. `accounts`: whose primary
     it was, and is no more. `covered`: up to when what had been acknowledged of an account was known to be on its
-    replica; of one that is not named nothing may be missing.
+    replica; of one that is not named nothing may be missing. `stayed`: whose primary it still is.
     """
 
     server: str
@@ -32,11 +32,22 @@ class Death:
     accounts: frozenset[str]
     covered: Mapping[str, float] = field(default_factory=dict)
     took: float = 0.0
+    stayed: frozenset[str] = frozenset()
 
     def may_swallow(self, act: Act) -> bool:
-        over = self.at + self.took + AFTER
         ended = act.ended or act.began
-        return act.account in self.accounts and act.began <= over and ended >= self.covered.get(act.account, self.at)
+        return (act.account in self.accounts and act.began <= self._over
+                and ended >= self.covered.get(act.account, self.at))
+
+    def may_halve(self, act: Act) -> bool:
+        """Servers that are killed in the middle of a MOVE may come back with the message in both folders."""
+        ended = act.ended or act.began
+        half = act.op == MOVE and act.state == UNKNOWN and act.account in self.stayed
+        return half and act.began <= self._over and ended >= self.at
+
+    @property
+    def _over(self) -> float:
+        return self.at + self.took + AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +85,15 @@ def judged(
 ) -> Judgement:
     """`unread`: accounts that could not be read, and why. `more`: what others have found."""
     lenient = [_allowed(act, deaths) for act in acts]
-    strict_report, report = _report(acts, found, unread or {}), _report(lenient, found, unread or {})
+    halves = [act for act in acts if any(death.may_halve(act) for death in deaths)]
+    strict_report = _report(acts, found, unread or {})
+    report = _report([*lenient, *(replace(act, op=COPY) for act in halves)], found, unread or {})
     left = {(finding.kind, finding.account, finding.token) for finding in report.findings}
     last: dict[tuple[str, str], Act] = {}
     for act, allowed in zip(acts, lenient, strict=True):
         if act is not allowed:
             last[act.account, act.token] = act
+    last.update({(act.account, act.token): act for act in halves})
     swallowed = []
     for finding in strict_report.findings:
         key = finding.account, finding.token
@@ -103,7 +117,7 @@ def _allowed(act: Act, deaths: Sequence[Death]) -> Act:
 
 
 def _death(act: Act, deaths: Sequence[Death]) -> Death | None:
-    return next((death for death in deaths if death.may_swallow(act)), None)
+    return next((death for death in deaths if death.may_swallow(act) or death.may_halve(act)), None)
 
 
 def _swallowed(act: Act, deaths: Sequence[Death], finding: Finding) -> Swallowed:
