@@ -28,6 +28,7 @@ from tests.acceptance.conftest import new_folder, started
 from tests.acceptance.test_links import await_whole, client, linker, send
 from tests.backend.link.mailbox import Mailbox, append, append_many, done, expunge, look
 from tests.backend.link.mailbox import client as at_server
+from tests.backend.link.test_pairs import NOT_BY_ITSELF
 from tests.lab.process import NotReady, wait_until
 
 LONG = os.environ.get("ONEDOMAIN_LONG") == "1"
@@ -91,7 +92,8 @@ class Linked:
 def linked(request: pytest.FixtureRequest) -> Iterator[Linked]:
     with ExitStack() as stack:
         folder = new_folder(stack)
-        homes = [KINDS[kind](folder, name) for kind, name in zip(request.param, "ab", strict=True)]
+        own = {"dovecot": {"extra": NOT_BY_ITSELF}}  # what it subscribes by itself nobody can unsubscribe
+        homes = [KINDS[kind](folder, name, **own.get(kind, {})) for kind, name in zip(request.param, "ab", strict=True)]
         cluster = started(stack, homes, folder / "edges", lives=[], workers=1, extra={"links": {"passes": PASSES}})
         found = Linked(cluster)
         yield found
