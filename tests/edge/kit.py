@@ -13,7 +13,8 @@ from onedomain.backend.base import Backend, ClientInfo, Session
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
 from onedomain.edge.home import Homes
-from onedomain.edge.imap import MailboxParts
+from onedomain.edge.imap import ImapEdge, MailboxParts
+from onedomain.edge.imap_visit import imap_visits
 from onedomain.edge.login import LoginParts, LoginRules, LogIns
 from onedomain.edge.relays import Relays
 from onedomain.model.account import Account, Home, Unit
@@ -47,6 +48,9 @@ class FakeHome:
         self.log_ins: list[tuple[str, str | None, ClientInfo]] = []
         self.connections: set[asyncio.Task[None]] = set()
         self._script = script
+
+    def begin(self, *_: object) -> None:
+        """Every log-in is `log_in`."""
 
     async def log_in(self, account: Account, password: str | None, client: ClientInfo) -> Session:
         self.log_ins.append((account.address, password, client))
@@ -160,7 +164,9 @@ async def edge_before(
     homes = Homes(directory, board, backend)
     context = tls.context if tls else None
     parts = MailboxParts(log_ins, homes, Relays(counts, limit=sessions), notes, notes, CountingNonce(), context)
-    listener = Listener(bind("127.0.0.1", 0), handler(parts), trace=notes, tls=context if implicit else None)
+    made = handler(parts)
+    visits = imap_visits(made) if isinstance(made, ImapEdge) else None
+    listener = Listener(bind("127.0.0.1", 0), made, trace=notes, tls=context if implicit else None, visits=visits)
     listener.start()
     try:
         yield Edge(parts, board, notes, directory, failures, listener.address[1])

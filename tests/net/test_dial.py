@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import socket
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,9 @@ from onedomain.model.failure import Kind
 from onedomain.model.health import Seen
 from onedomain.model.server import Endpoint, TlsMode
 from onedomain.net import dial as dialling
-from onedomain.net.dial import DialFailed, dial, secure
-from onedomain.net.names import Names, Place
+from onedomain.net.dial import DialFailed, begin_dial, dial, secure
+from onedomain.net.names import KNOWN_SECONDS, Names, Place
+from onedomain.net.poller import Poller
 from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateFiles, ClientContexts, ServerContexts
 from onedomain.protocol.proxy import ProxyHeader, ProxyParser
@@ -54,6 +56,31 @@ async def test_a_name_and_quick_acknowledgements(client_tls: ClientContexts) -> 
         stream = await dial(far, timeout=5, contexts=client_tls, quick_ack=True)
         assert await stream.read() == b"* OK ready\r\n"
         stream.close()
+
+
+async def test_what_can_begin_without_a_wait(client_tls: ClientContexts) -> None:
+    """An address; a name that somebody has just answered to. Not TLS, and no PROXY header."""
+    poller, heard = Poller.running(), asyncio.Event()
+
+    def begin(host: str, **options: Any) -> Stream | None:
+        far = Endpoint(host, listener.address[1], **options)
+        return begin_dial(far, client_tls.names, poller, lambda mask: heard.set())
+
+    async with listening(greet) as listener:
+        assert begin("localhost") is None
+        (await dial(Endpoint("localhost", listener.address[1]), timeout=5, contexts=client_tls)).close()
+        for host in ("localhost", "127.0.0.1"):
+            heard.clear()
+            stream = begin(host)
+            assert stream is not None and stream.peer[1] == listener.address[1]
+            await asyncio.wait_for(heard.wait(), 5)
+            stream.give_back()
+            assert await stream.read() == b"* OK ready\r\n"
+            stream.close()
+        assert begin("127.0.0.1", tls=TlsMode.IMPLICIT) is None
+        assert begin("127.0.0.1", proxy_protocol=True) is None
+        poller.now += KNOWN_SECONDS + 1
+        assert begin("localhost") is None
 
 
 async def test_nobody_there(client_tls: ClientContexts) -> None:

@@ -15,6 +15,7 @@ from onedomain.net.listen import Limits, Listener, address_key, bind, network_ke
 from onedomain.net.shared import SharedTable
 from onedomain.net.stream import Stream
 from onedomain.net.tls import ClientContexts, ServerContexts
+from onedomain.net.visit import Visit
 from onedomain.protocol.proxy import build_v2
 from tests.lab.tls import Certificate
 from tests.net.conftest import Notes, listening, read_all
@@ -348,3 +349,93 @@ async def test_a_thousand_connections_at_once() -> None:
     async with listening(greet) as listener:
         answers = await asyncio.gather(*(one(listener, number) for number in range(1000)))
     assert set(answers) == {b"* BYE\r\n"}
+
+
+class Echo(Visit):
+    """Says what it hears; `Q` ends it, `T` makes it a task, which says it once more."""
+
+    def begin(self) -> None:
+        self.stream.push(b"?")
+        self.stream.ask(reading=True)
+
+    def heard(self, mask: int) -> None:
+        data = self.stream.receive(10)
+        if not data or data == b"Q":
+            self.end(done=data == b"Q")
+        elif data == b"T":
+            self.go_on(greet(self.stream))
+        elif data == b"E":
+            self.end(ValueError("as told"))
+        else:
+            self.stream.push(data)
+
+    def leave(self) -> None:
+        self.go_on(greet(self.stream))
+
+    def abort(self) -> None:
+        self.end()
+
+
+async def test_visits_are_sessions_without_a_task(notes: Notes) -> None:
+    counts = SharedTable(1024, 1)
+    counts.start(0)
+    limits = Limits(sessions=3, per_address=2, farewell=b"too many\r\n")
+    async with listening(greet, notes, limits=limits, counts=counts, visits=Echo) as listener:
+        tasks = len(asyncio.all_tasks())
+        one, two = [await connect(listener) for _ in range(2)]
+        for stream in (one, two):
+            assert await stream.read() == b"?"
+            await stream.write(b"x")
+            assert await stream.read() == b"x"
+        assert (listener.sessions, counts.total("127.0.0.1"), len(asyncio.all_tasks())) == (2, 2, tasks)
+        third = await connect(listener)
+        assert await read_all(third) == b"too many\r\n"
+        await one.write(b"Q")
+        assert await read_all(one) == b""
+        assert (listener.sessions, counts.total("127.0.0.1")) == (1, 1)
+        await two.write(b"T")
+        assert (await two.read()).startswith(b"* OK")
+        assert (listener.sessions, counts.total("127.0.0.1")) == (1, 1)
+        await two.write(b"QUIT\r\n")
+        assert await read_all(two) == b"* BYE\r\n"
+        while listener.sessions:
+            await asyncio.sleep(0.005)
+        assert counts.total("127.0.0.1") == 0
+        for stream in (one, two, third):
+            stream.close()
+    assert notes.reasons("connection refused") == ["too many connections from this address"]
+
+
+async def test_a_visit_that_fails_is_told(notes: Notes) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with listening(greet, notes, visits=Echo) as listener:
+        stream = await connect(listener)
+        assert await stream.read() == b"?"
+        await stream.write(b"E")
+        assert await read_all(stream) == b""
+        stream.close()
+    assert notes.reasons("session failed") == ["ValueError: as told"]
+
+
+async def test_visits_leave_when_the_listener_stops(server_tls: ServerContexts, client_tls: ClientContexts) -> None:
+    """By way of a task; over TLS and behind a PROXY header, too, where a task came before."""
+    async with listening(greet, visits=Echo) as listener:
+        stream = await connect(listener)
+        assert await stream.read() == b"?"
+        draining = asyncio.create_task(listener.drain(10))
+        assert (await stream.read()).startswith(b"* OK")
+        await stream.write(b"QUIT\r\n")
+        assert await read_all(stream) == b"* BYE\r\n"
+        assert await draining == 0
+        stream.close()
+    async with listening(greet, visits=Echo, proxy_from=LOOPBACK, tls=server_tls.context) as listener:
+        stream = await connect(listener)
+        await stream.write(build_v2(CLIENT, EDGE))
+        context = client_tls.get("", verify=False)
+        await stream.start_tls(context, server_side=False, server_hostname="mail.example")
+        assert await stream.read() == b"?"
+        await stream.write(b"x")
+        assert await stream.read() == b"x" and listener.sessions == 1
+        await stream.write(b"T")
+        assert (await stream.read()).startswith(b"* OK 192.0.2.7 ")
+        stream.close()

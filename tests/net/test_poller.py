@@ -119,3 +119,39 @@ async def test_an_idle_process_sleeps() -> None:
     assert after.user + after.system - before.user - before.system < 0.1
     for stream in streams:
         stream.close()
+
+
+async def test_what_comes_behind_a_batch() -> None:
+    """In the same turn of the loop, in order, whatever fails; outside of a batch it is the loop's."""
+    poller = Poller.running()
+    loud: list[dict[str, Any]] = []
+    poller.loop.set_exception_handler(lambda _, context: loud.append(context))
+    done: list[str] = []
+    near, far = socket.socketpair()
+
+    def fails() -> None:
+        raise ValueError
+
+    def later() -> None:
+        done.append("later")
+        poller.call_soon(lambda: done.append("behind it"))
+
+    def heard(mask: int) -> None:
+        near.recv(10)
+        poller.loop.call_soon(done.append, "the loop's")
+        for callback in (fails, later):
+            poller.call_soon(callback)
+        done.append("event")
+
+    with near, far:
+        poller.attach(near.fileno(), heard)
+        poller.interest(near.fileno(), 0, IN)
+        poller.call_soon(lambda: done.append("no batch"))
+        await asyncio.sleep(0)
+        far.send(b"x")
+        while "the loop's" not in done:
+            await asyncio.sleep(0)
+        poller.interest(near.fileno(), IN, 0)
+        poller.detach(near.fileno())
+    assert done == ["no batch", "event", "later", "behind it", "the loop's"]
+    assert len(loud) == 1

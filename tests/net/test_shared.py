@@ -113,3 +113,13 @@ def test_wrong_use_is_told() -> None:
         table.start(1)
     with pytest.raises(ValueError, match="slots"):
         SharedTable(0)
+
+
+def test_room_for_so_many_over_all_workers() -> None:
+    table = SharedTable(1024, 2)
+    for worker in (0, 1):
+        table.start(worker)
+        assert table.enter("a", 2)
+    assert not table.enter("a", 2) and table.enter("b", 2)
+    table.add("a", -1)
+    assert table.total("a") == 1 and table.enter("a", 2)

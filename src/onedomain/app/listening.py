@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from onedomain.config import Config, ListenerValues
 from onedomain.edge.imap import ImapEdge, ImapRules, MailboxParts
+from onedomain.edge.imap_visit import imap_visits
 from onedomain.edge.pop3 import Pop3Edge, Pop3Rules
 from onedomain.edge.smtp import SmtpSession
 from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
@@ -44,15 +45,17 @@ class Conversations:
 
 
 def listener(config: Config, values: ListenerValues, sock: socket.socket, parts: Conversations) -> Listener:
+    handler = _handler(config, values, parts)
     return Listener(
         sock,
-        _handler(config, values, parts),
+        handler,
         trace=parts.trace,
         name=values.name,
         tls=parts.tls if values.implicit_tls else None,
         proxy_from=tuple(ipaddress.ip_network(network) for network in values.proxy_trusted),
         limits=Crowd(values.max_sessions, values.max_sessions_per_address, FAREWELLS[values.protocol]),
         counts=parts.connections,
+        visits=imap_visits(handler) if isinstance(handler, ImapEdge) else None,
     )
 
 

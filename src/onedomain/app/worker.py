@@ -47,6 +47,7 @@ from onedomain.health.mirror import Mirror
 from onedomain.health.view import Change
 from onedomain.model.failure import Failed
 from onedomain.net.listen import Listener
+from onedomain.net.poller import Poller
 from onedomain.net.tls import ClientContexts
 from onedomain.queue.crash import crash_points
 from onedomain.queue.dispatch import Dispatcher
@@ -93,7 +94,7 @@ class Worker:
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Ports are opened when spool and directory are there."""
         loop = asyncio.get_running_loop()
-        self.trace.bind(loop)
+        self.trace.bind(Poller.running())
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
@@ -172,13 +173,14 @@ class Worker:
         mirror.on_change.append(self._verdict_changed)
         self._relays = Relays(self._inherited.connections, limit=config.limits.account_sessions)
         inherited = self._inherited
-        log_ins = LogIns(
+        log_ins = self._log_ins = LogIns(
             LoginParts(self._book, credentials, inherited.failures, inherited.known, clock, nonce, trace,
                        self._counters),
             LoginRules(config.file.domain[0].name))
         tls = inherited.contexts.context if inherited.contexts else None
         homes = Homes(self._book, mirror.facing("imap"), self._backends, fence, events.ready,
                       SUCCESSION if config.failover.automatic else 0.0)
+        mirror.on_change.append(lambda _: homes.board_changed())
         self._conversations = Conversations(
             SmtpParts(self._book, mirror.facing("delivery"), spool, self._dispatcher, clock, trace, self._counters,
                       tls, SubmissionLogIn(log_ins, self._backends), events, self._points),
@@ -265,6 +267,7 @@ class Worker:
         restart = needs_restart(self._config, new)
         self._config = new
         self._book.configure(new.domains, new.units, new.servers)
+        self._log_ins.forget()
         self._servers_changed()
         self.trace.note("configuration read", restart_needed=restart)
 

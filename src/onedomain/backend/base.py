@@ -6,9 +6,9 @@ Knows the questions and the shapes of their answers. Does not know how any kind 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from onedomain.model.account import Account
 from onedomain.model.failure import Failure
@@ -17,6 +17,7 @@ from onedomain.model.message import Delivery, Outcome
 from onedomain.model.server import Server
 
 if TYPE_CHECKING:
+    from onedomain.net.poller import Poller
     from onedomain.net.stream import Stream
 
 IMAP = "imap"
@@ -61,8 +62,7 @@ class ClientInfo:
         return (self.address, self.port) if self.address else None
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """A log-in that succeeded: the stream is the caller's now, nothing read from it is missing.
 
     `capabilities` are those in force after the log-in, `text` the server's own words of welcome.
@@ -71,7 +71,18 @@ class Session:
     server: str
     stream: Stream
     capabilities: tuple[str, ...]
-    text: str = field(default="", repr=False)
+    text: str = ""
+
+
+class Begun(Protocol):
+    """A log-in that `Backend.begin` began and that is not done. `stop` means that nothing more is told of it."""
+
+    def stop(self) -> Begun: ...
+    def close(self) -> None: ...
+
+    async def finish(self, account: Account, password: str | None) -> Session:
+        """As `Backend.log_in`, going on from where it is."""
+        ...
 
 
 class Backend(Protocol):
@@ -100,6 +111,15 @@ class Backend(Protocol):
     async def log_in(self, account: Account, password: str | None, client: ClientInfo) -> Session:
         """With `password`, the user's, the home says whether it is right; None: it has been found right, and the
         server's own way in is used. Raises Failed: REFUSE for wrong credentials, AGAIN where it may work later.
+        """
+        ...
+
+    def begin(
+        self, account: Account, password: str | None, client: Callable[[], ClientInfo], poller: Poller,
+        done: Callable[[Session | None], None],
+    ) -> Begun | None:
+        """A `log_in` without a task, for what is usual; None: it can't be here. `done` is given the session, or None
+        where `finish` has to go on. Raises nothing.
         """
         ...
 

@@ -95,18 +95,26 @@ class ImapSession:
 
     @classmethod
     async def open(
-        cls, door: ImapDoor, client: tuple[str, int] | None = None, parser: ResponseParser | None = None
+        cls,
+        door: ImapDoor,
+        client: tuple[str, int] | None = None,
+        parser: ResponseParser | None = None,
+        stream: Stream | None = None,
     ) -> ImapSession:
-        """Connected, greeted and secured; `client` goes into the PROXY header, where the endpoint wants one."""
-        with troubles(f"connect to {door.endpoint}"):
-            stream = await dial(
-                door.endpoint,
-                timeout=door.times.connect,
-                contexts=door.contexts,
-                client=client,
-                quick_ack=door.quick_ack,
-                greeted=True,
-            )
+        """Connected, greeted and secured; `client` goes into the PROXY header, where the endpoint wants one.
+
+        `stream` is a connection on which nothing has been read yet, if there is one.
+        """
+        if stream is None:
+            with troubles(f"connect to {door.endpoint}"):
+                stream = await dial(
+                    door.endpoint,
+                    timeout=door.times.connect,
+                    contexts=door.contexts,
+                    client=client,
+                    quick_ack=door.quick_ack,
+                    greeted=True,
+                )
         session = cls(stream, door, parser)
         try:
             await session._begin()
@@ -192,11 +200,20 @@ class ImapSession:
                 await self.stream.write(b"*\r\n")
         return self._answered(response, command.tag, untagged)
 
-    async def run_together(self, commands: Sequence[Command], *, seconds: float | None = None) -> list[Answer]:
-        """Commands in one write, answered in their order; only for those that may be sent so (RFC 9051 section 5.5)."""
+    async def run_together(
+        self, commands: Sequence[Command], *, seconds: float | None = None, sent: bytes = b""
+    ) -> list[Answer]:
+        """Commands in one write, answered in their order; only for those that may be sent so (RFC 9051 section 5.5).
+
+        `sent`: what has been written already, all of it or nothing.
+        """
         self._limit(seconds or self.door.times.command)
+        words = b"".join(command.data for command in commands)
+        if sent not in (b"", words):
+            raise self._babble("something else was asked before")
         with troubles(self.doing):
-            await self.stream.write(b"".join(command.data for command in commands))
+            if not sent:
+                await self.stream.write(words)
         answers = []
         for command in commands:
             untagged: list[Untagged] = []
@@ -274,13 +291,8 @@ class ImapSession:
         return Trouble(again(451, "4.5.0", "the mail server cannot be understood", reason), Seen.BROKEN)
 
     def _note_capabilities(self, response: Tagged | Untagged) -> None:
-        if isinstance(response, Untagged) and response.name == "CAPABILITY":
-            values = response.values
-        elif response.code is not None and response.code.name == "CAPABILITY":
-            values = response.code.values
-        else:
-            return
-        self.capabilities = frozenset(" ".join(map(str, values)).upper().split())
+        if (named := capabilities_in(response)) is not None:
+            self.capabilities = named
 
     def forget_capabilities(self) -> None:
         """Before a log-in: what the server then names are the new ones, if it names any."""
@@ -305,3 +317,14 @@ class ImapSession:
         with suppress(ConnectionError):
             self.stream.write_nowait(self.make("LOGOUT").data)
         await self.stream.aclose()
+
+
+def capabilities_in(response: Tagged | Untagged) -> frozenset[str] | None:
+    """In capitals; None where it names none."""
+    if isinstance(response, Untagged) and response.name == "CAPABILITY":
+        values = response.values
+    elif response.code is not None and response.code.name == "CAPABILITY":
+        values = response.code.values
+    else:
+        return None
+    return frozenset(" ".join(map(str, values)).upper().split())

@@ -61,22 +61,38 @@ def no_way(server: Server) -> Failure:
     return give_up(550, "5.3.5", "this server offers no log-in without the user's password", reason)
 
 
-async def log_in(session: ImapSession, login: Login, client: ClientInfo | None = None) -> Answer:
-    """Logs in; with `client`, tells the server first whom this is for (Dovecot's ID fields).
+def together(offered: frozenset[str], login: Login, client: ClientInfo | None) -> bytes | None:
+    """All that `log_in` says to a server that has offered this in its greeting, where that is one write; else None."""
+    if not offered.issuperset(("AUTH=PLAIN", "SASL-IR")):
+        return None
+    try:
+        response = _plain_response(login)
+    except ValueError:
+        return None
+    if client is None or not client.address or "ID" not in offered:
+        return f"a1 AUTHENTICATE PLAIN {response}\r\n".encode("ascii")
+    return f"a1 ID ({' '.join(_identity(client))})\r\na2 AUTHENTICATE PLAIN {response}\r\n".encode("ascii")
+
+
+async def log_in(
+    session: ImapSession, login: Login, client: ClientInfo | None = None, sent: bytes = b""
+) -> Answer:
+    """Logs in; with `client`, tells the server first whom this is for (Dovecot's ID fields). `sent`: what `together`
+    said, if it has been sent.
 
     Raises Failed REFUSE (535 5.7.8) for wrong credentials of the user, AGAIN (454 4.7.0) for everything else.
     """
-    together: list[Command] = []
+    before: list[Command] = []
     if client is not None and client.address and "ID" in session.capabilities:
-        together.append(session.make("ID", _identity(client)))
+        before.append(session.make("ID", _identity(client)))
     command = _command(session, login)
     session.forget_capabilities()
     if len(command.pieces) == 1:
         # ID changes no state that the log-in depends on, and a round trip less is a third of all.
-        answer = (await session.run_together([*together, command], seconds=session.door.times.log_in))[-1]
+        answer = (await session.run_together([*before, command], seconds=session.door.times.log_in, sent=sent))[-1]
     else:
-        for before in together:
-            await session.run(before)
+        for each in before:
+            await session.run(each)
         answer = await session.run(command, seconds=session.door.times.log_in)
     if not answer.ok:
         raise _refused(session, login, answer)
@@ -89,10 +105,10 @@ def _command(session: ImapSession, login: Login) -> Command:
     offered = session.capabilities
     try:
         if "AUTH=PLAIN" in offered:
-            response = b64encode(sasl.plain(login.user, login.password, login.authorize))
+            response = _plain_response(login)
             if "SASL-IR" in offered:
-                return session.make("AUTHENTICATE", "PLAIN", response.decode("ascii"))
-            return session.make_pieces("AUTHENTICATE PLAIN", response)
+                return session.make("AUTHENTICATE", "PLAIN", response)
+            return session.make_pieces("AUTHENTICATE PLAIN", response.encode("ascii"))
         if not login.authorize and "LOGINDISABLED" not in offered:
             return session.make(
                 "LOGIN", login.user.encode(), login.password.encode("utf-8", "surrogateescape")
@@ -101,6 +117,11 @@ def _command(session: ImapSession, login: Login) -> Command:
         raise Failed(refuse(535, "5.7.8", "authentication failed", str(error))) from None
     reason = f"{session.door.endpoint} offers no log-in that can be used: {' '.join(sorted(offered))}"
     raise Trouble(again(454, "4.7.0", "temporary authentication failure", reason), Seen.OK)
+
+
+def _plain_response(login: Login) -> str:
+    """Raises ValueError: a NUL, which no server takes."""
+    return b64encode(sasl.plain(login.user, login.password, login.authorize)).decode("ascii")
 
 
 def _refused(session: ImapSession, login: Login, answer: Answer) -> Failed:

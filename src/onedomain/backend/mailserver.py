@@ -7,7 +7,7 @@ kind does differently is in Traits, one file each. Does not know when any of it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -17,6 +17,7 @@ from onedomain.backend.delivery import Deliverer
 from onedomain.backend.finding import find_delivery
 from onedomain.backend.imap_session import Answer, ImapDoor, ImapSession, ImapTimes
 from onedomain.backend.login import log_in, login_of, no_way
+from onedomain.backend.opening import Done, Opening, Welcome
 from onedomain.backend.pool import PoolLimits
 from onedomain.backend.probing import Manners, Probes, takes_recipient, watch_delivery, watch_imap
 from onedomain.backend.smtp_session import Door, SmtpTimes
@@ -27,6 +28,8 @@ from onedomain.model.health import Seen, Sighting, Watch
 from onedomain.model.message import Delivery, Outcome
 from onedomain.model.ports import Nonce
 from onedomain.model.server import LoginWay, Server
+from onedomain.net.dial import begin_dial
+from onedomain.net.poller import Poller
 from onedomain.net.tls import ClientContexts
 
 MAX_LOOKUPS = 4
@@ -104,14 +107,43 @@ class MailServer:
                 except Failed as error:
                     return Lookup(Found.CANT, failure=error.failure)
 
-    async def log_in(self, account: Account, password: str | None, client: ClientInfo) -> Session:
+    async def log_in(
+        self, account: Account, password: str | None, client: ClientInfo, opening: Opening | None = None
+    ) -> Session:
         self.in_flight += 1
         try:
-            session, welcome = await self._session_for(account, password, client)
+            session, welcome = await self._session_for(account, password, client, opening)
         finally:
             self.in_flight -= 1
         capabilities = tuple(sorted(session.capabilities))
         return Session(self.server.name, session.hand_over(), capabilities, welcome.tagged.text)
+
+    def begin(
+        self, account: Account, password: str | None, client: Callable[[], ClientInfo], poller: Poller, done: Done
+    ) -> Opening | None:
+        try:
+            login = login_of(self.server, account, password)
+        except Failed:
+            return None
+        opening = Opening(self, login, client() if self.traits.takes_identity else None, done)
+        stream = begin_dial(
+            self._imap.endpoint, self._tools.contexts.names, poller, opening.heard, quick_ack=self.traits.quick_ack
+        )
+        if stream is None:
+            return None
+        opening.begin(stream)
+        self.in_flight += 1
+        return opening
+
+    def opened(self, opening: Opening, welcome: Welcome, seconds: float) -> Session:
+        self._saw(Seen.OK, seconds, "")
+        return Session(self.server.name, opening.stream, welcome.capabilities, welcome.text)
+
+    def given_up(self, opening: Opening) -> None:
+        self.in_flight -= 1
+
+    async def finish(self, opening: Opening, account: Account, password: str | None) -> Session:
+        return await self.log_in(account, password, opening.client or ClientInfo(), opening)
 
     async def check_password(self, account: Account, password: str, client: ClientInfo) -> None:
         with self._working():
@@ -150,13 +182,13 @@ class MailServer:
             self.in_flight -= 1
 
     async def _session_for(
-        self, account: Account, password: str | None, client: ClientInfo
+        self, account: Account, password: str | None, client: ClientInfo, opening: Opening | None = None
     ) -> tuple[ImapSession, Answer]:
         """Logged in; what was seen on the way is told. Wrong credentials say nothing about the server's pace."""
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            opened = await self._open_for(account, password, client)
+            opened = await self._open_for(account, password, client, opening)
         except Trouble as trouble:
             self._saw(trouble.seen, trouble.seconds, trouble.failure.reason)
             raise
@@ -164,12 +196,16 @@ class MailServer:
         return opened
 
     async def _open_for(
-        self, account: Account, password: str | None, client: ClientInfo | None
+        self, account: Account, password: str | None, client: ClientInfo | None, opening: Opening | None = None
     ) -> tuple[ImapSession, Answer]:
         login = login_of(self.server, account, password)
-        session = await ImapSession.open(self._imap, client.peer if client else None)
+        if opening is not None and (opening.stream.closed or opening.login != login):
+            opening.close()
+            opening = None
+        stream, sent = (opening.stream, opening.sent) if opening is not None else (None, b"")
+        session = await ImapSession.open(self._imap, client.peer if client else None, stream=stream)
         try:
-            answer = await log_in(session, login, client if self.traits.takes_identity else None)
+            answer = await log_in(session, login, client if self.traits.takes_identity else None, sent)
         except BaseException:
             session.close()
             raise

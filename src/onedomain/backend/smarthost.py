@@ -56,6 +56,9 @@ class Smarthost:
     async def find(self, account: Account, delivery_id: str, *, since: float | None = None) -> Lookup:
         return Lookup(Found.CANT, failure=self._no_mailboxes(f"whether {delivery_id} arrived cannot be asked"))
 
+    def begin(self, *_: object) -> None:
+        """Nobody logs in here."""
+
     async def log_in(self, account: Account, password: str | None, client: ClientInfo) -> Session:
         raise Failed(self._no_mailboxes("nobody can log in there"))
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from onedomain.backend.base import Backend, ClientInfo, Session
+from onedomain.backend.base import Backend, Begun, ClientInfo, Session
 from onedomain.edge.login import Admission
 from onedomain.edge.relays import may_stay
 from onedomain.model.account import Account, DirectoryView
@@ -44,6 +44,14 @@ class AlwaysOpen:
 ALWAYS_OPEN = AlwaysOpen()
 
 
+class Waiting(Protocol):
+    """Who waits for a home without a task."""
+
+    def board_changed(self) -> None:
+        """The home may be down by now; `enter` would tell."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Homes:
     """`succession`: seconds that a log-in waits for a replica to take the place of a home that is down."""
@@ -54,6 +62,11 @@ class Homes:
     gate: Gate = ALWAYS_OPEN
     ready: Ready | None = None
     succession: float = 0.0
+    waiting: set[Waiting] = field(default_factory=set)
+
+    def board_changed(self) -> None:
+        for each in tuple(self.waiting):
+            each.board_changed()
 
     async def settled(self, admission: Admission) -> Admission:
         """The same with the home that the account has once it may be used; waits where that is to be expected soon.
@@ -81,15 +94,36 @@ class Homes:
                 raise Failed(unavailable(f"the promotion of {now.home.primary} for {now.address} is not done yet"))
             await asyncio.sleep(HOME_AGAIN)
 
-    async def enter(self, admission: Admission, client: ClientInfo) -> Session:
+    def at_once(self, account: Account) -> Backend | None:
+        """The account's home where it may be used now, and nothing has to be waited for."""
+        primary = account.home.primary
+        usable = (
+            self.gate.may_write(account)
+            and self.board.verdict(primary).usable
+            and self.directory.server(primary) is not None
+        )
+        return self.backend(primary) if usable else None
+
+    def still(self, account: Account) -> bool:
+        """After a log-in that began `at_once`: that all is as it was."""
+        return self.directory.account(account.address) is account and self.gate.may_write(account)
+
+    async def enter(self, admission: Admission, client: ClientInfo, begun: Begun | None = None) -> Session:
         """A session at the account's primary. Raises Failed: REFUSE if the home says the password is wrong, else AGAIN.
 
         A home that the board calls down is not even dialled; one that goes down meanwhile is waited for no longer.
+        `begun` is a log-in that began `at_once`.
         """
         account = admission.account
-        backend = self._backend(account)
+        try:
+            backend = self._backend(account)
+        except Failed:
+            if begun is not None:
+                begun.close()
+            raise
         password = admission.password_for(backend.server)
-        session = await self._while_up(backend.log_in(account, password, client), account)
+        work = backend.log_in(account, password, client) if begun is None else begun.finish(account, password)
+        session = await self._while_up(work, account)
         now = self.directory.account(account.address)
         if now is None or not may_stay(account, now):
             session.stream.close()

@@ -12,16 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from onedomain.backend.base import ClientInfo, Session
+from onedomain.backend.base import Begun, ClientInfo, Session
 from onedomain.edge.home import Homes
 from onedomain.edge.login import Admission, LogIns
 from onedomain.edge.relayed import HELD_SECONDS, Fence, NoFence, hidden_from, relayed
 from onedomain.edge.relays import Relays, Seat, TooMany
 from onedomain.model.failure import Failed, Failure, Kind
 from onedomain.model.ports import Changes, Count, Nonce, Trace
+from onedomain.net.pump import RelayResult
 from onedomain.net.stream import Stream
 from onedomain.protocol.imap.capability import through_relay
-from onedomain.protocol.imap.front import Close, Front, FrontOptions, LogIn, StartTls
+from onedomain.protocol.imap.front import Close, Event, Front, FrontOptions, LogIn, StartTls
 from onedomain.queue.quiet import NoCount
 
 
@@ -65,8 +66,25 @@ class ImapEdge:
     parts: MailboxParts
     rules: ImapRules = field(default_factory=ImapRules)
 
+    @property
+    def options(self) -> FrontOptions:
+        return FrontOptions(self.rules.name, self.parts.tls is not None, self.rules.plaintext_login)
+
     async def __call__(self, stream: Stream) -> None:
-        await _ImapSession(stream, self.parts, self.rules).run()
+        await _ImapSession(stream, self, self._greeting(stream)).run()
+
+    def _greeting(self, stream: Stream) -> Front:
+        front = Front(self.options, secure=stream.tls is not None)
+        front.greet()
+        return front
+
+    async def go_on(self, stream: Stream, front: Front, event: Event | None, begun: Begun | None) -> None:
+        """A session that began without a task (imap_visit.py): `event` is the last that `front` told, if nothing has
+        been done about it yet but what `begun` is.
+        """
+        session = _ImapSession(stream, self, front, event, begun)
+        del front, event, begun  # not to be kept for the hours of a relay
+        await session.run()
 
 
 class _Entered(NamedTuple):
@@ -83,16 +101,26 @@ class _Entered(NamedTuple):
 
 
 class _ImapSession:
-    __slots__ = ("_parts", "_refused", "_rules", "_stream")
+    __slots__ = ("_begun", "_event", "_front", "_parts", "_refused", "_rules", "_stream")
 
-    def __init__(self, stream: Stream, parts: MailboxParts, rules: ImapRules) -> None:
+    def __init__(
+        self, stream: Stream, edge: ImapEdge, front: Front, event: Event | None = None, begun: Begun | None = None
+    ) -> None:
         self._stream = stream
-        self._parts = parts
-        self._rules = rules
+        self._parts = edge.parts
+        self._rules = edge.rules
+        self._front: Front | None = front  # until somebody has logged in
+        self._event = event
+        self._begun = begun
         self._refused = 0
 
     async def run(self) -> None:
-        entered = await self._log_in_phase()
+        try:
+            entered = await self._log_in_phase()
+        finally:
+            self._front = None
+            if self._begun is not None:
+                self._begun.close()
         if entered is not None:
             try:
                 await self._relay(entered)
@@ -100,9 +128,8 @@ class _ImapSession:
                 self._parts.relays.release(entered.seat)
 
     async def _log_in_phase(self) -> _Entered | None:
-        stream, rules = self._stream, self._rules
-        options = FrontOptions(rules.name, self._parts.tls is not None, rules.plaintext_login)
-        front = Front(options, secure=stream.tls is not None)
+        stream, rules, front = self._stream, self._rules, self._front
+        assert front is not None
         stream.deadline = asyncio.get_running_loop().time() + rules.log_in
         try:
             return await self._until_logged_in(front)
@@ -118,9 +145,10 @@ class _ImapSession:
 
     async def _until_logged_in(self, front: Front) -> _Entered | None:
         stream = self._stream
-        front.greet()
         while True:
-            event = front.next_event()
+            event, self._event = self._event, None
+            if event is None:
+                event = front.next_event()
             output = front.take_output()
             if output:
                 stream.write_nowait(output)
@@ -149,7 +177,8 @@ class _ImapSession:
         client = client_info(self._stream, parts.nonce)
 
         async def enter(admission: Admission) -> tuple[Seat, Session]:
-            return await take_seat(parts, admission, client)
+            begun, self._begun = self._begun, None
+            return await take_seat(parts, admission, client, begun)
 
         try:
             _, (seat, session) = await parts.log_ins.log_in(event.credentials, client.address, "imap", enter)
@@ -168,31 +197,43 @@ class _ImapSession:
     async def _relay(self, entered: _Entered) -> None:
         parts, client = self._parts, self._stream
         seat, session, answer, rest, program = entered
-        account = seat.account
         joined = relayed(seat, client, session, parts, self._rules.idle)
         client.unread(rest)
         client.write_nowait(answer)
         result = await joined.run()
-        parts.trace.note(
-            "logout",
-            account=account.address,
-            client=client.peer[0],
-            service="imap",
-            server=session.server,
-            upstream=result.upstream,
-            downstream=result.downstream,
-            ended=result.ended.value,
-            reason=result.reason,
-            program=program,
-        )
+        note_logout(parts, seat, client, session.server, result, program)
 
 
-async def take_seat(parts: MailboxParts, admission: Admission, client: ClientInfo) -> tuple[Seat, Session]:
-    """A place among the account's sessions and a session at its home: both, or Failed."""
-    admission = await parts.homes.settled(admission)
-    seat = parts.relays.take(admission.account)
+def note_logout(
+    parts: MailboxParts, seat: Seat, client: Stream, server: str, result: RelayResult, program: str = ""
+) -> None:
+    parts.trace.note(
+        "logout",
+        account=seat.account.address,
+        client=client.peer[0],
+        service="imap",
+        server=server,
+        upstream=result.upstream,
+        downstream=result.downstream,
+        ended=result.ended.value,
+        reason=result.reason,
+        program=program,
+    )
+
+
+async def take_seat(
+    parts: MailboxParts, admission: Admission, client: ClientInfo, begun: Begun | None = None
+) -> tuple[Seat, Session]:
+    """A place among the account's sessions and a session at its home: both, or Failed. `begun` is used up."""
     try:
-        return seat, await parts.homes.enter(admission, client)
+        admission = await parts.homes.settled(admission)
+        seat = parts.relays.take(admission.account)
+    except BaseException:
+        if begun is not None:
+            begun.close()
+        raise
+    try:
+        return seat, await parts.homes.enter(admission, client, begun)
     except BaseException:
         parts.relays.release(seat)
         raise

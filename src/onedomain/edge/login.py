@@ -13,7 +13,7 @@ import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from onedomain.decision.login_name import account_of
 from onedomain.decision.slowing import Slowing
@@ -105,6 +105,16 @@ def wrong(reason: str) -> Failure:
     return refuse(535, "5.7.8", "Authentication failed.", reason)
 
 
+class _LetIn(NamedTuple):
+    """Who lately logged in with certain credentials from a certain address, and until when that is remembered."""
+
+    account: Account
+    verified: bool
+    until: float
+    account_key: str
+    address_key: str
+
+
 class LogIns:
     """One per worker."""
 
@@ -114,6 +124,7 @@ class LogIns:
         self._secret = parts.nonce.token(32)
         self._right: OrderedDict[bytes, float] = OrderedDict()   # found right, until when
         self._wrong: OrderedDict[bytes, float] = OrderedDict()   # counted already, until when
+        self._let_in: OrderedDict[bytes, _LetIn] = OrderedDict()
         self._checking = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._waiting: Counter[str] = Counter()                  # by address, and by account
         self._turns = Turns(TRIES_AT_ONCE)
@@ -162,8 +173,42 @@ class LogIns:
             self._note("login refused", attempt, began, reason, result="refused")
             raise Failed(wrong(reason)) from None
         self._remember_place(attempt)
+        self._remember_log_in(attempt, admission)
         self._note("login", attempt, began, result="ok")
         return admission.account, result
+
+    def at_once(self, credentials: Credentials, address: str) -> Admission | None:
+        """Who has logged in with the same words from the same address within minutes, where nobody has to wait now.
+
+        None: `log_in` finds out. What it would say is the same, but that here nothing is awaited. To be followed by
+        `let_in`, or by `log_in`.
+        """
+        if credentials.authorize:
+            return None
+        key = self._digest(credentials.login, credentials.password, address)
+        known = self._let_in.get(key)
+        if known is None:
+            return None
+        now, account = self._parts.clock.monotonic(), known.account
+        if now >= known.until or self._parts.directory.account(account.address) is not account:
+            del self._let_in[key]
+            return None
+        if known.account_key in self._turns:
+            return None
+        failures = self._parts.failures.penalty(known.address_key, now)
+        if failures and self._rules.slowing.wait(failures, 0.0, known=True):
+            return None
+        return Admission(account, credentials.password, known.verified)
+
+    def let_in(self, admission: Admission, address: str, service: str, seconds: float) -> None:
+        """Who was admitted `at_once` is in."""
+        self._parts.count.add("logins_total", service=service, result="ok")
+        self._parts.trace.note("login", account=admission.account.address, client=address, service=service,
+                               seconds=round(seconds, 3))
+
+    def forget(self) -> None:
+        """What names mean may have changed."""
+        self._let_in.clear()
 
     async def _admit(self, account: Account | None, credentials: Credentials) -> Admission:
         if account is None:
@@ -254,6 +299,21 @@ class LogIns:
         if self._parts.known.penalty(attempt.place_key, now) < 0.5:
             self._parts.known.add_penalty(attempt.place_key, now)
 
+    def _remember_log_in(self, attempt: _Attempt, admission: Admission) -> None:
+        account, words = admission.account, attempt.credentials
+        if words.authorize:
+            return
+        # Not by an alias, which may lead elsewhere tomorrow.
+        name = words.login.strip().lower()
+        if name not in (account.address, account.address.removesuffix(f"@{self._rules.default_domain}")):
+            return
+        until = self._parts.clock.monotonic() + self._rules.remember
+        if admission.verified:
+            until = self._right.get(self._digest(account.address, account.password, words.password), 0.0)
+        key = self._digest(words.login, words.password, attempt.fields["client"])
+        _keep(self._let_in, key,
+              _LetIn(account, admission.verified, until, attempt.account_key, attempt.address_key))
+
     def _digest(self, *parts: str) -> bytes:
         """What passwords are remembered by; worthless outside this process."""
         message = "\0".join(parts).encode("utf-8", "surrogateescape")
@@ -292,8 +352,8 @@ class _Attempt:
         return f"login from {self.place} to {self.name}"
 
 
-def _keep(memory: OrderedDict[bytes, float], key: bytes, until: float) -> None:
-    memory[key] = until
+def _keep(memory: OrderedDict[bytes, T], key: bytes, what: T) -> None:
+    memory[key] = what
     memory.move_to_end(key)
     if len(memory) > REMEMBERED:
         memory.popitem(last=False)

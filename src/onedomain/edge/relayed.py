@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +24,7 @@ from onedomain.backend.base import Session
 from onedomain.edge.relays import Seat
 from onedomain.model.account import Account
 from onedomain.model.validities import validities
-from onedomain.net.pump import Relay, RelayResult
+from onedomain.net.pump import Over, Relay, RelayResult
 from onedomain.net.stream import Stream
 from onedomain.protocol.imap.answers import Answers, Awaited
 from onedomain.protocol.imap.rewriter import Rewriter, TooLong
@@ -75,11 +76,34 @@ class Relayed:
         try:
             return await self._relay.run()
         finally:
-            self._seat.cut = None
-            if self._holding is not None:
-                self._holding.cancel()
-            # Done or not: nobody was told. The linker looks.
-            self._answered(self._answers.take_open())
+            self._end()
+
+    def start(self, over: Over) -> None:
+        """The same without a task: `over` is told when it has ended, and closes the client."""
+        self._relay.start(partial(self._tell_end, over))
+
+    def _tell_end(self, over: Over, result: RelayResult) -> None:
+        self._end()
+        over(result)
+
+    def _end(self) -> None:
+        self._seat.cut = None
+        if self._holding is not None:
+            self._holding.cancel()
+        # Done or not: nobody was told. The linker looks.
+        self._answered(self._answers.take_open())
+
+    def welcome(self, answer: bytes) -> None:
+        """What the client is told before anything of the home's."""
+        self._relay.send_down(answer)
+
+    def cut(self, reason: str) -> None:
+        self._cut(reason)
+
+    @property
+    def done(self) -> bool:
+        """Both have taken their leave: the client by LOGOUT, the home by BYE."""
+        return self._scanner.leaving and self._answers.bye
 
     def _gate(self) -> bool:
         if self._parts.fence.may_forward(self._seat.account):
@@ -151,6 +175,8 @@ class Relayed:
     def _downstream(self, data: bytes) -> bytes | None:
         answers = self._answers
         passed = answers.hear(data)
+        if answers.calm:
+            return None
         self._heard()
         if left := answers.literal:
             self._skip(left)

@@ -19,7 +19,10 @@ class Counts(Protocol):
     """Counts over all workers (net/shared.py)."""
 
     def add(self, key: str, amount: int = 1) -> None: ...
-    def total(self, key: str) -> int: ...
+
+    def enter(self, key: str, limit: int) -> bool:
+        """`add` one, unless there are `limit` already."""
+        ...
 
 
 class TooMany(Failed):
@@ -68,19 +71,29 @@ class Relays:
 
     def take(self, account: Account) -> Seat:
         """A place among the account's sessions, from before its log-in at the home. Raises TooMany, of kind AGAIN."""
-        key = _key(account)
-        if self._limit and self._counts.total(key) >= self._limit:
+        seat = self.take_if_free(account)
+        if seat is None:
             reason = f"{account.address} has {self._limit} sessions already"
             raise TooMany(again(454, "4.7.0", "Too many sessions of this account.", reason))
-        self._counts.add(key, 1)
+        return seat
+
+    def take_if_free(self, account: Account) -> Seat | None:
+        key = _key(account)
+        if not self._limit:
+            self._counts.add(key)
+        elif not self._counts.enter(key, self._limit):
+            return None
         seat = Seat(account)
-        self._seats.setdefault(account.address, set()).add(seat)
+        seats = self._seats.get(account.address)
+        if seats is None:
+            seats = self._seats[account.address] = set()
+        seats.add(seat)
         return seat
 
     def release(self, seat: Seat) -> None:
         """The session is over. May be called twice."""
-        others = self._seats.get(seat.account.address, set())
-        if seat not in others:
+        others = self._seats.get(seat.account.address)
+        if others is None or seat not in others:
             return
         self._counts.add(_key(seat.account), -1)
         others.discard(seat)

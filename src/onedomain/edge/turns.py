@@ -23,6 +23,10 @@ class Turns:
     def __len__(self) -> int:
         return len(self._lines)
 
+    def __contains__(self, key: str) -> bool:
+        """Whether anybody has a turn there, or waits for one."""
+        return key in self._lines
+
     async def take(self, *keys: str) -> Turn:
         """One turn for each key, in this order: who takes several keeps to one order, or two wait for each other."""
         turn = Turn(self)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Verdict(Enum):
@@ -19,7 +19,7 @@ class Verdict(Enum):
 
     @property
     def usable(self) -> bool:
-        return self in (Verdict.UP, Verdict.SLOW, Verdict.DRAINING)
+        return self is not Verdict.REFUSING and self is not Verdict.SILENT
 
 
 class Seen(Enum):
@@ -29,8 +29,7 @@ class Seen(Enum):
     BROKEN = "broken"    # an answer that is none of the protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """`face` is "imap" or "delivery"; `seconds` how long the answer took (0 where there was none)."""
 
     server: str

@@ -11,19 +11,17 @@ import errno
 import os
 import socket
 import ssl
-from functools import partial
+from functools import lru_cache, partial
 
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Seen
 from onedomain.model.server import Endpoint, TlsMode
 from onedomain.net.names import Names, NoSuchName, Place
-from onedomain.net.stream import Stream
+from onedomain.net.poller import Callback, Poller
+from onedomain.net.stream import Stream, set_keepalive
 from onedomain.net.tls import CertificateError, ClientContexts
 from onedomain.net.wire import TlsError
 from onedomain.protocol.proxy import build_v2
-
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))
-"""A peer that vanished without a FIN is noticed after four minutes."""
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -73,6 +71,37 @@ async def dial(
     return stream
 
 
+def begin_dial(
+    endpoint: Endpoint, names: Names, poller: Poller, callback: Callback, *, quick_ack: bool = False
+) -> Stream | None:
+    """A connect that is under way, where nothing has to be waited for before: `callback` is told when the server has
+    said something, or the connect has failed. None: `dial` has to do it.
+
+    A Relay sets keepalive, once it has lasted.
+    """
+    if endpoint.tls is not TlsMode.NONE or endpoint.proxy_protocol:
+        return None
+    place = _numeric(endpoint.host, endpoint.port) or names.known(endpoint.host, endpoint.port, poller.now)
+    if place is None:
+        return None
+    family, address = place
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        code = sock.connect_ex(address)
+    except OSError as error:
+        code = error.errno or errno.EINVAL
+    if code not in (0, errno.EINPROGRESS):
+        sock.close()
+        return None
+    stream = Stream(sock, peer=address[:2], quick_ack=quick_ack, poller=poller, callback=callback)
+    stream.ask(reading=True)
+    return stream
+
+
 async def secure(stream: Stream, endpoint: Endpoint, contexts: ClientContexts) -> None:
     """TLS as the endpoint demands it, now: from the first byte, or after STARTTLS was agreed upon.
 
@@ -111,7 +140,9 @@ async def _connect(endpoint: Endpoint, limit: float, quick_ack: bool, greeted: b
         try:
             if left <= 0:
                 raise TimeoutError
-            return await _connect_one(family, address, loop.time() + patience, quick_ack, greeted)
+            stream = await _connect_one(family, address, loop.time() + patience, quick_ack, greeted)
+            names.worked(endpoint.host, endpoint.port, (family, address), loop.time())
+            return stream
         except TimeoutError:
             reasons.append(f"{address[0]}: timed out")
         except OSError as error:
@@ -123,12 +154,8 @@ async def _connect(endpoint: Endpoint, limit: float, quick_ack: bool, greeted: b
 
 async def _resolve(endpoint: Endpoint, limit: float, names: Names) -> list[Place]:
     """Addresses to try, families taking turns (RFC 8305 section 4)."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, endpoint.host)
-        except OSError:
-            continue
-        return [(family, (endpoint.host, endpoint.port))]
+    if place := _numeric(endpoint.host, endpoint.port):
+        return [place]
     try:
         async with asyncio.timeout_at(limit):
             found = await names.look_up(endpoint.host, endpoint.port)
@@ -146,15 +173,25 @@ async def _resolve(endpoint: Endpoint, limit: float, names: Names) -> list[Place
     return mixed
 
 
+@lru_cache(1024)
+def _numeric(host: str, port: int) -> Place | None:
+    """Of an address that is written as one; None: a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return family, (host, port)
+    return None
+
+
 async def _connect_one(
     family: socket.AddressFamily, address: Address, limit: float, quick_ack: bool, greeted: bool
 ) -> Stream:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in KEEPALIVE:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        set_keepalive(sock)
         code = sock.connect_ex(address)
     except BaseException:
         sock.close()

@@ -13,6 +13,11 @@ import dns.asyncresolver
 import dns.exception
 import dns.resolver
 
+KNOWN_SECONDS = 5.0
+"""How long a name is taken for the address that answered to it last, where nobody can wait for a question."""
+
+KNOWN = 1000
+
 Place = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 
 
@@ -28,11 +33,23 @@ class Names:
 
     def __init__(self, servers: Sequence[str] = (), timeout: float = 5.0) -> None:
         self._resolver: dns.asyncresolver.Resolver | None = None
+        self._worked: dict[tuple[str, int], tuple[Place, float]] = {}
         if servers:
             self._resolver = dns.asyncresolver.Resolver(configure=False)
             self._resolver.nameservers = list(servers)
             self._resolver.lifetime = timeout
             self._resolver.cache = dns.resolver.LRUCache(1000)
+
+    def worked(self, host: str, port: int, place: Place, now: float) -> None:
+        """Somebody answered there."""
+        if len(self._worked) >= KNOWN:
+            self._worked.clear()
+        self._worked[host, port] = (place, now + KNOWN_SECONDS)
+
+    def known(self, host: str, port: int, now: float) -> Place | None:
+        """Where somebody has just answered."""
+        place, until = self._worked.get((host, port), (None, 0.0))
+        return place if now < until else None
 
     async def look_up(self, host: str, port: int) -> list[Place]:
         """In the order to be tried; one at least. Raises NoSuchName."""

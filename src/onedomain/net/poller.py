@@ -41,17 +41,21 @@ class Swept(Protocol):
 
 
 class Poller:
-    """`now` is loop.time() as of the last batch of events; `buffer` is for whoever reads and passes on at once, and so
-    is `large_buffer`, of which it is the beginning.
+    """`now` is loop.time() as of the last batch of events, of which there were `rounds`.
+
+    `buffer` is for whoever reads and passes on at once, and so is `large_buffer`, of which it is the beginning.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.now = loop.time()
+        self.rounds = 0
         self.large_buffer = memoryview(bytearray(LARGE_SIZE))
         self.buffer = self.large_buffer[:RECEIVE_SIZE]
         self._callbacks: dict[int, Callback] = {}
         self._swept: set[Swept] = set()
+        self._soon: list[Callable[[], None]] = []
+        self._in_batch = False
         self._pipe: tuple[int, int] | None = None
         self._epoll = select.epoll()
         loop.add_reader(self._epoll.fileno(), self._ready)
@@ -122,6 +126,14 @@ class Poller:
             return count, bytes(left)
         return count, b""
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Once the batch of events that is being gone through is over, which saves the loop a turn; else as the loop's.
+        """
+        if self._in_batch:
+            self._soon.append(callback)
+        else:
+            self.loop.call_soon(callback)
+
     def watch(self, item: Swept) -> None:
         self._swept.add(item)
 
@@ -144,8 +156,11 @@ class Poller:
 
     def _ready(self) -> None:
         self.now = self.loop.time()
+        self.rounds += 1
         callbacks = self._callbacks
-        for fd, mask in self._epoll.poll(0, _BATCH):
+        events = self._epoll.poll(0, _BATCH)
+        self._in_batch = True
+        for fd, mask in events:
             callback = callbacks.get(fd)
             if callback is None:
                 continue
@@ -153,6 +168,14 @@ class Poller:
                 callback(mask)
             except Exception as error:  # noqa: BLE001  one session's bug must not take the batch with it
                 self._complain("event callback failed", error)
+        soon = self._soon
+        for after in soon:  # what they add comes behind them
+            try:
+                after()
+            except Exception as error:  # noqa: BLE001  as above
+                self._complain("callback failed", error)
+        soon.clear()
+        self._in_batch = False
 
     def _sweep(self) -> None:
         self.now = self.loop.time()

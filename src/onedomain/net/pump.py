@@ -12,8 +12,9 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from typing import NamedTuple
 
 from onedomain.net.poller import BROKEN, LARGE_SIZE, RECEIVE_SIZE
 from onedomain.net.stream import Stream
@@ -35,6 +36,12 @@ BULK = 16_384
 EASY = 32
 """Pieces in a row that the sink took whole, after which they are larger: what it leaves is copied, and kept here."""
 
+KEEPALIVE_AFTER = 60.0
+"""Seconds after which the connection to the server is told to notice a peer that vanished: most are closed by then."""
+
+LITTLE = RECORD
+"""Read at once of a peer that sends little: nothing of a TLS record is left behind, of which no event would tell."""
+
 LAST_CALL_SECONDS = 30.0
 """How long the server may go on after the client has ended: its commands are still being carried out."""
 
@@ -48,25 +55,30 @@ class End(Enum):
     CUT = "cut"
 
 
-@dataclass(frozen=True, slots=True)
-class RelayResult:
-    """upstream and downstream are bytes received from client and server; `reason` says more where there is more."""
+class RelayResult(NamedTuple):
+    """upstream and downstream are bytes received from client and server; `reason` says more where there is more.
+    `error` is what a filter raised.
+    """
 
     upstream: int
     downstream: int
     ended: End
     reason: str = ""
+    error: BaseException | None = None
+
+
+Over = Callable[[RelayResult], None]
 
 
 class Relay:
-    """`client` and `server` belong to the relay from the call of run(), and are closed when it returns.
+    """`client` and `server` belong to the relay from the call of start() or run().
 
     `idle` is in seconds without a byte either way.
     """
 
     __slots__ = (
-        "_done", "_down", "_idle", "_last_call", "_parting", "_poller", "_up", "client", "finished", "moved_at",
-        "server",
+        "_began", "_down", "_idle", "_last_call", "_over", "_parting", "_poller", "_up", "client", "finished",
+        "moved_at", "server",
     )  # fmt: skip
 
     def __init__(
@@ -88,31 +100,34 @@ class Relay:
         self._down = _Flow(self, server, client, downstream, None)
         self._parting = parting
         self._idle = idle
-        self.moved_at = self._poller.now  # set by the flows
+        self._began = self.moved_at = self._poller.now  # the latter is set by the flows
         self._last_call: float | None = None
-        self._done: asyncio.Future[tuple[End, str]] = self._poller.loop.create_future()
+        self._over: Over | None = None
+
+    def start(self, over: Over) -> None:
+        """Until one side ends it, nothing has moved for `idle` seconds, or cut() was called: then `over` is told, once,
+        with the server closed and the client the caller's again, to be closed.
+        """
+        self._over = over
+        self.client.take_over(self._up.event)
+        self.server.take_over(self._down.event)
+        self._poller.watch(self)
+        self._up.begin(self._down)
+        self._down.begin(self._up)
 
     async def run(self) -> RelayResult:
-        """Until one side ends it, nothing has moved for `idle` seconds, or cut() was called.
-
-        Raises what a filter raised.
-        """
+        """The same for who waits; the client is closed, too. Raises what a filter raised."""
+        done: asyncio.Future[RelayResult] = self._poller.loop.create_future()
         try:
-            self.client.take_over(self._up.event)
-            self.server.take_over(self._down.event)
-            self._poller.watch(self)
-            self._up.begin(self._down)
-            self._down.begin(self._up)
-            ended, reason = await self._done
+            self.start(partial(_settle, done))
+            result = await done
         finally:
-            self.finished = True
-            self._poller.unwatch(self)
-            self.server.close()
+            self._leave()
             # A cancelled task still says goodbye to the client: aclose is bounded.
             await self.client.aclose()
-            self._up.forget()
-            self._down.forget()
-        return RelayResult(self._up.count, self._down.count, ended, reason)
+        if result.error is not None:
+            raise result.error
+        return result
 
     def cut(self, last_words: bytes = b"", reason: str = "") -> None:
         """End it now, from outside: a home has moved, an account was disabled, the worker stops.
@@ -154,6 +169,9 @@ class Relay:
             self._down.send(data)
 
     def sweep(self, now: float) -> None:
+        if self._began and now - self._began >= KEEPALIVE_AFTER:
+            self._began = 0.0
+            self.server.keep_alive()
         if self._last_call is not None and now >= self._last_call:
             self._finish(End.CLIENT, "the server did not end after the client had")
         elif now - self.moved_at >= self._idle:
@@ -174,16 +192,27 @@ class Relay:
         self._last_call = self._poller.loop.time() + LAST_CALL_SECONDS
 
     def failed(self, error: BaseException) -> None:
-        if not self.finished:
-            self.finished = True
-            if not self._done.done():  # cancelled
-                self._done.set_exception(error)
+        self._finish(End.CUT, error=error)
 
-    def _finish(self, ended: End, reason: str = "") -> None:
+    def _finish(self, ended: End, reason: str = "", error: BaseException | None = None) -> None:
         if not self.finished:
             self.finished = True
-            if not self._done.done():
-                self._done.set_result((ended, reason))
+            # Not now: whoever noticed it is in the middle of something with these streams.
+            self._poller.call_soon(partial(self._tell, ended, reason, error))
+
+    def _tell(self, ended: End, reason: str, error: BaseException | None) -> None:
+        over = self._over
+        if over is not None:  # else the task that ran it was cancelled meanwhile
+            self._leave()
+            over(RelayResult(self._up.count, self._down.count, ended, reason, error))
+
+    def _leave(self) -> None:
+        self.finished = True
+        self._over = None
+        self._poller.unwatch(self)
+        self.server.close()
+        self._up.forget()
+        self._down.forget()
 
 
 class _Flow:
@@ -238,14 +267,20 @@ class _Flow:
         if source.backlog is not None and self._back is not None:
             self._back.flush()
         if mask & (source.wire.reads_on | BROKEN):
-            self.pump()
+            if self._bulk or self.over or self.held or self.sink.backlog is not None:
+                self.pump()
+            else:
+                self._little()
 
     def pump(self) -> None:
         """Read once, what fits the buffer, and pass it on. More waits for the next event: others have their turn."""
         source = self.source
         if self.over or self.held or self.sink.backlog is not None:
             return
-        if self._bulk and self._may_splice():
+        if not self._bulk:
+            self._little()
+            return
+        if self._may_splice():
             self._splice()
             return
         buffer = self._poller.buffer if self._taken < EASY else self._poller.large_buffer
@@ -274,6 +309,29 @@ class _Flow:
         if end:
             self._end()
         elif count == BLOCKED or self.sink.backlog is not None or self.held:
+            self._ask()
+
+    def _little(self) -> None:
+        """Some commands, or their answers, as nearly always: by as few calls as can be."""
+        try:
+            data = self.source.receive(LITTLE)
+        except ConnectionError as error:
+            self.reason = str(error)
+            self._end()
+            return
+        if not data:
+            if data is None:
+                self._ask()
+            else:
+                self._end()
+            return
+        self.count += len(data)
+        self._relay.moved_at = self._poller.now
+        self._bulk = len(data) >= BULK
+        self._pass(data)
+        if self._patient:
+            self._passed()
+        if self.sink.backlog is not None or self.held:
             self._ask()
 
     def flush(self) -> None:
@@ -312,26 +370,22 @@ class _Flow:
             self._lose_sink(error)
 
     def _pass(self, data: Bytes) -> None:
-        if self.look is not None:
-            if self.unseen >= len(data):
+        look = self.look
+        if look is not None:
+            unseen = self.unseen
+            if unseen >= len(data):
                 self.unseen -= len(data)
             else:
-                changed = self._seen(data)
+                self.unseen = 0
+                try:
+                    changed = look(bytes(data[unseen:]))
+                except Exception as error:  # noqa: BLE001  handed on to whoever waits for the end
+                    self._relay.failed(error)
+                    self.over = True
+                    return
                 if changed is not None:
-                    data = changed
+                    data = bytes(data[:unseen]) + changed if unseen else changed
         self.send(data)
-
-    def _seen(self, data: Bytes) -> bytes | None:
-        """What the filter makes of it."""
-        unseen, self.unseen = self.unseen, 0
-        try:
-            assert self.look is not None
-            changed = self.look(bytes(data[unseen:] if unseen else data))
-        except Exception as error:  # noqa: BLE001  raised again by run()
-            self._relay.failed(error)
-            self.over = True
-            return b""
-        return changed if changed is None or not unseen else bytes(data[:unseen]) + changed
 
     def _may_splice(self) -> bool:
         return (
@@ -396,9 +450,15 @@ class _Flow:
     def _end(self) -> None:
         """The source has nothing more."""
         self.over = True
-        self._ask()
         if self.sink.backlog is None and not self.held:
             self._relay.ended(self, self.reason)
+        if not self._relay.finished:
+            self._ask()
+
+
+def _settle(done: asyncio.Future[RelayResult], result: RelayResult) -> None:
+    if not done.done():  # cancelled
+        done.set_result(result)
 
 
 async def relay(

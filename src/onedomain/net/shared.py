@@ -36,6 +36,7 @@ class SharedTable:
         self._workers = workers
         self._half_life = half_life
         self._stride = _ROWS * slots  # from one worker's slot to the next one's
+        self._bases = range(0, self._stride * workers, self._stride)
         self._places = lru_cache(_REMEMBERED)(self._hashed)
         self._secret = secrets.token_bytes(32)
         cells = _ROWS * slots * workers
@@ -43,13 +44,13 @@ class SharedTable:
         self._penalties = memoryview(mmap.mmap(-1, cells * 4)).cast("f")
         self._times = memoryview(mmap.mmap(-1, cells * 8)).cast("d")
         self._counted = mmap.mmap(-1, workers)  # columns with counts: to clear one touches all of its memory
-        self._column: int | None = None
+        self._column = -1  # where our own begins
 
     def start(self, worker: int) -> None:
         """Own column `worker` (0 up), and forget what a dead one of that number had counted."""
         if not 0 <= worker < self._workers:
             raise ValueError(f"no column for worker {worker}")
-        self._column = worker
+        self._column = worker * self._stride
         if not self._counted[worker]:
             return
         first, size = worker * self._stride, self._stride
@@ -59,13 +60,35 @@ class SharedTable:
         """Add to this worker's count; negative takes back."""
         base = self._own()
         self._counted[base // self._stride] = 1
-        for slot in self._places(key):
-            self._counts[base + slot] += amount
+        first, second = self._places(key)
+        self._counts[base + first] += amount
+        self._counts[base + second] += amount
+
+    def enter(self, key: str, limit: int) -> bool:
+        """`add` one, unless the total is `limit` already. Two workers may do so in one moment."""
+        base = self._own()
+        first, second = self._places(key)
+        counts = self._counts
+        one = other = 0
+        for column in self._bases:
+            one += counts[column + first]
+            other += counts[column + second]
+        if one >= limit and other >= limit:
+            return False
+        counts[base + first] += 1
+        counts[base + second] += 1
+        self._counted[base // self._stride] = 1
+        return True
 
     def total(self, key: str) -> int:
         """Over all workers."""
         first, second = self._places(key)
-        return min(sum(self._counts[first :: self._stride]), sum(self._counts[second :: self._stride]))
+        counts = self._counts
+        one = other = 0
+        for base in self._bases:
+            one += counts[base + first]
+            other += counts[base + second]
+        return one if one < other else other
 
     def add_penalty(self, key: str, now: float, amount: float = 1.0) -> None:
         """`now` is a clock that all workers share, such as loop.time() (CLOCK_MONOTONIC)."""
@@ -82,21 +105,20 @@ class SharedTable:
         return found and min(found, self._decayed_sum(second, now))
 
     def _decayed_sum(self, place: int, now: float) -> float:
-        if not any(self._penalties[place :: self._stride]):
-            return 0.0
-        cells = range(place, len(self._penalties), self._stride)
-        return math.fsum([self._decayed(cell, now) for cell in cells])
+        found = 0.0
+        for base in self._bases:
+            if self._penalties[base + place]:
+                found += self._decayed(base + place, now)
+        return found
 
     def _decayed(self, cell: int, now: float) -> float:
         value = self._penalties[cell]
-        if not value:
-            return 0.0
         return value * math.exp2(-max(0.0, now - self._times[cell]) / self._half_life)
 
     def _own(self) -> int:
-        if self._column is None:
+        if self._column < 0:
             raise RuntimeError("this process has no column: start() was not called")
-        return self._column * self._stride
+        return self._column
 
     def _hashed(self, key: str) -> tuple[int, int]:
         digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=16).digest()

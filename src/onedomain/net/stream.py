@@ -27,6 +27,9 @@ HANDSHAKE_SECONDS = 30.0
 CLOSE_SECONDS = 5.0
 """How long aclose waits for the peer to take what was written."""
 
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 120), (socket.TCP_KEEPINTVL, 30), (socket.TCP_KEEPCNT, 4))
+"""A peer that vanished without a FIN is noticed after four minutes."""
+
 _TURNS = 16
 """Reads or writes one task may do in a row before the others have theirs."""
 
@@ -42,17 +45,24 @@ class Stream:
     """
 
     __slots__ = (
-        "__weakref__", "_busy", "_eof", "_error", "_local", "_mask", "_quick_ack", "_reader", "_turns",
-        "_unread", "_writer", "backlog", "closed", "deadline", "fd", "leaving", "on_close", "peer", "poller", "resting",
-        "tls", "wire",
+        "__weakref__", "_busy", "_eof", "_error", "_local", "_mask", "_quick_ack", "_reader", "_turns", "_unread",
+        "_watched", "_writer", "backlog", "closed", "deadline", "fd", "leaving", "on_close", "peer", "poller",
+        "resting", "tls", "wire",
     )  # fmt: skip
 
     def __init__(
-        self, sock: socket.socket, *, peer: tuple[str, int] | None = None, quick_ack: bool = False
+        self,
+        sock: socket.socket,
+        *,
+        peer: tuple[str, int] | None = None,
+        quick_ack: bool = False,
+        poller: Poller | None = None,
+        callback: Callback | None = None,
     ) -> None:
         """Takes over a connected (or connecting) socket, which it makes non-blocking.
 
         `quick_ack` acknowledges at once, every time: a server that leaves Nagle's algorithm on stalls 40 ms without.
+        `callback` gets its events from the start, as after `take_over`.
         """
         if sock.gettimeout() != 0:
             sock.setblocking(False)
@@ -74,9 +84,12 @@ class Stream:
         self._busy = False  # more is likely to be there already: try before waiting
         self._turns = 0
         self._mask = 0
-        self.poller = Poller.running()
-        self.poller.attach(self.fd, self._event)
-        self.poller.watch(self)
+        self._watched = False
+        self.poller = poller if poller is not None else Poller.running()
+        if callback is not None:
+            self.poller.attach(self.fd, callback)
+        else:
+            self.give_back()
 
     def __repr__(self) -> str:
         return f"<Stream {self.peer[0]}:{self.peer[1]}{' TLS' if self.tls else ''}{' closed' if self.closed else ''}>"
@@ -186,8 +199,7 @@ class Stream:
             return
         self._tell()
         if self.backlog:
-            self.poller.attach(self.fd, self._event)
-            self.poller.watch(self)
+            self.give_back()
             self.ask(reading=False)
             self.deadline = self.poller.loop.time() + CLOSE_SECONDS
             try:
@@ -197,11 +209,23 @@ class Stream:
             except asyncio.CancelledError:
                 self.close()
                 raise
+        self.part()
+
+    def part(self, *, done: bool = False) -> None:
+        """Say goodbye in both TLS and TCP, and close; what the kernel has not taken is lost.
+
+        `done`: the peer has said that it says nothing more, so nothing it sends can turn our last words into a reset.
+        """
         if self.closed:
             return
+        self._tell()
         if self._error is None:
-            self.wire.finish()
-        if self._eof or self._error is not None:
+            self.wire.say_goodbye()
+        if done or self._error is not None:
+            self.close()
+            return
+        self.wire.half_close()
+        if self._eof:
             self.close()
         else:
             self._linger()
@@ -315,13 +339,32 @@ class Stream:
 
     def ask(self, *, reading: bool) -> None:
         """Ask for what can happen next: something to read if `reading`, room for what push kept."""
-        self.want((self.wire.reads_on if reading else 0) | (self.wire.sends_on if self.backlog else 0))
+        mask = (self.wire.reads_on if reading else 0) | (self.wire.sends_on if self.backlog else 0)
+        if mask != self._mask:
+            self.want(mask)
 
     def take_over(self, callback: Callback) -> None:
         """From now on events go to `callback`, and no deadline is looked at; aclose() takes back what it needs."""
         if not self.closed:
             self.poller.attach(self.fd, callback)
+            self._unwatch()
+
+    def keep_alive(self) -> None:
+        """Notice a peer that vanishes without a FIN."""
+        with suppress(OSError):  # closed by now; or a unix socket
+            set_keepalive(self.wire.sock)
+
+    def give_back(self) -> None:
+        """Events are the coroutines' again."""
+        if not self.closed:
+            self.poller.attach(self.fd, self._event)
+            self.poller.watch(self)
+            self._watched = True
+
+    def _unwatch(self) -> None:
+        if self._watched:
             self.poller.unwatch(self)
+            self._watched = False
 
     async def readable(self) -> None:
         """Until there may be something to read."""
@@ -409,14 +452,16 @@ class Stream:
     def _end(self) -> None:
         """Leave the poller and wake whoever waits."""
         self.poller.detach(self.fd)
-        self.poller.unwatch(self)
+        if self._watched:
+            self._unwatch()
         self._mask = 0
         self.closed = True
         self.backlog = None
         self._unread = b""
-        for waiting in (self._reader, self._writer):
-            if waiting is not None and not waiting.done():
-                waiting.set_exception(ConnectionAbortedError("closed here"))
+        if self._reader is not None or self._writer is not None:
+            for waiting in (self._reader, self._writer):
+                if waiting is not None and not waiting.done():
+                    waiting.set_exception(ConnectionAbortedError("closed here"))
 
     def _tell(self) -> None:
         if self.on_close is not None:
@@ -428,6 +473,12 @@ class Stream:
         self._mask = 0  # the descriptor stays in the epoll, for Linger
         self._end()
         Linger(self.poller, self.wire.sock)
+
+
+def set_keepalive(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _address(name: tuple[str, int] | tuple[str, int, int, int] | str) -> tuple[str, int]:

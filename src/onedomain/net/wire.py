@@ -76,8 +76,8 @@ class Wire(Protocol):
         """Whether there is something to read that no event will tell of."""
         ...
 
-    def finish(self) -> None:
-        """Say that nothing more comes: close_notify for TLS, then FIN. What the peer sends may be lost from here on."""
+    def say_goodbye(self) -> None:
+        """TLS's close_notify, which is to be followed by FIN. What the peer sends may be lost from here on."""
         ...
 
     def half_close(self) -> None:
@@ -120,8 +120,8 @@ class PlainWire:
     def buffered(self) -> bool:
         return False
 
-    def finish(self) -> None:
-        self.half_close()
+    def say_goodbye(self) -> None:
+        """There is none but FIN."""
 
     def half_close(self) -> None:
         try:
@@ -226,11 +226,10 @@ class TlsWire:
     def buffered(self) -> bool:
         return self.sock.pending() > 0
 
-    def finish(self) -> None:
+    def say_goodbye(self) -> None:
         # unwrap() sends close_notify and then looks for the peer's, throwing away any data it finds instead.
         with suppress(OSError, ValueError):
             self.sock.unwrap()
-        self.half_close()
 
     def half_close(self) -> None:
         # SSLSocket.shutdown() would drop the TLS layer, and later reads would return ciphertext.

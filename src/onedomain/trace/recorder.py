@@ -9,13 +9,12 @@ its end, so that kill -9 loses at most the turn that it interrupted.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from onedomain.model.ports import Clock
 
@@ -28,6 +27,12 @@ LARGE = 1e300          # neither infinite nor no number at all
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 _quote = json.encoder.encode_basestring
+
+
+class Turns(Protocol):
+    """An event loop, or whoever gathers what is to be done in a turn of it."""
+
+    def call_soon(self, callback: Callable[[], None]) -> object: ...
 
 
 class Recorder:
@@ -58,9 +63,9 @@ class Recorder:
         self._size = os.fstat(handle).st_size
         return handle
 
-    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+    def bind(self, turns: Turns) -> None:
         """From now on lines are gathered per turn of this loop; before, each is written at once."""
-        self._soon = loop.call_soon
+        self._soon = turns.call_soon
 
     def note(self, event: str, **fields: Any) -> None:
         # Put together by hand where a value is a string or a number, as nearly all are: JSONEncoder sets out a new

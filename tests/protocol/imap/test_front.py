@@ -159,7 +159,7 @@ def test_after_the_log_in_the_rest_is_the_homes() -> None:
     assert isinstance(front.next_event(), LogIn)
     assert front.next_event() is None
     front.receive(b"TCH")
-    front.accept(["IMAP4rev1", "IDLE"], "Logged in.\r\nb OK")
+    front.accept(("IMAP4rev1", "IDLE"), "Logged in.\r\nb OK")
     assert front.take_output() == b"a OK [CAPABILITY IMAP4rev1 IDLE] Logged in.??b OK\r\n"
     assert front.take_rest() == b"b SELECT INBOX\r\nc FETCH"
 

@@ -45,12 +45,14 @@ class Awaited(NamedTuple, Generic[T]):
 
 class Answers(Generic[T]):
     __slots__ = (
-        "_asked", "_awaited", "_begun", "_continued", "_done", "_kept", "_literal", "_tail", "_wanted", "bye", "held",
+        "_asked", "_awaited", "_begun", "_continued", "_done", "_kept", "_literal", "_tail", "_wanted", "bye", "calm",
+        "held",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.held: Awaited[T] | None = None
         self.bye = False          # the home has ended it in its own words
+        self.calm = False         # what was heard last was passed on whole, and means nothing to anybody
         self._awaited: list[Awaited[T]] = []
         self._done: list[Awaited[T]] = []
         self._asked: list[bytes] = []
@@ -83,6 +85,7 @@ class Answers(Generic[T]):
 
     def hear(self, data: bytes) -> bytes | None:
         """What may be passed on; None is all of it. With `held` set nothing more is heard until `release`."""
+        self.calm = False
         kept = self._kept
         if kept:
             data = kept + data
@@ -102,6 +105,7 @@ class Answers(Generic[T]):
                 self._literals(data)
             else:
                 self._plain(data)
+                self.calm = not kept
         return None if passed == len(data) and not kept else data[:passed]
 
     def take_done(self) -> Sequence[Awaited[T]]:

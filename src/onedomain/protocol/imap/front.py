@@ -12,8 +12,8 @@ StartTls the caller sends the output, makes TLS and calls `tls_started()`: what 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from onedomain.protocol import sasl
@@ -37,6 +37,9 @@ class FrontOptions:
     name: str = "OneDomain"
     starttls: bool = True
     plaintext_login: bool = False
+
+    def allows_log_in(self, *, secure: bool) -> bool:
+        return secure or self.plaintext_login
 
 
 class LogIn(NamedTuple):
@@ -71,7 +74,7 @@ class Front:
         self.client_id: dict[str, str] = {}
 
     def greet(self) -> None:
-        self._send(f"* OK [CAPABILITY {self._capabilities()}] {self._options.name} ready.")
+        self._output.append(greeting(self._options, secure=self._secure))
 
     def turn_away(self, code: str, text: str) -> None:
         """Instead of a greeting."""
@@ -113,10 +116,9 @@ class Front:
         self._tagged("NO", f"[{code}] {text}" if code else text)
         self._paused = False
 
-    def accept(self, capabilities: Iterable[str], text: str) -> None:
+    def accept(self, capabilities: tuple[str, ...], text: str) -> None:
         """The log-in is done. Front is not used any more but for `take_output` and `take_rest`."""
-        names = " ".join(capabilities)
-        self._tagged("OK", f"[CAPABILITY {names}] {text}" if names else text)
+        self._output.append(self._tag + accepted(capabilities, text))
 
     def end(self, code: str, text: str) -> None:
         """We end the connection: idle too long, shutting down."""
@@ -125,11 +127,10 @@ class Front:
 
     @property
     def _log_in_allowed(self) -> bool:
-        return self._secure or self._options.plaintext_login
+        return self._options.allows_log_in(secure=self._secure)
 
     def _capabilities(self) -> str:
-        starttls = self._options.starttls and not self._secure
-        return " ".join(before_login(starttls=starttls, log_in=self._log_in_allowed))
+        return _capabilities(self._options, self._secure)
 
     def _heard(self, event: Line | Chunk | Overrun) -> Event | None:
         if isinstance(event, Overrun):
@@ -300,6 +301,22 @@ class Front:
 
     def _send(self, line: str) -> None:
         self._output.append(line.encode("ascii") + b"\r\n")
+
+
+def greeting(options: FrontOptions, *, secure: bool) -> bytes:
+    return f"* OK [CAPABILITY {_capabilities(options, secure)}] {options.name} ready.\r\n".encode("ascii")
+
+
+@lru_cache(256)
+def accepted(capabilities: tuple[str, ...], text: str) -> bytes:
+    """What stands behind the tag in the answer to a log-in that was right: servers say always the same."""
+    names = " ".join(capabilities)
+    return f" OK {_one_line(f'[CAPABILITY {names}] {text}' if names else text)}\r\n".encode("ascii")
+
+
+def _capabilities(options: FrontOptions, secure: bool) -> str:
+    starttls = options.starttls and not secure
+    return " ".join(before_login(starttls=starttls, log_in=options.allows_log_in(secure=secure)))
 
 
 def _one_line(text: str) -> str:

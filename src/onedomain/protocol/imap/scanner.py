@@ -84,7 +84,7 @@ class Scanner:
         self.folder = ""
         self.refuses: Callable[[bytes], bool] | None = None  # commands that are Touch(REFUSED, "")
         self._read_only = False
-        self._lines = Fragmentizer(_LIMITS)
+        self._lines: Fragmentizer | None = None  # made for the first thing that is not one whole line
         self._command: list[bytes] = []   # a command with literals so far, these as quoted strings
         self._kept = 0
         self._literals = 0                # of the command: messages
@@ -96,7 +96,7 @@ class Scanner:
     @property
     def waiting(self) -> bool:
         """The client waits for "+": whether it sends its literal hangs on what the server says."""
-        return self._lines.undecided is not None
+        return self._lines is not None and self._lines.undecided is not None
 
     def scan(self, data: bytes) -> Sequence[Touch]:
         if self.idle and data.find(b"\n") == len(data) - 1 and b"}" not in data[-3:]:
@@ -105,10 +105,12 @@ class Scanner:
 
     def take_unread(self) -> bytes:
         """While `waiting`: what has come behind the literal's announcement. To be scanned once it is decided."""
-        return self._lines.take_rest()
+        return self._lines.take_rest() if self._lines is not None else b""
 
     def decided(self, wanted: bool) -> None:
         """The server has said "+", or that the command is over."""
+        if self._lines is None:
+            return
         if wanted:
             self._lines.accept()
         else:
@@ -118,7 +120,7 @@ class Scanner:
 
     def _scan_pieces(self, data: bytes) -> Sequence[Touch]:
         touches: list[Touch] = []
-        lines = self._lines
+        lines = self._lines = self._lines or Fragmentizer(_LIMITS)
         lines.receive(data)
         while (event := lines.next_event()) is not None:
             if isinstance(event, Line):
