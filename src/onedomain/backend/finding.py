@@ -89,7 +89,7 @@ def _foreign(namespace: Untagged) -> list[bytes]:
     """Prefixes of other people's and shared folders (RFC 2342), where deliveries to this account don't go."""
     prefixes = []
     for part in namespace.values[1:3]:
-        for entry in part or []:
+        for entry in part if isinstance(part, list) else [part] if part is not None else []:
             if not isinstance(entry, list) or not entry:
                 raise ResponseError(f"NAMESPACE response of odd shape: {namespace.values}")
             prefixes.append(_bytes(entry[0]))
