@@ -9,9 +9,7 @@ import imaplib
 import os
 import shutil
 import smtplib
-import socket
 import subprocess
-from base64 import b64encode
 from pathlib import Path
 
 from tests.lab.ports import free_port
@@ -55,8 +53,7 @@ xlist-sent: Sent
 xlist-trash: Trash
 xlist-junk: Junk
 quota_db: twoskip
-sendmail: {sendmail}
-anysievefolder: {anysievefolder}
+sendmail: /bin/false
 {tls}
 {extra}
 """
@@ -69,7 +66,6 @@ START {{
 SERVICES {{
   imap cmd="{bin}/imapd -C {config} -U 30" listen="{host}:{imap_port}" proto="tcp4" prefork=1 maxchild=1000
 {imaps}
-{sieve}
   lmtp cmd="{bin}/lmtpd -C {config} -a -U 30" listen="{host}:{lmtp_port}" proto="tcp4" prefork=1 maxchild=200
 }}
 EVENTS {{
@@ -83,7 +79,6 @@ class Cyrus(Server):
 
     With `users` (name to password) only those exist, created over the admin's log-in when the instance first starts.
     With `dots` folders are called INBOX.Sent, as Cyrus has it by default, else Sent and Sent/2026.
-    With `sendmail`, a program for what Sieve sends into the world, scripts can be given: `sieve`.
     The admin is "cyrus"; "proxy" may log in with anybody's name as the SASL authorisation identity (RFC 4616).
     """
 
@@ -102,7 +97,6 @@ class Cyrus(Server):
         duplicatesuppression: bool = False,
         munge8bit: bool = False,
         dots: bool = False,
-        sendmail: Path | None = None,
         extra: str = "",
     ) -> None:
         programs = _unpacked(folder)
@@ -112,7 +106,6 @@ class Cyrus(Server):
         self.tls = tls
         self.imap_port, self.lmtp_port = free_port(host), free_port(host)
         self.imaps_port = free_port(host) if tls else 0
-        self.sieve_port = free_port(host) if sendmail else 0
         self.bin = programs / "usr/lib/cyrus/bin"
         self.libraries = next(programs.glob("usr/lib/*-linux-gnu*"))
         self.config, self.services = folder / "imapd.conf", folder / "cyrus.conf"
@@ -130,8 +123,6 @@ class Cyrus(Server):
                 slashes=_yes(not dots),
                 autocreate=10_000_000 if users is None else 0,
                 autocreate_post=_yes(users is None),
-                sendmail=sendmail or "/bin/false",
-                anysievefolder=_yes(sendmail is not None),
                 tls=f"tls_server_cert: {tls.cert}\ntls_server_key: {tls.key}" if tls else "",
                 extra=extra,
             )
@@ -140,7 +131,6 @@ class Cyrus(Server):
             f'  imaps cmd="{self.bin}/imapd -s -C {self.config} -U 30" listen="{host}:{self.imaps_port}" '
             f'proto="tcp4" prefork=1 maxchild=1000'
         )
-        sieve = f'  sieve cmd="{self.bin}/timsieved -C {self.config}" listen="{host}:{self.sieve_port}" proto="tcp4"'
         self.services.write_text(
             CYRUS.format(
                 bin=self.bin,
@@ -149,7 +139,6 @@ class Cyrus(Server):
                 imap_port=self.imap_port,
                 lmtp_port=self.lmtp_port,
                 imaps=imaps if tls else "",
-                sieve=sieve if sendmail else "",
             )
         )
 
@@ -211,22 +200,6 @@ class Cyrus(Server):
             session = self.imap(user)
             session.select("INBOX")
             session.logout()
-
-    def sieve(self, user: str, script: str) -> None:
-        """Put a script and make it the active one, over ManageSieve (RFC 5804)."""
-        word = b64encode("\0".join((user, user, (self.users or {}).get(user, PASSWORD))).encode()).decode()
-        with socket.create_connection((self.host, self.sieve_port), timeout=30) as connection:
-            file = connection.makefile("rwb")
-            octets = script.replace("\n", "\r\n").encode()
-            for command in (b"", b'AUTHENTICATE "PLAIN" "%b"\r\n' % word.encode(),
-                            b'PUTSCRIPT "own" {%d+}\r\n%b\r\n' % (len(octets), octets), b'SETACTIVE "own"\r\n'):
-                file.write(command)
-                file.flush()
-                while not (line := file.readline()).startswith((b"OK", b"NO", b"BYE")):
-                    if not line:
-                        break
-                if not line.startswith(b"OK"):
-                    raise RuntimeError(f"{command!r}: {line!r}")
 
     def lmtp(self, timeout: float = 30) -> smtplib.LMTP:
         return smtplib.LMTP(self.host, self.lmtp_port, local_hostname="lab.example.com", timeout=timeout)
