@@ -191,8 +191,10 @@ async def test_what_is_no_longer_so(change: Change, answer: str) -> None:
     async with in_front_of(fake) as running:
         await known(running)
         change(running, fake)
+        fake.lines.clear()
         client, said = await asked(running)
         assert said == answer and len(TASKS) == 1
+        assert bool(fake.lines) is (change in (_refusing, _cut)), "the others are not for the home to decide"
         client.close()
 
 
