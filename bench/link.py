@@ -1,6 +1,8 @@
 """Our link between two servers as a process of its own: what the linker does for one account, without its events.
 
-    python -m bench.link '{"source": {…}, "target": {…}}'     then an account's name per line; a JSON line after each
+    python -m bench.link '{"source": {…}, "target": {…}}'
+
+then lines of an account's name, a tab, and the folder that was told of, or nothing; each is answered by a line of JSON.
 
 A line is one order: passes until one says that everything is there. Figures of the whole linker, with events and lag
 bounds, are its own tests'; this is the work that mbsync and dsync do.
@@ -58,6 +60,9 @@ class Kept:
     async def confirm(self, deliveries: Collection[str]) -> None:
         """No safety net is there."""
 
+    async def whole(self) -> None:
+        """Nobody waits."""
+
     async def save(self, state: LinkState) -> None:
         self.state = state
 
@@ -81,7 +86,8 @@ async def serve(tables: dict[str, Any]) -> None:
     source, target = (make_link_server(server(tables[side]), tools) for side in ("source", "target"))
     kept: dict[str, Kept] = {}
     print(json.dumps({"ready": True}), flush=True)
-    while name := (await asyncio.to_thread(sys.stdin.readline)).strip():
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        name, _, told = line.strip("\n").partition("\t")
         account = Account(name, "all", Home(tables["source"]["name"]))
         if name not in kept:
             kept[name] = Kept()
@@ -89,7 +95,7 @@ async def serve(tables: dict[str, Any]) -> None:
         one, other = await source.end(account), await target.end(account)
         performer = Performer(one, other, kept[name])
         for _ in range(MOST_PASSES):
-            report = await performer.run(sweep(kept[name].state, one.powers, other.powers, Order(0.0)))
+            report = await performer.run(sweep(kept[name].state, one.powers, other.powers, Order(0.0, guess=told)))
             if report.whole or report.stopped:
                 break
         await one.close(broken=False)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,8 +31,10 @@ class Pair:
 
 
 class Tool(Protocol):
-    def once(self, user: str) -> float:
-        """Everything that is new, gone or changed; the CPU seconds of the tool's own process. Raises RuntimeError."""
+    def once(self, user: str, told: str = "") -> float:
+        """Everything that is new, gone or changed; the CPU seconds of the tool's own process. Raises RuntimeError.
+        `told`: the folder in which something has happened, for who can make use of that.
+        """
         ...
 
     def close(self) -> None: ...
@@ -42,7 +45,7 @@ class Mbsync:
         need("mbsync", "mbsync")
         self._pair = pair
 
-    def once(self, user: str) -> float:
+    def once(self, user: str, told: str = "") -> float:
         state = self._pair.folder / f"mbsync-{user}"
         state.mkdir(exist_ok=True)
         config = state / "mbsyncrc"
@@ -64,7 +67,7 @@ class Dsync:
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
 
-    def once(self, user: str) -> float:
+    def once(self, user: str, told: str = "") -> float:
         source, target = self._pair.source, self._pair.target
         assert isinstance(target, Dovecot)
         return _run(["doveadm", "-c", str(source.config), "backup", "-u", user, f"tcp:127.0.0.1:{target.doveadm_port}"])
@@ -84,10 +87,10 @@ class OurLink:
         )  # fmt: skip
         self._heard()
 
-    def once(self, user: str) -> float:
+    def once(self, user: str, told: str = "") -> float:
         assert self._process.stdin
         before = own_seconds(self._process.pid)
-        self._process.stdin.write(f"{user}\n")
+        self._process.stdin.write(f"{user}\t{told}\n")
         self._process.stdin.flush()
         answer = self._heard()
         if not answer["whole"] or answer["alerts"]:
@@ -96,7 +99,8 @@ class OurLink:
 
     def close(self) -> None:
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it has ended, and its row says so
+            self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
 
@@ -113,7 +117,8 @@ def _table(lab: Lab, name: str) -> dict[str, Any]:
     if isinstance(lab, Dovecot):
         return table | {"way": "master", "user": lab.master_user, "password": lab.master_password,
                         "doveadm": lab.doveadm_http_port, "key": lab.api_key}  # fmt: skip
-    return table | {"way": "authzid", "user": lab.proxy, "password": lab.proxy_password}
+    return table | {"way": "authzid", "user": lab.proxy, "password": lab.proxy_password,
+                    "replication_user": lab.admin, "replication_password": lab.admin_password}  # fmt: skip
 
 
 def _run(command: list[str]) -> float:
