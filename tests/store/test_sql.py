@@ -10,7 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, select, text, update
+from sqlalchemy import Connection, create_engine, insert, select, text, update
 
 from onedomain.store import schema
 from onedomain.store.sql import AWAY, STALL_SECONDS, Database, DatabaseError
@@ -119,6 +119,23 @@ async def test_a_commit_wakes_the_watcher(database: Database, database_url: str)
                 await other.notify(connection)
             assert await asyncio.wait_for(watcher.wait(), 1)
     finally:
+        await other.close()
+
+
+async def test_a_lease_wakes_nobody(tmp_path: Path) -> None:
+    """In SQLite, which tells of every commit."""
+    database = await Database.open(f"sqlite:///{tmp_path}/d.db")  # noqa: F811
+    other = await Database.open(f"sqlite:///{tmp_path}/d.db")
+    try:
+        async with database.watching(0.3) as watcher:
+            async with other.writing() as connection:
+                await connection.execute(insert(schema.lease).values(name="x", holder="y", until=1.0, token=1))
+            assert await watcher.wait() is False
+            async with other.writing() as connection:
+                await connection.execute(update(schema.meta).where(schema.meta.c.name == "seq").values(number=1))
+            assert await watcher.wait() is True
+    finally:
+        await database.close()
         await other.close()
 
 

@@ -45,6 +45,7 @@ from onedomain.store.sql import Database
 from onedomain.trace.counters import Counters, Dump, total
 from onedomain.trace.recorder import Recorder
 
+COUNTED_SECONDS = 5.0
 COUNT_SECONDS = 1.0    # who hangs does not keep the board from the others for long
 OBSERVE_SECONDS = 1.5  # and no longer than PEER_SECONDS for one of them
 PEER_SECONDS = 1.0
@@ -63,7 +64,6 @@ class Keeper:
         self.trace = Recorder(config.state / "log", "keeper", edge=config.name, clock=self._clock,
                               keep=config.log.keep)
         self._counters = Counters()
-        self._numbers: Dump = []
         self._metrics = ""  # "served", or why not
         self._serving: dict[asyncio.Task[None], Link] = {}
         self._book = Book(config.domains, config.units, config.servers)
@@ -138,10 +138,10 @@ class Keeper:
             await asyncio.sleep(TICK)
 
     async def _measure(self) -> None:
-        """Apart from the beats: a process that hangs is waited for here."""
+        """Apart from the beats."""
         while True:
             self._serve_metrics()
-            await self._count()
+            self._tell_down()
             await asyncio.sleep(TICK)
 
     # -- what the parts tell each other
@@ -274,7 +274,8 @@ class Keeper:
         if table is None or self._metrics == "served":
             return
         try:
-            metrics.serve(table.address, table.port, lambda: self._numbers)
+            loop = asyncio.get_running_loop()
+            metrics.serve(table.address, table.port, lambda: self._counted(loop))
             self._metrics = "served"
         except OSError as error:
             reason = f"{table.address}:{table.port}: {error.strerror}"
@@ -290,19 +291,26 @@ class Keeper:
             if now - since > late:
                 self.alerts.tell("", "", f"server {name} is {down[name].value}")
 
-    async def _count(self) -> None:
+    def _counted(self, loop: asyncio.AbstractEventLoop) -> Dump:
+        """For a thread that serves metrics: counted when somebody asks, as counting asks every process."""
+        counting = asyncio.run_coroutine_threadsafe(self._count(), loop)
+        try:
+            return counting.result(COUNTED_SECONDS)
+        finally:
+            counting.cancel()
+
+    async def _count(self) -> Dump:
         figures = await self._crew.figures(COUNT_SECONDS)
         dumps = [one["counters"] for one in figures.values()]
         if (linker := self._crew.linker) is not None:
             with suppress(LinkError):
                 dumps.append((await linker.call("figures", timeout=COUNT_SECONDS))["counters"])
-        self._tell_down()
         for name in self._board.servers:
             self._counters.set("server_usable", float(self._board.verdict(name).usable), server=name)
             self._counters.set("server_seconds", self._board.load(name).seconds, server=name)
         self._counters.set("accounts", len(self._book))
         self._counters.set("directory_age_seconds", self._feed.age or 0.0)
-        self._numbers = total([self._counters.dump(), *dumps])
+        return total([self._counters.dump(), *dumps])
 
 
 def rhythm(config: Config) -> Rhythm:

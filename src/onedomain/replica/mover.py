@@ -19,6 +19,8 @@ from onedomain.model.move import Move, Stage
 from onedomain.model.ports import Trace
 
 LOOK_EVERY = 0.5
+IDLE_EVERY = 2.0
+"""Between two looks whether there is a move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,13 @@ class Mover:
         away = False
         while True:
             try:
-                await self.look()
+                pause = LOOK_EVERY if await self.look() else IDLE_EVERY
                 away = False
             except Failed as error:
                 if not away:
                     self._trace.note("moves stand still", reason=error.failure.reason or str(error.failure))
-                away = True
-            await asyncio.sleep(LOOK_EVERY)
+                pause, away = LOOK_EVERY, True
+            await asyncio.sleep(pause)
 
     async def look(self) -> int:
         """One look at all that are open; how many those are."""

@@ -178,7 +178,9 @@ class _Listener(Watcher):
 
 
 class _Poller(Watcher):
-    """PRAGMA data_version tells a connection that another one has committed; asking costs some 50 µs."""
+    """PRAGMA data_version tells a connection that another one has committed; asking costs some 50 µs. Leases and links
+    are saved many times a second: only what stands in `meta`, as changes of the directory do, is worth a closer look.
+    """
 
     PAUSE = 0.1
 
@@ -189,21 +191,24 @@ class _Poller(Watcher):
 
     async def start(self) -> None:
         self._inode = self._path.stat().st_ino
-        self._version = await self._read()
+        self._version = await self._read("pragma data_version")
+        self._meta = await self._read("select * from meta")
 
     async def wait(self) -> bool:
         for _ in range(self._rounds):
             await asyncio.sleep(self.PAUSE)
-            if (version := await self._read()) != self._version:
+            if (version := await self._read("pragma data_version")) != self._version:
                 self._version = version
-                return True
+                if (meta := await self._read("select * from meta")) != self._meta:
+                    self._meta = meta
+                    return True
         if self._path.stat().st_ino != self._inode:
             raise OSError("another database file has taken the place of the one that is open")
         return False
 
-    async def _read(self) -> int:
-        async with self._driver.execute("pragma data_version") as cursor:
-            return int((await cursor.fetchone())[0])
+    async def _read(self, question: str) -> list[tuple[Any, ...]]:
+        async with self._driver.execute(question) as cursor:
+            return [tuple(row) for row in await cursor.fetchall()]
 
 
 def _engine(url: str) -> AsyncEngine:
