@@ -166,7 +166,7 @@ class Town:
         parts = Parts(
             servers=lambda name: self.pools[name], states=self, saver=Saver(self._write), aside=self.aside,  # type: ignore[arg-type]
             outlet=self.outlet, usable=lambda name: name not in self.down, clock=VirtualClock(),
-            dice=self.dice.random, trace=self.log, count=self.log, may_write=lambda: True)
+            dice=self.dice.random, trace=self.log, count=self.log, may_write=lambda: self.lease)
         links = Links(parts, self.rhythm, self.bounds)
         for account in self.accounts.values():
             links.configure(account, linked=True)
@@ -211,6 +211,11 @@ class Town:
         began, ticket = VirtualClock().monotonic(), self.told[name]
         await self.outlet.until(lambda: self.outlet.covers.get(name, 0) >= ticket, seconds)
         return VirtualClock().monotonic() - began
+
+    async def idle(self, name: str) -> None:
+        """Until no pass of it is under way."""
+        while (linked := self.links.linked(name)) is not None and linked.running:
+            await asyncio.sleep(0.001)
 
     def same(self, name: str) -> bool:
         one, other = (self.pools[each].mailbox(name).boxes for each in "ab")

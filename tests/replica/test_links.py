@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -73,6 +74,43 @@ def test_up_to_when_changes_are_covered_is_known() -> None:
     scene(play)
 
 
+def test_nobody_waits_for_what_is_only_ours() -> None:
+    """A round trip to each side, and the append; not the database, nor what the replica's marks are then."""
+    async def play() -> None:
+        town = Town(saving=5.0, seconds=0.01)
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        await town.idle("ann@x")
+        for what in ("DELIVER", "APPEND"):
+            before = [pool.questions.copy() for pool in town.pools.values()]
+            each = town.deliver("ann@x", told=False)
+            town.touch("ann@x", what, "" if what == "DELIVER" else "INBOX", [each] if what == "DELIVER" else [])
+            assert await town.covered("ann@x") < 0.035 and town.same("ann@x")
+            saves = town.saves
+            await town.idle("ann@x")
+            asked = [pool.questions - known for pool, known in zip(town.pools.values(), before, strict=True)]
+            assert asked == [Counter(look=1, letters=1), Counter(list_folders=2, append=1)]  # its marks, afterwards
+            assert town.saves == saves + 1
+
+    scene(play)
+
+
+def test_nothing_changed_is_one_question_to_each_side() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        await town.idle("ann@x")
+        for pool in town.pools.values():
+            pool.questions.clear()
+        town.touch("ann@x")
+        await town.covered("ann@x")
+        await town.idle("ann@x")
+        assert [dict(pool.questions) for pool in town.pools.values()] == [{"look": 1}, {"list_folders": 1}]
+
+    scene(play)
+
+
 def test_events_during_a_pass_make_one_more() -> None:
     async def play() -> None:
         town = Town()
@@ -97,9 +135,11 @@ def test_one_save_per_pass_and_none_for_nothing() -> None:
         before = town.saves
         town.deliver("ann@x")
         await town.covered("ann@x")
+        await town.idle("ann@x")
         assert town.saves == before + 1
         town.touch("ann@x")
         await town.covered("ann@x")
+        await town.idle("ann@x")
         assert town.saves == before + 1
 
     scene(play)

@@ -30,7 +30,7 @@ from onedomain.model.failure import Failed, again
 from onedomain.model.replica import LinkState, Side
 from onedomain.replica.performer import Groups, Performer
 
-from ..simulation.ends import ServerEnd, now
+from ..simulation.ends import ServerEnd, in_turn, now
 from ..simulation.server import Server
 
 NONE: frozenset[str] = frozenset()
@@ -50,6 +50,7 @@ class Kept:
         self.bodies += [(side, folder, letter.uid, why) for letter in letters]
 
     async def confirm(self, deliveries: Collection[str]) -> None: ...
+    async def whole(self) -> None: ...
     async def save(self, state: LinkState) -> None: ...
     async def alert(self, folder: str, text: str) -> None: ...
 
@@ -70,7 +71,7 @@ def bench(kind: str, messages: Sequence[bytes], groups: Groups = WIDE) -> tuple[
     source, target, kept = Counted(Server("node", 1)), Counted(Server(kind, 1)), Kept()
     for date, raw in enumerate(messages):
         source.server.append("INBOX", raw, NONE, date)
-    return Performer(source, target, kept, groups), source, target, kept
+    return Performer(source, target, kept, groups, together=in_turn), source, target, kept
 
 
 def append(*uids: int, uidvalidity: int = 0, flags: frozenset[str] = NONE) -> Append:
@@ -189,7 +190,8 @@ async def test_who_has_lost_the_lease_writes_no_more(written: int) -> None:
     """It was frozen in the middle of a plan: what it reads is of no use, what it writes would be a second copy."""
     _, source, target, kept = bench("node", BODIES)
     left = written
-    lost = Performer(source, target, kept, Groups(letters=2, octets=1 << 20), may_write=lambda: left > 0)
+    lost = Performer(source, target, kept, Groups(letters=2, octets=1 << 20), may_write=lambda: left > 0,
+                     together=in_turn)
 
     async def counted(folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
         nonlocal left

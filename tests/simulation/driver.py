@@ -18,7 +18,7 @@ from onedomain.model.failure import Failed, again
 from onedomain.model.replica import LinkState, Numbering, Side
 from onedomain.replica.performer import Groups, Performer
 
-from .ends import ServerEnd, now
+from .ends import ServerEnd, in_turn, now
 from .server import No, Server
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class Driver:
             messages = self.target.boxes[action.folder].messages
             burned = [messages[uid].raw for uid in action.uids if uid in messages]
             assert all(identity_of(raw).filler for raw in burned), "burning touched a real message"
-        return now(Performer(source, target, self, GROUPS).perform(action))
+        return now(Performer(source, target, self, GROUPS, together=in_turn).perform(action))
 
     def _question(self, question: str) -> None:
         self.questions += 1
@@ -124,6 +124,9 @@ class Driver:
 
     async def confirm(self, deliveries: Collection[str]) -> None:
         self.confirmed.update(deliveries)
+
+    async def whole(self) -> None:
+        """Whoever drives a plan looks at its report."""
 
     async def save(self, state: LinkState) -> None:
         self.disk.state = state

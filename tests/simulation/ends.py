@@ -6,13 +6,14 @@ Knows the contract of backend/link/base.py.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from onedomain.backend.link.base import Letter
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import filler, identity_of
 from onedomain.model.failure import Failed, again, refuse
-from onedomain.model.replica import Identity, Listing, Mark, Numbering
+from onedomain.model.replica import Folder, Identity, Listing, Mark, Numbering
 
 from .server import No, Server
 
@@ -28,6 +29,14 @@ def now(coroutine: Coroutine[Any, Any, T]) -> T:
         return result
     coroutine.close()
     raise AssertionError("it waits")
+
+
+async def in_turn(one: Coroutine[Any, Any, Any], other: Coroutine[Any, Any, Any]) -> tuple[Any, Any]:
+    """What a performer does at the same time where there is a loop."""
+    try:
+        return await one, await other
+    finally:
+        other.close()
 
 
 class ServerEnd:
@@ -54,8 +63,19 @@ class ServerEnd:
         return box
 
     async def list_folders(self) -> Listing:
+        """Folder by folder, while the world goes on."""
         self.step("list")
-        return self.server.listing()
+        folders: list[Folder] = []
+        for name in sorted(self.server.boxes):
+            if name in self.server.boxes:
+                folders.append(self.server.folder(name))
+            self.between()
+        return replace(self.server.listing(), folders=tuple(folders))
+
+    async def look(self, folder: str, since: int, bodies: int) -> tuple[Rows | None, Listing]:
+        rows = await self.read(folder, since) if folder in self.server.boxes else None
+        self.between()
+        return rows, await self.list_folders()
 
     async def read(self, folder: str, since: int = 0, first: int = 1) -> Rows:
         self.step("read")

@@ -135,12 +135,12 @@ class Server:
         self.boxes.pop(name, None)
 
     def listing(self) -> Listing:
-        folders = tuple(
-            Folder(name, self.mark(name), box.identity if self.traits.identity else "", box.special_use,
-                   name in self.subscriptions)
-            for name, box in sorted(self.boxes.items())
-        )
-        return Listing(folders, self.traits.separator, self.traits.prefix)
+        return Listing(tuple(map(self.folder, sorted(self.boxes))), self.traits.separator, self.traits.prefix)
+
+    def folder(self, name: str) -> Folder:
+        box = self.boxes[name]
+        identity = box.identity if self.traits.identity else ""
+        return Folder(name, self.mark(name), identity, box.special_use, name in self.subscriptions)
 
     def mark(self, name: str) -> Mark:
         box = self.boxes[name]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from onedomain.decision.link.actions import Action, Expunge, ListFolders, Read, RenameFolder, SetUse, Subscribe
+from onedomain.decision.link.actions import Action, Expunge, ListFolders, Look, Read, RenameFolder, SetUse, Subscribe
 from onedomain.decision.link.identity import identity_of
 
 from .server import Server
@@ -111,7 +111,7 @@ def test_inbox_is_renamed_and_the_pass_is_cut_off(source: str, target: str, how:
 def test_a_name_passes_to_another_folder_while_it_is_read(target: str) -> None:
     """dovecot -> dovecot, seed 14: what was read by the name was taken for the folder that had had it."""
     for number in (1, 2, 3):
-        for kind in (Read, ListFolders):
+        for kind in (Look, Read, ListFolders):
             one = world("dovecot", target, "Lists", "Old")
             one.source.append("Lists", b"Message-ID: <new>\r\n\r\nnew", frozenset(), 9)
 

@@ -101,7 +101,8 @@ class World:
         self.now += 1
         begun = set(self.net)
         before, self._lately = contents(self.source), set()
-        order = Order(self.now, frozenset(self.commanded), audit, frozenset(self.net), shown=self.shown)
+        guess = self.random.choice(("", "INBOX", *self.source.boxes))
+        order = Order(self.now, frozenset(self.commanded), audit, frozenset(self.net), shown=self.shown, guess=guess)
         self.driver.confirmed.clear()
         powers = self.source.traits.powers, self.target.traits.powers
         try:

@@ -269,19 +269,31 @@ class ImapSession:
 
     async def _response(self, untagged: list[Untagged]) -> Tagged | Continuation:
         """Up to the next response that is not untagged; those are put into the list."""
-        while isinstance(response := await self._next(), Untagged):
-            untagged.append(response)
-            if len(untagged) > MAX_RESPONSES:
-                raise self._babble("too many responses to one command")
-        return response
+        next_event = self._parser.next_event
+        with troubles(self.doing):
+            while True:
+                event = next_event()
+                if isinstance(event, Untagged):
+                    untagged.append(event)
+                    if len(untagged) > MAX_RESPONSES:
+                        raise self._babble("too many responses to one command")
+                elif event is None:
+                    await self._more()
+                elif isinstance(event, Tagged | Continuation):
+                    return event
+                else:
+                    raise ResponseError("a literal that was not to be streamed")
+
+    async def _more(self) -> None:
+        data = await self.stream.read(READ)
+        if not data:
+            raise closed(self.doing)
+        self._parser.receive(data)
 
     async def _next(self) -> Response:
         with troubles(self.doing):
             while (event := self._parser.next_event()) is None:
-                data = await self.stream.read(READ)
-                if not data:
-                    raise closed(self.doing)
-                self._parser.receive(data)
+                await self._more()
             if isinstance(event, Tagged | Untagged | Continuation):
                 return event
             raise ResponseError("a literal that was not to be streamed")

@@ -42,7 +42,11 @@ class Share:
 
 @dataclass(slots=True)
 class Keeping:
-    """`confirmed` and `alert` tell the account's workers and people. `carried()`: messages so far in this pass."""
+    """`confirmed` and `alert` tell the account's workers and people. `carried()`: messages so far in this pass.
+
+    `covered()` tells who waits for what this pass has found, when it is on the target and not when it is saved, if by
+    our clock (`leads`) nobody else can be running the links; `told`: it has.
+    """
 
     linked: Linked
     aside: Aside
@@ -50,6 +54,9 @@ class Keeping:
     confirmed: Callable[[Linked, Iterable[str]], None]
     alerted: Callable[[Linked, str, str], None]
     share: Share
+    leads: Callable[[], bool]
+    covered: Callable[[], None]
+    told: bool = False
     carried: Callable[[], int] = lambda: 0
 
     async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
@@ -58,6 +65,11 @@ class Keeping:
 
     async def confirm(self, deliveries: Collection[str]) -> None:
         self.confirmed(self.linked, deliveries)
+
+    async def whole(self) -> None:
+        if self.leads():
+            self.told = True
+            self.covered()
 
     async def save(self, state: LinkState) -> None:
         linked = self.linked

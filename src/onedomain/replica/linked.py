@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from onedomain.decision.link.folders import INBOX
 from onedomain.decision.link.growth import Growth
 from onedomain.decision.link.release import Released, release
 from onedomain.model.account import Account
@@ -32,12 +33,13 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a pass that begins now may cover."""
+    """What a pass that begins now may cover. `folder`: where something happened last, or ""."""
 
     tickets: Mapping[Place, int]
     commanded: frozenset[str]
     awaiting: frozenset[str]
     since: float | None
+    folder: str = ""
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class Linked:
     since: float | None = None
     later: float | None = None  # of events that came during a pass
     commanded: set[str] = field(default_factory=set)
+    folder: str = ""  # of the last event
     net: dict[str, int] = field(default_factory=dict)  # delivery id -> passes that missed it
     where: dict[str, Place] = field(default_factory=dict)
     # the scheduler's
@@ -125,6 +128,7 @@ class Linked:
         if what in DELETING and folder:
             self.commanded.add(folder)
         self.hold(place, deliveries)
+        self.folder = INBOX if deliveries or folder.upper() == INBOX else folder or self.folder
         if self.since is None and not self.running:
             self.since = now
         elif self.running and self.later is None:
@@ -149,7 +153,8 @@ class Linked:
     def begin(self) -> Taken:
         self.running, self.again, self.later = True, False, None
         self._grow()
-        return Taken(dict(self.pending), frozenset(self.commanded), frozenset(self.net), self.since)
+        folder = self.folder if self.pending else ""
+        return Taken(dict(self.pending), frozenset(self.commanded), frozenset(self.net), self.since, folder)
 
     def confirmed(self, deliveries: Iterable[str]) -> tuple[str, ...]:
         """Those that were held; they are no more."""

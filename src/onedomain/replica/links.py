@@ -41,7 +41,8 @@ class Links:
         self._pace = Pace(bounds or Bounds(), parts.usable, parts.dice)
         self._due = Due()
         self._links: dict[str, Linked] = {}
-        self._passes = Passes(parts, self._rhythm, brake or Brake(), self._links.get, self.confirmed)
+        self._passes = Passes(parts, self._rhythm, brake or Brake(), self._links.get, self.confirmed,
+                              self._covered)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._strangers: OrderedDict[str, Linked] = OrderedDict()
         self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -308,7 +309,7 @@ class Links:
         self._release(linked, (), released.consumed)
         linked.behind = not report.whole
         if report.whole:
-            self._covered(linked, taken)
+            linked.was_whole = True
         elif report.stopped:
             linked.was_whole = False
             self._parts.trace.note("link pairs again", account=linked.address, reason=report.stopped)
@@ -331,7 +332,6 @@ class Links:
         self._passes.note(linked, passed)
 
     def _covered(self, linked: Linked, taken: Taken) -> None:
-        linked.was_whole = True
         for place, ticket in taken.tickets.items():
             self._parts.outlet.covered(place, linked.address, ticket)
         if taken.since is not None:

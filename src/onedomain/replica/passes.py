@@ -28,6 +28,8 @@ MAX_ALERTS = 20
 
 Confirmed = Callable[[Linked, Iterable[str]], None]
 """What is told of delivery ids as soon as they are on the target or set aside."""
+Covered = Callable[[Linked, Taken], None]
+"""What is told as soon as all that had been told of when the pass began is there, or when the pass has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,15 @@ class Passes:
     """`known`: an account's link as it is."""
 
     def __init__(
-        self, parts: Parts, rhythm: Rhythm, brake: Brake, known: Callable[[str], Linked | None], confirmed: Confirmed
+        self, parts: Parts, rhythm: Rhythm, brake: Brake, known: Callable[[str], Linked | None], confirmed: Confirmed,
+        covered: Covered,
     ) -> None:
         self._parts = parts
         self._rhythm = rhythm
         self._brake = brake
         self._known = known
         self._confirmed = confirmed
+        self._covered = covered
         self._states: OrderedDict[str, None] = OrderedDict()
 
     def audit_after(self, now: float) -> float:
@@ -86,9 +90,10 @@ class Passes:
             source, target = ends[linked.source], ends[linked.target]
             audit = bool(linked.braked) or began >= linked.audit_at
             shown = validities(linked.account.home.shown)
-            order = Order(clock.time(), linked.commanded, audit, taken.awaiting, self._brake, shown)
+            order = Order(clock.time(), linked.commanded, audit, taken.awaiting, self._brake, shown, taken.folder)
             share = Share(clock, self._rhythm.share, wanted, began)
-            keeping = Keeping(linked, self._parts.aside, self._parts.saver, self._confirmed, self._alert, share)
+            keeping = Keeping(linked, self._parts.aside, self._parts.saver, self._confirmed, self._alert, share,
+                              self._parts.may_write, partial(self._covered, linked, taken))
             performer = Performer(source, target, keeping, may_write=self._parts.may_write)
             keeping.carried = partial(performer.done.__getitem__, "copied")
             report = await performer.run(sweep(state, source.powers, target.powers, order))
@@ -112,6 +117,8 @@ class Passes:
                 await end.close(broken=broken)
         if audit:
             linked.audit_at = self.audit_after(began)
+        if report.whole and not keeping.told:
+            self._covered(linked, taken)
         return Passed(report, _done(performer), clock.monotonic() - began)
 
     def note(self, linked: Linked, passed: Passed) -> None:

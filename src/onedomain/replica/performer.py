@@ -7,8 +7,9 @@ the next one begins from what was saved.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
@@ -28,6 +29,8 @@ from onedomain.decision.link.actions import (
     Find,
     Gone,
     ListFolders,
+    Look,
+    Looked,
     Outcome,
     Plan,
     RaiseUidNext,
@@ -35,23 +38,26 @@ from onedomain.decision.link.actions import (
     ReadIdentities,
     Refused,
     RenameFolder,
+    Rows,
     Save,
     SetAside,
     SetFlags,
     SetUse,
     Subscribe,
+    Whole,
 )
 from onedomain.model.failure import Failed, Kind, again
-from onedomain.model.replica import LinkState, Numbering, Side
+from onedomain.model.replica import LinkState, Listing, Numbering, Side
 
 T = TypeVar("T")
+V = TypeVar("V")
 WRITING = (CreateFolder, RenameFolder, DeleteFolder, Subscribe, Append, RaiseUidNext, Burn, SetFlags, Expunge,
            ExpungeDeleted)
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The most of a group of bodies in memory at once: whichever is reached first. One message may be larger."""
+    """The most of a group of bodies: whichever is reached first. One message may be larger. Two are in memory."""
 
     letters: int = 50
     octets: int = 4 << 20
@@ -62,8 +68,25 @@ class Keeping(Protocol):
 
     async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None: ...
     async def confirm(self, deliveries: Collection[str]) -> None: ...
+    async def whole(self) -> None: ...
     async def save(self, state: LinkState) -> None: ...
     async def alert(self, folder: str, text: str) -> None: ...
+
+
+Together = Callable[[Coroutine[Any, Any, Any], Coroutine[Any, Any, Any]], Awaitable[tuple[Any, Any]]]
+"""Both results; what one raises ends the other."""
+
+
+async def side_by_side(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, V]) -> tuple[T, V]:
+    task = asyncio.get_running_loop().create_task(other)
+    try:
+        return await one, await task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # of two failures one is told
 
 
 class Performer:
@@ -78,9 +101,10 @@ class Performer:
 
     def __init__(
         self, source: LinkEnd, target: LinkEnd, keeping: Keeping, groups: Groups = Groups(), *,
-        may_write: Callable[[], bool] = lambda: True,
+        may_write: Callable[[], bool] = lambda: True, together: Together = side_by_side,
     ) -> None:
         self._may_write = may_write
+        self._together = together
         self._source = source
         self._target = target
         self._keeping = keeping
@@ -109,6 +133,8 @@ class Performer:
         if isinstance(action, WRITING):
             self._check()
         match action:
+            case Look():
+                return await self._look(action)
             case ListFolders(side):
                 return await self._on(side).list_folders()
             case Read(side, folder, since, first):
@@ -169,6 +195,8 @@ class Performer:
                 return await target.find(deliveries)
             case Confirm(deliveries):
                 await self._keeping.confirm(deliveries)
+            case Whole():
+                await self._keeping.whole()
             case Save(state):
                 await self._keeping.save(state)
             case Alert(folder, text):
@@ -181,6 +209,26 @@ class Performer:
 
     def _on(self, side: Side) -> LinkEnd:
         return self._source if side is Side.SOURCE else self._target
+
+    async def _look(self, look: Look) -> Looked:
+        (rows, here), there = await self._together(self._look_here(look), self._look_there())
+        return Looked(here, there, rows)
+
+    async def _look_here(self, look: Look) -> tuple[Rows | None, Listing]:
+        try:
+            if look.guess is None:
+                return None, await self._source.list_folders()
+            return await self._source.look(look.guess.folder, look.guess.since, look.bodies)
+        except Failed:
+            self.asked = Side.SOURCE
+            raise
+
+    async def _look_there(self) -> Listing:
+        try:
+            return await self._target.list_folders()
+        except Failed:
+            self.asked = Side.TARGET
+            raise
 
     async def _set_aside(
         self, side: Side, folder: str, uids: Sequence[int], why: str, uidvalidity: int = 0
@@ -196,26 +244,31 @@ class Performer:
         return tuple(done)
 
     async def _append(self, action: Append) -> tuple[Outcome, ...]:
-        """Where UIDs are not given, a message that is gone ends it as a refused one does: the next takes its UID."""
+        """Where UIDs are not given, a message that is gone ends it as a refused one does: the next takes its UID.
+
+        While the target takes one group, the next is read from the source.
+        """
         given = self._target.powers.numbering is Numbering.GIVEN
         wanted = {copy.source_uid: copy for copy in action.copies}
         outcomes: dict[int, Outcome] = {}
-        self.asked = Side.SOURCE
         left = [copy.source_uid for copy in action.copies]
         async with aclosing(
             self._grouped(self._source, action.source_folder, sorted(wanted), action.uidvalidity)
         ) as groups:
-            async for group in groups:
+            group = await self._next(groups)
+            while group:
                 letters = []
                 for letter in group:
                     copy = wanted[letter.uid]
                     if letter.date != copy.date:
+                        self.asked = Side.SOURCE
                         raise Failed(again(451, "4.3.0", "another folder has that name by now", "INTERNALDATE differs"))
                     letters.append(replace(letter, uid=copy.uid if given else 0, flags=copy.flags))
                 sent = [letter.uid for letter in group]
                 # Those that lie after one that is gone have to wait: their UIDs would come out one too low.
                 straight = len(sent) if given else _straight(left, sent)
-                answers = await self._sent(action.folder, letters[:straight], given)
+                answers, group = await self._together(
+                    self._sent(action.folder, letters[:straight], given), self._next(groups))
                 outcomes.update(zip(sent, answers, strict=False))
                 left = left[straight:]
                 if len(answers) < len(sent) or (not given and isinstance(answers[-1], Refused)):
@@ -226,16 +279,27 @@ class Performer:
         if not letters:
             return ()
         self._check()
-        self.asked = Side.TARGET
-        answers = await self._target.append(folder, letters)
-        self.asked = Side.SOURCE
+        try:
+            answers = await self._target.append(folder, letters)
+        except Failed:
+            self.asked = Side.TARGET
+            raise
         refused = sum(isinstance(answer, Refused) for answer in answers)
         self.done["copied"] += len(answers) - refused
         self.done["refused"] += refused
         # One that was sent and not answered for would pass for gone, and never be looked at again.
         if len(answers) != len(letters) and (given or not answers or not isinstance(answers[-1], Refused)):
+            self.asked = Side.TARGET
             raise Failed(again(451, "4.3.0", "not every message was answered for", f"{len(answers)}/{len(letters)}"))
         return answers
+
+    async def _next(self, groups: AsyncGenerator[list[Letter], None]) -> list[Letter]:
+        """None left: an empty one."""
+        try:
+            return await anext(groups, [])
+        except Failed:
+            self.asked = Side.SOURCE
+            raise
 
     async def _grouped(
         self, end: LinkEnd, folder: str, uids: Sequence[int], uidvalidity: int

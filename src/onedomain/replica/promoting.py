@@ -95,6 +95,9 @@ class Ours:
     async def confirm(self, deliveries: Collection[str]) -> None:
         """Safety nets look for themselves after a change of home."""
 
+    async def whole(self) -> None:
+        """No pass."""
+
     async def save(self, state: LinkState) -> None:
         await self._save(state)
 

@@ -232,6 +232,35 @@ class Contract:
         assert b"Below" not in lines  # nothing is subscribed that is not there
         session.logout()
 
+    async def test_a_look_is_a_read_and_a_listing(self, target: Case) -> None:
+        if not target.changes:
+            pytest.skip("no changes are told, so everything is read")
+        async with target.end() as end:
+            old = await fill(target, end, "INBOX", [text(n) for n in range(3)])
+            before = (await end.read("INBOX")).before
+            uids = await fill(target, end, "INBOX", [text(8, delivery="d8"), text(9, size=200_000)])
+            await end.set_flags("INBOX", old[:1], SEEN)
+            await end.expunge("INBOX", old[1:2])
+            rows, listing = await end.look("INBOX", before.modseq, uids[0])
+            assert rows == await end.read("INBOX", before.modseq) and listing == await end.list_folders()
+            assert rows and [row.uid for row in rows.rows] == [old[0], *uids] and rows.vanished == (old[1],)
+            inbox = listing.find("INBOX")
+            assert inbox and inbox.mark == rows.before, "it is one moment"
+            again = await end.look("INBOX", before.modseq, uids[0])
+            assert again == (rows, listing)
+            for some in (uids[:1], uids, [*old[:1], *uids]):  # some came along, some are too large, some too old
+                async with aclosing(end.letters("INBOX", some, inbox.mark.uidvalidity)) as letters:  # type: ignore[type-var]
+                    found = {letter.uid: letter.raw async for letter in letters}
+                raws = look(target)
+                assert found == {uid: raws[uid][1] for uid in some}
+            with pytest.raises(Failed):
+                async with aclosing(end.letters("INBOX", uids[:1], inbox.mark.uidvalidity + 1)) as letters:  # type: ignore[type-var]
+                    assert not [letter async for letter in letters]
+            missing = await end.look(target.path("Missing"), 1, 1)
+            assert missing[0] is None and missing[1] == listing
+            nothing, _ = await end.look("INBOX", inbox.mark.modseq, inbox.mark.uidnext)
+            assert nothing and not nothing.rows and not nothing.vanished
+
     async def test_a_folder_that_is_not_there(self, target: Case) -> None:
         async with target.end() as end:
             missing = target.path("Missing")

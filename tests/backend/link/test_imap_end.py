@@ -79,6 +79,26 @@ async def test_one_round_trip_for_all_folders() -> None:
     assert sum("LIST" in line for line in fake.lines) == 1
 
 
+async def test_what_is_new_comes_with_the_listing_in_one_round_trip() -> None:
+    new = b'(UID 8 FLAGS () INTERNALDATE "29-Nov-2026 02:52:18 +0000" MODSEQ (20)%b)'
+    changes = b"* VANISHED (EARLIER) 3\r\n* 2 FETCH " + new % b""
+    bodies = b"* 2 FETCH " + new % b" BODY[]<0> {3}\r\nx\r\n"
+    asks = "UID FETCH 8:57 (UID FLAGS INTERNALDATE MODSEQ BODY.PEEK[]<0.65536>)"
+    async with asked(ALL, LIST=INBOX, UID_FETCH=changes, **{asks: bodies}) as (end, fake):
+        await end.read("INBOX")  # which leaves a folder open
+        done, reads = len(fake.lines), len(fake.reads)
+        rows, listing = await end.look("INBOX", 19, 8)
+        assert rows and [row.uid for row in rows.rows] == [8] and rows.vanished == (3,) and rows.after == 20
+        assert listing.folders == (Folder("INBOX", Mark(7, 9, 20, 2), subscribed=False),)
+        (letter,) = [each async for each in end.letters("INBOX", [8], 7)]
+        assert (letter.uid, letter.raw, letter.modseq) == (8, b"x\r\n", 20)
+        assert [line.split(" ")[1] for line in fake.lines[done:]] == ["EXAMINE", "UID", "UID", "UNSELECT", "LIST"]
+        assert len(fake.reads) == reads + 1
+        assert (await end.look("INBOX", 19, 8))[1] is listing, "the same words are not read twice"
+        fake.replies["LIST"] = INBOX.replace(b"UIDNEXT 9", b"UIDNEXT 10")
+        assert (await end.list_folders()).folders[0].mark.uidnext == 10
+
+
 async def test_new_folders_of_one_second_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Courier makes UIDVALIDITYs: from the time alone."""
     monkeypatch.setattr(folders, "SECOND", 0.0)

@@ -66,6 +66,7 @@ class Kept:
     async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
         self.aside += [(folder, each.uid) for each in letters]
 
+    async def whole(self) -> None: ...
     async def confirm(self, deliveries: Collection[str]) -> None:
         self.confirmed.update(deliveries)
 

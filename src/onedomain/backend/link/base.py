@@ -46,6 +46,12 @@ class LinkEnd(Protocol):
         """`before` is what SELECT said. Raises Failed where the folder is not there."""
         ...
 
+    async def look(self, folder: str, since: int, bodies: int) -> tuple[Rows | None, Listing]:
+        """`read`, and after it `list_folders`; in one round trip where that can be, and then with the bytes of what is
+        new: of UIDs from `bodies` on, where they are few and small. None: there is no such folder.
+        """
+        ...
+
     async def read_identities(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> Mapping[int, Identity]:
         """Those that are gone are missing. Raises Failed where SELECT says another UIDVALIDITY (0: whatever)."""
         ...

@@ -17,8 +17,8 @@ from onedomain.backend.trouble import Trouble, troubles
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, again, refuse
 from onedomain.model.health import Seen
-from onedomain.model.replica import Mark
-from onedomain.protocol.imap.client import Argument, Command
+from onedomain.model.replica import Listing, Mark
+from onedomain.protocol.imap.client import Argument, Command, quoted
 from onedomain.protocol.imap.response import ResponseError, ResponseLimits, Tagged, Untagged
 from onedomain.protocol.imap.rows import RowParser
 
@@ -67,6 +67,7 @@ class Connection:
         self.parser = parser
         self.changes = False
         self.namespace = Namespace()
+        self.listed: tuple[list[Untagged], Listing] | None = None  # what LIST said last, and what that came to
         self._selected: tuple[str, bool] | None = None  # with whether it was EXAMINE
         self._tells_uidnext = True
         self._asking = False
@@ -187,6 +188,21 @@ class Connection:
         self._selected = None
         answer = await self.demand("SELECT" if write else "EXAMINE", wire(folder))
         self._selected = (folder, not write)
+        if (opened := self.opened(folder, answer, uidnext)) is not None:
+            return opened
+        # Asked afterwards it would be of messages that the folder, as it is open now, does not show.
+        await self.let_go()
+        return await self.open_folder(folder, write=write)
+
+    def opening(self, folder: str) -> Command | None:
+        """EXAMINE, to be sent together with what follows; None where that can't be."""
+        if not self._tells_uidnext or quoted(wire(folder)) is None:
+            return None
+        self._selected = (folder, True)
+        return self.session.make("EXAMINE", wire(folder))
+
+    def opened(self, folder: str, answer: Answer, uidnext: int = 0) -> Opened | None:
+        """What SELECT or EXAMINE said; None where it did not say UIDNEXT."""
         found: dict[str, int] = {"UIDNEXT": uidnext}
         permanent: frozenset[str] | None = None
         for each in answer.untagged:
@@ -199,10 +215,8 @@ class Connection:
             elif isinstance(each.code.values[0], int):
                 found[each.code.name] = each.code.values[0]
         if not found["UIDNEXT"]:
-            # Asked afterwards it would be of messages that the folder, as it is open now, does not show.
             self._tells_uidnext = False
-            await self.let_go()
-            return await self.open_folder(folder, write=write)
+            return None
         modseq = found.get("HIGHESTMODSEQ", 0) if self.changes else 0
         mark = Mark(found.get("UIDVALIDITY", 0), found["UIDNEXT"], modseq, found.get("EXISTS", 0))
         return Opened(folder, mark, permanent)

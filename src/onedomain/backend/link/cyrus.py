@@ -27,7 +27,7 @@ from onedomain.backend.mailserver import Tools
 from onedomain.backend.names import mailbox_name
 from onedomain.backend.pool import Pool, PoolLimits
 from onedomain.backend.trouble import troubles
-from onedomain.decision.link.actions import Copied, Raise, Refused
+from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, again, refuse
@@ -65,9 +65,15 @@ class CyrusEnd(ImapEnd):
         self._ids: dict[str, str] = {}
 
     async def list_folders(self) -> Listing:
-        listing = replace(await super().list_folders(), forbidden=FORBIDDEN)
+        return self._listed(await super().list_folders())
+
+    async def look(self, folder: str, since: int, bodies: int) -> tuple[Rows | None, Listing]:
+        rows, listing = await super().look(folder, since, bodies)
+        return rows, self._listed(listing)
+
+    def _listed(self, listing: Listing) -> Listing:
         self._ids = {folder.name: folder.identity for folder in listing.folders}
-        return listing
+        return replace(listing, forbidden=FORBIDDEN)
 
     # -- folders
 

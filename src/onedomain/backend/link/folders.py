@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from operator import is_
 
 from onedomain.backend.imap_session import Answer
 from onedomain.backend.link.connection import Connection, as_bytes, text, wire
 from onedomain.backend.trouble import troubles
 from onedomain.model.replica import Folder, Listing, Mark
-from onedomain.protocol.imap.client import quoted
+from onedomain.protocol.imap.client import Command, quoted
 from onedomain.protocol.imap.response import ResponseError, Untagged
 
 INBOX = "INBOX"
@@ -50,7 +51,20 @@ class Folders:
     async def listing(self) -> Listing:
         """Raises Failed also where there is no INBOX: then the log-in does not see what is there."""
         connection = self._connection
-        seen = await self._listed()
+        ours = connection.letting_go()
+        answers = await connection.run_together([*ours, *self.questions()])
+        if not all(answer.ok for answer in answers[: len(ours)]):
+            raise connection.failed("it does not let go of a folder")
+        return await self.listed(answers[len(ours) :])
+
+    async def listed(self, answers: list[Answer]) -> Listing:
+        """What `questions` were answered. The same words mean the same: the parser gives one event for them."""
+        connection = self._connection
+        told = [each for answer in answers for each in answer.untagged]
+        before = connection.listed
+        if before and len(told) == len(before[0]) and all(map(is_, told, before[0])):
+            return self._noted(before[1])
+        seen = self._seen(answers)
         if INBOX not in seen.attributes:
             # Dovecot's acl plugin hides it from a master user unless `acl_user = %u` is set.
             raise connection.failed("LIST shows no INBOX: may our log-in see this account's folders?")
@@ -58,9 +72,14 @@ class Folders:
         for start in range(0, len(missing), STATUS_AT_ONCE):
             await self._ask(missing[start : start + STATUS_AT_ONCE], seen)
         folders = tuple(self._folder(name, seen) for name in seen.attributes if name in seen.marks)
-        self._validities = {folder.name: folder.mark.uidvalidity for folder in folders}
         namespace = connection.namespace
-        return Listing(folders, namespace.separator, namespace.prefix)
+        listing = Listing(folders, namespace.separator, namespace.prefix)
+        connection.listed = None if missing else (told, listing)
+        return self._noted(listing)
+
+    def _noted(self, listing: Listing) -> Listing:
+        self._validities = {folder.name: folder.mark.uidvalidity for folder in listing.folders}
+        return listing
 
     async def mark(self, name: str) -> Mark:
         """Raises Failed where it is not there."""
@@ -158,14 +177,16 @@ class Folders:
             items.append(self._identity.name)
         return items
 
-    async def _listed(self) -> _Seen:
+    @property
+    def _extended(self) -> bool:
+        return self._connection.can("LIST-EXTENDED") or self._connection.can("IMAP4REV2")
+
+    def questions(self) -> list[Command]:
+        """To be sent together, while no folder is open."""
         connection = self._connection
-        extended = connection.can("LIST-EXTENDED") or connection.can("IMAP4REV2")
-        seen = _Seen()
-        commands = connection.letting_go()
-        ours = len(commands)
         make = connection.session.make
-        if extended:
+        commands: list[Command] = []
+        if self._extended:
             returned: list[object] = ["SUBSCRIBED"]
             if connection.can("SPECIAL-USE"):
                 returned.append("SPECIAL-USE")
@@ -176,15 +197,19 @@ class Folders:
             commands += [make("LIST", b"", b"*"), make("LSUB", b"", b"*")]
         if self._identity.alone and connection.can("LIST-STATUS"):
             commands.append(make("LIST", b"", b"*", "RETURN", ["STATUS", [self._identity.name]]))
-        answers = await connection.run_together(commands)
+        return commands
+
+    def _seen(self, answers: list[Answer]) -> _Seen:
+        connection = self._connection
+        seen = _Seen()
         for answer in answers:
             if not answer.ok:
                 raise connection.refused("LIST", answer)
         with troubles(connection.session.doing):
-            for answer in answers[ours:]:
+            for answer in answers:
                 self._note(answer, seen)
-            if not extended:
-                for each in answers[ours + 1].named("LSUB"):
+            if not self._extended:
+                for each in answers[1].named("LSUB"):
                     name, _ = _named(each)
                     if name in seen.attributes:
                         seen.attributes[name] |= {"\\subscribed"}

@@ -49,6 +49,37 @@ class ImapEnd:
     async def list_folders(self) -> Listing:
         return await self._folders.listing()
 
+    async def look(self, folder: str, since: int, bodies: int) -> tuple[Rows | None, Listing]:
+        connection = self._connection
+        reads = self._reading.questions(folder, since, bodies)
+        if not reads:
+            return await self._look_in_turn(folder, since)
+        commands = [*reads, *connection.letting_go()]
+        connection.parser.collect()
+        try:
+            answers = await connection.run_together([*commands, *self._folders.questions()])
+        finally:
+            collected = connection.parser.collected()
+        listing = await self._folders.listed(answers[len(commands) :])
+        if not answers[0].ok:
+            if listing.find(folder) is not None:
+                raise connection.refused("EXAMINE", answers[0])
+            return None, listing
+        if not all(answer.ok for answer in answers[len(reads) : len(commands)]):
+            raise connection.failed("it does not let go of a folder")
+        rows = self._reading.answered(folder, answers[: len(reads)], collected)
+        return (rows, listing) if rows is not None else await self._look_in_turn(folder, since)
+
+    async def _look_in_turn(self, folder: str, since: int) -> tuple[Rows | None, Listing]:
+        try:
+            rows = await self._reading.read(folder, since, 1)
+        except Failed:
+            listing = await self.list_folders()
+            if listing.find(folder) is not None:
+                raise
+            return None, listing
+        return rows, await self.list_folders()
+
     async def read(self, folder: str, since: int = 0, first: int = 1) -> Rows:
         return await self._reading.read(folder, since, first)
 

@@ -29,7 +29,11 @@ from typing import Any, TypeVar
 from onedomain.backend.imap_session import ImapDoor
 from onedomain.backend.link.base import Letter
 from onedomain.backend.link.xlink import (
+    Account as Told,
+)
+from onedomain.backend.link.xlink import (
     FolderAt,
+    MessageAt,
     Refusal,
     Xlink,
     folder_of,
@@ -60,6 +64,9 @@ LARGEST = 300 * 2**20
 
 AT_ONCE = 500
 """Items of one command."""
+
+AHEAD_OCTETS = 65536
+"""Larger messages are not read before anybody has asked for them."""
 
 COMMAND_BYTES = 4 * 2**20
 """Of messages in one command; a larger one goes alone, and the node is asked before its bytes leave."""
@@ -148,9 +155,23 @@ class _Known:
     subscriptions: tuple[str, ...] = ()
 
 
-def letter_of(values: Sequence[Any]) -> Letter:
-    """A MESSAGE line with its bytes. Raises ResponseError."""
-    message = message_of(values)
+@dataclass(slots=True)
+class _Changed:
+    """What MESSAGES tells of a folder; letters of those that came with their bytes."""
+
+    mark: Mark
+    rows: list[Row] = field(default_factory=list)
+    vanished: tuple[int, ...] = ()
+    after: int = 0
+    letters: dict[int, Letter] = field(default_factory=dict)
+
+    def told(self, since: int) -> Rows:
+        vanished = self.vanished if since else ()
+        return Rows(self.mark, tuple(self.rows), vanished, max(self.after, self.mark.modseq))
+
+
+def letter_of(message: MessageAt) -> Letter:
+    """Raises ResponseError."""
     if message.raw is None:
         raise ResponseError("a message without its bytes")
     return Letter(message.uid, message.flags, message.date, message.raw, message.modseq)
@@ -165,11 +186,14 @@ class NodeEnd:
         self._server = server
         self._account = account
         self._known = _Known()
+        self._ahead: tuple[str, int, dict[int, Letter]] = ("", 0, {})
 
     # -- asking
 
     async def list_folders(self) -> Listing:
-        there = await self._server.using(lambda xlink: xlink.account(self._account))
+        return self._listed(await self._server.using(lambda xlink: xlink.account(self._account)))
+
+    def _listed(self, there: Told) -> Listing:
         self._known = _Known({folder.name: folder for folder in there.folders.values()}, there.subscriptions)
         subscribed = frozenset(there.subscriptions)
         return Listing(tuple(
@@ -177,27 +201,51 @@ class NodeEnd:
             for _, each in sorted(self._known.folders.items())
         ))  # fmt: skip
 
+    async def look(self, folder: str, since: int, bodies: int) -> tuple[Rows | None, Listing]:
+        words = b"%d (BODIES %d %d) COUNTED" % (since, bodies, AHEAD_OCTETS)
+        told = await self._server.using(lambda xlink: xlink.look(self._account, folder, words))
+        if told is None:
+            listing = await self.list_folders()
+            if listing.find(folder) is None:
+                return None, listing
+            return await self.read(folder, since), await self.list_folders()
+        lines, at, account = told
+        listing = self._listed(account)
+        now = self._known.folders.get(folder)
+        if now is None or now.mailbox_id != at.mailbox_id:  # another has its name, or nobody
+            return None, listing
+        changed = _Changed(at.mark)
+        with troubles(self._server.doing):
+            for kind, *values in lines:
+                self._note(changed, at, kind, values)
+        self._known.folders[folder] = now  # it was listed later than it was read
+        self._ahead = folder, changed.mark.uidvalidity, changed.letters
+        return changed.told(since), listing
+
     async def read(self, folder: str, since: int = 0, first: int = 1) -> Rows:
         return await self._with(folder, lambda at: self._read(at, since, first))
 
     async def _read(self, at: FolderAt, since: int, first: int) -> Rows:
-        now = at
-        rows: list[Row] = []
-        vanished: tuple[int, ...] = ()
-        after = 0
+        changed = _Changed(at.mark)
         wanted = b"%d%b COUNTED" % (since, b" FROM %d" % first if first > 1 else b"")
         with troubles(self._server.doing):
             async with aclosing(self._server.each(b"MESSAGES", self._at(at), wanted)) as lines:
                 async for kind, *values in lines:
-                    if kind == "MESSAGE":
-                        message = message_of(values)
-                        after = max(after, message.modseq)
-                        rows.append(Row(message.uid, message.flags, message.date))
-                    elif kind == "FOLDER":
-                        now = self._same(at, values)
-                    elif kind == "VANISHED" and since:
-                        vanished = uids_of(values[0])
-        return Rows(now.mark, tuple(rows), vanished, max(after, now.mark.modseq))
+                    self._note(changed, at, kind, values)
+        return changed.told(since)
+
+    def _note(self, changed: _Changed, at: FolderAt, kind: str, values: Sequence[Any]) -> None:
+        """One line of MESSAGES."""
+        if kind == "MESSAGE":
+            message = message_of(values)
+            changed.after = max(changed.after, message.modseq)
+            changed.rows.append(Row(message.uid, message.flags, message.date))
+            if message.raw is not None:
+                changed.letters[message.uid] = letter_of(message)
+        elif kind == "FOLDER":
+            changed.mark = self._same(at, values).mark
+        elif kind == "VANISHED":
+            changed.vanished = uids_of(values[0])
 
     async def read_identities(
         self, folder: str, uids: Sequence[int], uidvalidity: int = 0
@@ -208,7 +256,11 @@ class NodeEnd:
             return dict([line async for line in lines])
 
     async def letters(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> AsyncIterator[Letter]:
-        lines = self._lines(b"BODIES", letter_of, folder, uids, uidvalidity)
+        if (folder, uidvalidity) == self._ahead[:2] and all(uid in self._ahead[2] for uid in uids):
+            for uid in sorted(uids):
+                yield self._ahead[2][uid]
+            return
+        lines = self._lines(b"BODIES", lambda values: letter_of(message_of(values)), folder, uids, uidvalidity)
         async with aclosing(lines):
             async for letter in lines:
                 yield letter

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from onedomain.backend.finding import since_words
+from onedomain.backend.imap_session import Answer
 from onedomain.backend.link.base import Letter
 from onedomain.backend.link.connection import Connection
 from onedomain.backend.trouble import troubles
@@ -20,7 +21,7 @@ from onedomain.decision.link.actions import Rows
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import Identity, Mark, Row
-from onedomain.protocol.imap.client import Argument
+from onedomain.protocol.imap.client import Argument, Command
 from onedomain.protocol.imap.response import ResponseError, Untagged, fetched
 from onedomain.protocol.imap.rows import internal_date, message_flags
 from onedomain.protocol.imap.sequence import BadSet, format_set, parse_set
@@ -28,6 +29,8 @@ from onedomain.protocol.imap.sequence import BadSet, format_set, parse_set
 _ID = re.compile(r"[0-9a-z]{17}")
 MAX_VANISHED = 5_000_000
 UIDS_AT_ONCE = 1000
+AHEAD, AHEAD_OCTETS = 50, 65536
+"""Of what is new so many messages are read before anybody has asked for their bytes, if they have fewer octets."""
 IDS_AT_ONCE = 50
 _LAST = 0xFFFF_FFFE
 """As the end of a range instead of `*`: that is the largest UID there is, and what was expunged above it vanishes."""
@@ -36,6 +39,7 @@ _LAST = 0xFFFF_FFFE
 class Reading:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._ahead: tuple[str, int, dict[int, Letter]] = ("", 0, {})
 
     async def read(self, folder: str, since: int, first: int) -> Rows:
         connection = self._connection
@@ -51,6 +55,10 @@ class Reading:
         vanished: set[int] = set()
         if before.messages or since:  # in an empty folder a set selects nothing, which some servers call an error
             rows, vanished = await self._rows(words, before)
+        return self._read(before, rows, vanished, first)
+
+    def _read(self, before: Mark, rows: dict[int, Row], vanished: set[int], first: int = 1) -> Rows:
+        connection = self._connection
         after = max(before.modseq, connection.parser.highest if rows else 0)
         gone = tuple(sorted(uid for uid in vanished if first <= uid < before.uidnext and uid not in rows))
         return Rows(before, tuple(rows[uid] for uid in sorted(rows)), gone, after if connection.changes else 0)
@@ -64,15 +72,57 @@ class Reading:
             async with aclosing(self._connection.each("UID FETCH", *words)) as responses:
                 async for response in responses:
                     with troubles(self._connection.session.doing):
-                        if response.name == "VANISHED":
-                            self._add_vanished(response, before, vanished)
-                        elif response.name == "FETCH":
-                            found = fetched(response.values)
-                            if {"UID", "FLAGS", "INTERNALDATE"} <= found.keys():
-                                other.append(Row(found["UID"], message_flags(found["FLAGS"]), _date(found)))
+                        self._note(response, before, other, vanished)
         finally:
             rows = parser.collected()
         return {row.uid: row for row in (*rows, *other)}, vanished
+
+    def _note(self, response: Untagged, before: Mark, rows: list[Row], vanished: set[int]) -> None:
+        if response.name == "VANISHED":
+            self._add_vanished(response, before, vanished)
+        elif response.name == "FETCH":
+            found = fetched(response.values)
+            if {"UID", "FLAGS", "INTERNALDATE"} <= found.keys():
+                rows.append(Row(found["UID"], message_flags(found["FLAGS"]), _date(found)))
+
+    # ---- together with other questions
+
+    def questions(self, folder: str, since: int, bodies: int) -> list[Command]:
+        """EXAMINE, the changes since a MODSEQ, and what is new with its bytes; to be sent together, the parser set to
+        collect. Empty where that can't be.
+        """
+        connection = self._connection
+        opening = connection.opening(folder) if connection.changes else None
+        if opening is None:
+            return []
+        items = ["UID", "FLAGS", "INTERNALDATE", "MODSEQ"]
+        make = connection.session.make
+        return [
+            opening, make("UID FETCH", f"1:{_LAST}", items, ["CHANGEDSINCE", since, "VANISHED"]),
+            make("UID FETCH", f"{bodies}:{min(bodies + AHEAD - 1, _LAST)}",
+                 [*items, f"BODY.PEEK[]<0.{AHEAD_OCTETS}>"]),
+        ]
+
+    def answered(self, folder: str, answers: Sequence[Answer], collected: list[Row]) -> Rows | None:
+        """What `questions` were answered; None where the folder has to be read by itself."""
+        connection = self._connection
+        opened = connection.opened(folder, answers[0])
+        if opened is None:
+            return None
+        for answer in answers[1:]:
+            if not answer.ok and answer.code != "EXPUNGEISSUED":
+                raise connection.refused("UID FETCH", answer)
+        other: list[Row] = []
+        vanished: set[int] = set()
+        with troubles(connection.session.doing):
+            for response in answers[1].untagged:
+                self._note(response, opened.mark, other, vanished)
+            letters = [letter for each in answers[2].untagged if (letter := _letter(each, "BODY[]<0>")) is not None]
+        whole = {letter.uid: letter for letter in letters if len(letter.raw) < AHEAD_OCTETS}
+        self._ahead = folder, opened.mark.uidvalidity, whole
+        return self._read(opened.mark, {row.uid: row for row in (*collected, *other)}, vanished)
+
+    # ---- messages
 
     def _add_vanished(self, response: Untagged, before: Mark, vanished: set[int]) -> None:
         for low, high in _ranges(str(response.values[-1])):
@@ -90,6 +140,10 @@ class Reading:
 
     async def letters(self, folder: str, uids: Sequence[int], uidvalidity: int) -> AsyncGenerator[Letter, None]:
         connection = self._connection
+        if (folder, uidvalidity) == self._ahead[:2] and all(uid in self._ahead[2] for uid in uids):
+            for uid in sorted(set(uids)):
+                yield self._ahead[2][uid]
+            return
         opened = await connection.open_folder(folder)
         if uidvalidity not in (0, opened.mark.uidvalidity):
             raise connection.failed(f"{folder} has UIDVALIDITY {opened.mark.uidvalidity}, not {uidvalidity}")
@@ -163,12 +217,12 @@ def _since(deliveries: Sequence[str]) -> list[str]:
     return since_words(min(int(each[:10], 36) for each in deliveries) / 1_000_000)
 
 
-def _letter(response: Untagged) -> Letter | None:
+def _letter(response: Untagged, section: str = "BODY[]") -> Letter | None:
     """None: another response, or flags that changed meanwhile."""
     if response.name != "FETCH":
         return None
     found = fetched(response.values)
-    raw, uid = found.get("BODY[]"), found.get("UID")
+    raw, uid = found.get(section), found.get("UID")
     if not isinstance(raw, bytes) or not isinstance(uid, int) or "FLAGS" not in found or "INTERNALDATE" not in found:
         return None
     modseq = found.get("MODSEQ")

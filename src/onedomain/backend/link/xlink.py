@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from onedomain.backend.imap_session import ImapDoor, ImapSession
+from onedomain.backend.imap_session import Answer, ImapDoor, ImapSession
 from onedomain.backend.login import Login, log_in
 from onedomain.backend.trouble import Trouble
 from onedomain.model.failure import Failed, again
@@ -109,14 +109,14 @@ class Xlink:
     async def ask(self, *words: bytes, seconds: float | None = None) -> tuple[Tagged, list[list[Any]]]:
         """The tagged answer, and the values of the XLINK lines before it. Raises Failed."""
         answer = await self._session.run(self._command(words), seconds=seconds)
-        return answer.tagged, [response.values for response in answer.untagged if response.name == "XLINK"]
+        return answer.tagged, _lines(answer)
 
     async def give(self, pieces: Sequence[bytes], seconds: float) -> tuple[Tagged, list[list[Any]]]:
         """The same for an APPEND, whose literals are in the pieces; each but the first is waited for."""
         tag = self._tag()
         first = b"%b XLINK %b" % (tag.encode(), pieces[0])
         answer = await self._session.run(Command(tag, (first, *pieces[1:])), seconds=seconds)
-        return answer.tagged, [response.values for response in answer.untagged if response.name == "XLINK"]
+        return answer.tagged, _lines(answer)
 
     async def each(self, *words: bytes) -> AsyncGenerator[list[Any] | Tagged, None]:
         """The lines as they come, the tagged answer last."""
@@ -131,6 +131,23 @@ class Xlink:
         """Folders and subscriptions as they are now; asked for only as far as they have changed. Raises Failed."""
         known = self._accounts.pop(name, None) or Account()
         tagged, lines = await self._changes(name, known.number)
+        return await self._changed(name, known, tagged, lines)
+
+    async def look(self, name: str, folder: str, words: bytes) -> tuple[list[list[Any]], FolderAt, Account] | None:
+        """MESSAGES of a folder and `account` after it, in one round trip: the lines of the first, and which folder it
+        was asked for. None where that folder is not known here, or refused.
+        """
+        known = self._accounts.get(name) or Account()
+        at = next((each for each in known.folders.values() if each.name == folder), None)
+        if at is None:
+            return None
+        place = b"%b %b %d" % (string(name), at.mailbox_id.encode(), at.mark.uidvalidity)
+        read, listed = await self._session.run_together([
+            self._command((b"MESSAGES", place, words)), self._command((self._since(name, known.number),))])
+        account = await self._changed(name, known, listed.tagged, _lines(listed))
+        return (_lines(read), at, account) if read.ok else None
+
+    async def _changed(self, name: str, known: Account, tagged: Tagged, lines: list[list[Any]]) -> Account:
         if tagged.code is not None and tagged.code.name == "ROLLEDBACK":
             known = Account()
             tagged, lines = await self._changes(name, 0)
@@ -159,7 +176,10 @@ class Xlink:
         return fresh
 
     async def _changes(self, name: str, number: int) -> tuple[Tagged, list[list[Any]]]:
-        return await self.ask(b"CHANGES %d (%b) COUNTED" % (number, string(name)))
+        return await self.ask(self._since(name, number))
+
+    def _since(self, name: str, number: int) -> bytes:
+        return b"CHANGES %d (%b) COUNTED" % (number, string(name))
 
     def _command(self, words: Iterable[bytes]) -> Command:
         tag = self._tag()
@@ -172,6 +192,10 @@ class Xlink:
     def _babble(self, reason: str) -> Trouble:
         reason = f"{self._session.doing}: {reason}"
         return Trouble(again(451, "4.5.0", "the mail server cannot be understood", reason), Seen.BROKEN)
+
+
+def _lines(answer: Answer) -> list[list[Any]]:
+    return [response.values for response in answer.untagged if response.name == "XLINK"]
 
 
 def string(text: str) -> bytes:

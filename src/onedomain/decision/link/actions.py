@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from onedomain.model.replica import Identity, LinkState, Mark, Row, Side
+from onedomain.model.replica import Identity, LinkState, Listing, Mark, Row, Side
 
 T = TypeVar("T")
 
@@ -33,6 +33,27 @@ class Read:
     folder: str
     since: int = 0
     first: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """-> Looked. Both sides are listed at the same time, the source after `guess` was read from it: in one round trip
+    where that can be. A listing that has that folder as it was read is one moment with the read.
+
+    Bytes of its messages from UID `bodies` on come along where they are few and small: Append then need not ask.
+    """
+
+    guess: Read | None = None
+    bodies: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """`rows` None: nothing was read, or the folder is not there."""
+
+    here: Listing
+    there: Listing
+    rows: Rows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +269,13 @@ class Confirm:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """-> None. What the source had at one moment is on the target or set aside: whoever waits for that may go on. Not
+    yet saved, as what is not is looked at again.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """-> None when it is durable."""
 
@@ -263,9 +291,9 @@ class Alert:
 
 
 Action: TypeAlias = (
-    ListFolders | Read | ReadIdentities | CreateFolder | RenameFolder | DeleteFolder | Subscribe | SetUse
-    | Append
-    | RaiseUidNext | Burn | SetFlags | Expunge | ExpungeDeleted | SetAside | Find | Confirm | Save | Alert
+    ListFolders | Read | Look | ReadIdentities | CreateFolder | RenameFolder | DeleteFolder | Subscribe | SetUse
+    | Append | RaiseUidNext | Burn | SetFlags | Expunge | ExpungeDeleted | SetAside | Find | Confirm | Whole | Save
+    | Alert
 )
 Plan: TypeAlias = Generator[Action, Any, T]
 Identities: TypeAlias = Mapping[int, Identity]

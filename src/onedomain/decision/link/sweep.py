@@ -23,13 +23,17 @@ from onedomain.decision.link.actions import (
     DeleteFolder,
     Identities,
     ListFolders,
+    Look,
+    Looked,
     Plan,
     Read,
     ReadIdentities,
     Rows,
     Save,
+    Whole,
 )
 from onedomain.decision.link.brake import Brake
+from onedomain.decision.link.calm import calm
 from onedomain.decision.link.carry import BATCH, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
 from onedomain.decision.link.folders import found_again, match, meant, restored, wiped
@@ -48,6 +52,7 @@ class Order:
     deletes, as clients spelt them; it may grow while the pass runs. `audit`: compare lists of all folders, also of
     those that look unchanged. `awaiting`: deliveries that safety nets hold. `shown`: as what clients see the source's
     UIDVALIDITYs; targets that can be given them get those.
+    `guess`: the folder of the source that has changed, as far as anybody was told.
     """
 
     now: float
@@ -56,6 +61,7 @@ class Order:
     awaiting: frozenset[str] = frozenset()
     brake: Brake = field(default_factory=Brake)
     shown: Validities = field(default_factory=Validities)
+    guess: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +97,13 @@ class _Work:
 
 
 def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Plan[Report]:
-    here: Listing = yield ListFolders(Side.SOURCE)
-    there: Listing = yield ListFolders(Side.TARGET)
+    guess = _guessed(state, source, order)
+    looked: Looked = yield (
+        Look(Read(Side.SOURCE, guess.source_name, guess.source.modseq), guess.source.uidnext) if guess else Look())
+    here, there = looked.here, looked.there
+    if source.changes and not order.audit and not order.commanded and calm(state, here, there):
+        yield Whole()
+        return Report(whole=True)
     matched = match(state, here)
     matched = replace(matched, links=found_again(matched.links, there))
     present = [(link, here.find(link.source_name), there.find(link.target_name)) for link in matched.links]
@@ -116,7 +127,17 @@ def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Pla
         return Report(whole=False, stopped="; ".join(reasons))
     owed = any((link.doomed or link.gone) and not link.braked for link in state.folders)
     shaped = yield from shape(state, matched, here, there, order.shown)
-    return (yield from _Sweep(shaped, source, target, order).run(here, owed=owed))
+    work = _Sweep(shaped, source, target, order)
+    if guess and looked.rows:
+        work.take(guess, looked.rows)
+    return (yield from work.run(here, owed=owed))
+
+
+def _guessed(state: LinkState, source: Powers, order: Order) -> FolderLink | None:
+    if order.audit or not source.changes:
+        return None
+    return next((link for link in state.folders
+                 if link.source_name == order.guess and link.source.modseq and not link.gone), None)
 
 
 def _forgotten(link: FolderLink) -> FolderLink:
@@ -153,6 +174,16 @@ class _Sweep:
         self._awaiting = set(order.awaiting)
         self._separator = ""
         self._commanded: frozenset[str] = frozenset()
+
+    def take(self, known: FolderLink, rows: Rows) -> None:
+        """What was read before anything was listed. Where it is the same folder still, and has changed, it need not be
+        read again.
+        """
+        for work in self._work:
+            link = work.link
+            same = (link.source_name, link.identity, link.source) == (known.source_name, known.identity, known.source)
+            if same and self._incremental(work) and rows.before != link.source:
+                work.rows = rows
 
     def run(self, here: Listing, *, owed: bool) -> Plan[Report]:
         """`owed`: an earlier pass has left something to delete."""
@@ -192,15 +223,20 @@ class _Sweep:
         # What is braked is too much on the target, not too little.
         whole = stable and not (disturbed or self._missed or self._full or (braked and not self._order.audit))
         self._state = replace(self._state, whole=self._state.whole or whole)
+        if whole:
+            yield Whole()
         yield from self._finish(stable)
         return Report(whole, frozenset(self._confirmed), full=self._full)
 
     def _snapshot(self, listed: Listing) -> Plan[bool]:
-        """Folders that have come, gone or changed names since they were matched are for the next pass: this one would
+        """What was read before a listing, and is in it as it was read, is one moment with all that it shows unchanged.
+
+        Folders that have come, gone or changed names since they were matched are for the next pass: this one would
         take a folder for another that had its name, or a message that was moved into a new one for a deleted one.
         """
         matched = _shape(listed)
-        for _ in range(ROUNDS):
+        for rounds in range(ROUNDS + 1):
+            moved = False
             for work in self._work:
                 folder = listed.find(work.link.source_name)
                 if folder is None:
@@ -209,16 +245,18 @@ class _Sweep:
                     continue
                 if work.rows is not None and work.rows.before == folder.mark:
                     continue
+                if rounds == ROUNDS:
+                    return False
                 rows = yield from self._read(work)
                 if rows.before.uidvalidity != work.here.mark.uidvalidity:
                     return False
-                work.rows = rows
-            again: Listing = yield ListFolders(Side.SOURCE)
-            if _shape(again) != matched:
-                return False
-            if self._still(again):
+                work.rows, moved = rows, True
+            # A list is not made in one moment: what a folder lost before it went may be in one that was listed earlier.
+            if not moved and (rounds or not self._gone):
                 return True
-            listed = again
+            listed = yield ListFolders(Side.SOURCE)
+            if _shape(listed) != matched:
+                return False
         return False
 
     def _read(self, work: _Work) -> Plan[Rows]:
@@ -239,12 +277,6 @@ class _Sweep:
         gone = frozenset(rows.vanished)
         there = {row.uid: row for row in (*known.rows, *rows.rows) if row.uid not in gone}
         return replace(rows, rows=tuple(there[uid] for uid in sorted(there)), vanished=())
-
-    def _still(self, again: Listing) -> bool:
-        """Nothing happened between the reads and now: marks are those that were read."""
-        marks = {folder.name: folder.mark for folder in again.folders}
-        read = {work.link.source_name: work.rows.before if work.rows else work.here.mark for work in self._work}
-        return all(marks.get(name) == mark for name, mark in read.items())
 
     def _changed(self, work: _Work, now: Mark) -> bool:
         if self._order.audit or not self._source.changes or not work.link.source.modseq:
@@ -432,8 +464,10 @@ class _Sweep:
         return counted
 
     def _finish(self, stable: bool) -> Plan[None]:
-        there: Listing = yield ListFolders(Side.TARGET)
-        marks = {folder.name: folder.mark for folder in there.folders}
+        marks: dict[str, Mark] = {}
+        if any(work.rows is not None for work in self._work):
+            there: Listing = yield ListFolders(Side.TARGET)
+            marks = {folder.name: folder.mark for folder in there.folders}
         for work in self._work:
             if work.disturbed or work.rows is None:
                 continue

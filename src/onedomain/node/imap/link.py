@@ -25,6 +25,8 @@ from onedomain.protocol.imap import render
 from onedomain.protocol.imap.sequence import format_ranges, format_set
 
 ACCOUNTS_AT_ONCE = 200
+BODIES_IN_ALL = 4 * 2**20
+"""Octets that MESSAGES tells of bodies."""
 
 
 async def link(talk: Talk, data: bytes) -> Done:
@@ -86,10 +88,15 @@ async def _messages(talk: Talk, command: c.Messages) -> Done:
     talk.say(_folder_line(command.folder.account, folder, messages))
     if vanished:
         talk.say(b"* XLINK VANISHED " + vanished + b"\r\n")
+    (first, limit), left = command.bodies or (0, -1), BODIES_IN_ALL
     for some in _portions(uids, changes.STEP):
         found = await talk.store.read(partial(_described, folder=folder.id, uids=some))
-        first, limit = command.bodies or (0, -1)
-        for portion in _by_size([(each, each.uid >= first and each.size <= limit) for each in found]):
+        wanted = []
+        for each in found:
+            comes = each.uid >= first and each.size <= min(limit, left)
+            left -= each.size if comes else 0
+            wanted.append((each, comes))
+        for portion in _by_size(wanted):
             await _send(talk, portion)
     return Done("Messages completed")
 
