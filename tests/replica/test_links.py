@@ -111,6 +111,26 @@ def test_nothing_changed_is_one_question_to_each_side() -> None:
     scene(play)
 
 
+def test_what_nets_hold_is_known_also_while_there_is_no_link() -> None:
+    """An old primary is not asked for its tail before the nets have put theirs, and until then no link runs."""
+
+    async def play() -> None:
+        town = Town()
+        account = town.account("ann@x")
+        await settled(town, "ann@x")
+        assert not town.links.held("ann@x")
+        town.pools["b"].down = True
+        each = town.deliver("ann@x")
+        await asyncio.sleep(1)
+        assert set(town.links.held("ann@x")) == {each}
+        town.links.configure(account, linked=True, paused=True)
+        assert town.links.linked("ann@x") is None and set(town.links.held("ann@x")) == {each}
+        town.links.net(("e1", 0), {"ann@x": [[each, 1.0], ["other", 2.0]]})
+        assert set(town.links.held("ann@x")) == {each, "other"} and not town.links.held("nobody@x")
+
+    scene(play)
+
+
 def test_events_during_a_pass_make_one_more() -> None:
     async def play() -> None:
         town = Town()

@@ -23,7 +23,7 @@ from onedomain.app.link_desk import LinkDesk
 from onedomain.app.link_servers import LinkServers
 from onedomain.app.memory import freeze
 from onedomain.app.outlet import Outlet
-from onedomain.app.promotions import Eyes, PromotionStore, Road, copy_of, held_of, progress
+from onedomain.app.promotions import Eyes, PromotionStore, Road, copy_of, progress
 from onedomain.app.real import RealClock, RealNonce, names
 from onedomain.app.reloading import needs_restart
 from onedomain.app.standing import Standing
@@ -282,7 +282,7 @@ class Linker:
             accounts=lambda server: [account for account in self._book.accounts()
                                      if account.home.primary == server and account.home.replicas],
             primaries=self._primaries, copy=lambda account: copy_of(self._links, account),
-            held=lambda account: held_of(self._links, account), down_since=self._down_since.get,
+            held=lambda account: self._links.held(account), down_since=self._down_since.get,
             observe=eyes.observe, applied=eyes.applied, relink=self._relink)
         rules = Rules(table.automatic, Waits(table.refusing, table.silent, table.lease), table.max_lag)
         store = PromotionStore(self._database, self._clock, lambda: self._leadership.token)

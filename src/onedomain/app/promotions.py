@@ -131,15 +131,7 @@ def copy_of(links: Links, account: str) -> Copy | None:
     linked = links.linked(account)
     if linked is None:
         return None
-    return Copy(linked.was_whole, linked.since, Counter(held_of(links, account).values()))
-
-
-def held_of(links: Links, account: str) -> dict[str, str]:
-    """Delivery ids that safety nets hold, and at which edge ("" is not known)."""
-    linked = links.linked(account)
-    if linked is None:
-        return {}
-    return {each: linked.where[each][0] if each in linked.where else "" for each in linked.net}
+    return Copy(linked.was_whole, linked.since, Counter(links.held(account).values()))
 
 
 class Road:

@@ -409,6 +409,13 @@ class Links:
         """To be looked at only."""
         return self._links.get(address)
 
+    def held(self, address: str) -> dict[str, str]:
+        """Delivery ids that safety nets hold, and at which edge ("" is not known); also while there is no link."""
+        linked = self._links.get(address) or self._strangers.get(address)
+        if linked is None:
+            return {}
+        return {each: linked.where[each][0] if each in linked.where else "" for each in linked.net}
+
     def trouble(self, linked: Linked) -> str:
         """Why its passes can't be expected to succeed now, or ""."""
         return linked.trouble or self._pace.trouble(linked.source) or self._pace.trouble(linked.target)
