@@ -188,6 +188,22 @@ async def test_a_log_that_was_cut_says_where_it_begins(repository: Repository) -
     assert (await repository.version()).oldest == 11
 
 
+async def test_who_is_cancelled_in_a_change_holds_up_nobody(repository: Repository, database_url: str) -> None:
+    """Whichever statement it was in, and also as long as somebody still looks at how it ended."""
+    database = await Database.open(database_url)
+    other = Repository(database, RealClock())
+    ended = []
+    for moment in range(100):
+        task = asyncio.create_task(other.prune())
+        await asyncio.sleep(moment * 0.00005)
+        task.cancel()
+        ended += await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(5):
+            await repository.prune()
+    await database.close()
+    assert any(isinstance(one, asyncio.CancelledError) for one in ended)
+
+
 async def test_edges(repository: Repository) -> None:
     one = Edge("mx1.example.com", "10.0.0.1:7465", "PEM", 12.5)
     await repository.put_edge(one)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from onedomain.store import schema
 
@@ -240,6 +242,14 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"pragma {pragma}")
         cursor.close()
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def _let_go(connection: Any, _record: object, error: BaseException | None) -> None:
+        # Who is cancelled in the middle of a write loses the connection. SQLite keeps a closed one, and its lock on the
+        # file, as long as a statement of it has not been collected (sqlite3_close_v2): nobody else could write.
+        if isinstance(error, asyncio.CancelledError):
+            with suppress(sqlite3.Error, ValueError, asyncio.CancelledError):  # the cancellation goes on by itself
+                await_only(asyncio.shield(connection.driver_connection.rollback()))
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Connection) -> None:
