@@ -37,7 +37,7 @@ def match(state: LinkState, source: Listing) -> Matched:
     links: dict[int, FolderLink] = {}
     for number, link in enumerate(state.folders):  # those that kept their names first
         folder = left.get(link.source_name)
-        if not link.gone and folder is not None and _same(link, folder, state.folders):
+        if not link.gone and folder is not None and _same(link, folder, state.folders, source):
             known = link.identity or linked[link.source.uidvalidity] == 1
             if folder.name == INBOX and known and inbox_now(link, source) != INBOX:
                 link = _emptied(link, folder)
@@ -168,10 +168,10 @@ def plain_name(source_name: str, target: Listing, taken: Iterable[str]) -> str:
     return next(name for number in count(1) if (name := f"{base}~{number}") not in used)
 
 
-def _same(link: FolderLink, folder: Folder, links: Iterable[FolderLink]) -> bool:
+def _same(link: FolderLink, folder: Folder, links: Iterable[FolderLink], source: Listing) -> bool:
     """A restore keeps name and identity and may lower UIDVALIDITY; who deletes and creates gets another identity, or,
     where there are none, a higher UIDVALIDITY (RFC 9051 section 2.3.1.1). Who deletes and renames another folder to
-    that name brings that one's. `links`: all that are known.
+    that name brings that one's. `links`: all that are known, `source`: what is there now.
     """
     if folder.name == INBOX:
         return True
@@ -180,8 +180,12 @@ def _same(link: FolderLink, folder: Folder, links: Iterable[FolderLink]) -> bool
     before, now = link.source, folder.mark
     if now.uidvalidity >= before.uidvalidity:
         return now.uidvalidity == before.uidvalidity or not before.uidvalidity
-    marks = (other.source for other in links)
-    return not any(mark.uidvalidity == now.uidvalidity and mark.uidnext <= now.uidnext for mark in marks)
+    for other in links:
+        if other.source.uidvalidity == now.uidvalidity and other.source.uidnext <= now.uidnext:
+            at_home = source.find(other.source_name)
+            if at_home is None or at_home.mark.uidvalidity != now.uidvalidity:
+                return False
+    return True
 
 
 def _emptied(link: FolderLink, folder: Folder) -> FolderLink:
