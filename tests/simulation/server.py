@@ -115,6 +115,8 @@ class Server:
         """Subscriptions stay with the names (RFC 9051 section 6.3.6), also at a DELETE: clients see to them."""
         self._spell(to)
         moved = [name] if name == "INBOX" else self.below(name)
+        if to.startswith(name + self.traits.separator) and name != "INBOX":
+            raise No("below itself")
         if name not in moved or any(to + each[len(name) :] in self.boxes for each in moved):
             raise No("rename")
         if name == "INBOX":  # what lies below stays

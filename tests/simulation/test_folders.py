@@ -333,3 +333,57 @@ def test_a_pass_takes_its_time_by_the_number_of_folders_and_not_by_its_square() 
 
     few, many = steps(200), steps(2000)
     assert many < 15 * few, f"{few} lines run for 200 folders, {many} for 2,000"
+
+
+def rotate(one: World, path: Callable[..., str]) -> None:
+    for name, to in (("Log2", "Log3"), ("Log1", "Log2"), ("Log", "Log1")):
+        one.source.rename(path(name), path(to))
+    one.source.create(path("Log"))
+
+
+def swap(one: World, path: Callable[..., str]) -> None:
+    for name, to in (("Log", "Other"), ("Log1", "Log"), ("Other", "Log1")):
+        one.source.rename(path(name), path(to))
+
+
+def sink(one: World, path: Callable[..., str]) -> None:
+    one.source.rename(path("Log"), path("Other"))
+    one.source.create(path("Log"))
+    one.source.rename(path("Other"), path("Log", "Old"))
+    one.source.rename(path("Log1"), path("Log", "Older"))
+
+
+@pytest.mark.parametrize("how", ["", "before", "within", "after"])
+@pytest.mark.parametrize("happens", [rotate, swap, sink])
+@pytest.mark.parametrize(("source", "target"), [
+    ("node", "node"), ("dovecot", "cyrus"), ("cyrus", "dovecot"), ("burning", "burning"), ("node", "plain"),
+])
+def test_names_that_pass_on_between_two_passes(
+    source: str, target: str, happens: Callable[[World, Callable[..., str]], None], how: str
+) -> None:
+    """Invariant 10: each folder has on the replica the name that it has here, not one with a number; wherever the pass
+    is cut off.
+    """
+    step, reached = 0, True
+    while reached:
+        step += 1
+        one = world(source, target, *(Server(source, 1).path(name) for name in ("Log", "Log1", "Log2")))
+        happens(one, one.source.path)
+        left = [step]
+
+        def cut(at: int, action: Action, left: list[int] = left) -> str:
+            left[0] -= isinstance(action, RenameFolder)
+            return how if not left[0] and isinstance(action, RenameFolder) else ""
+
+        one.crash_at = cut
+        reached = one.sweep() is None
+        one.quiet()
+        one.check_equal()
+        here = {name.removeprefix(one.source.traits.prefix).replace(one.source.traits.separator, "/"): name
+                for name in one.source.boxes}  # fmt: skip
+        for path, name in here.items():
+            there = one.target.path(*path.split("/"))
+            assert there in one.target.boxes, (step, path, sorted(one.target.boxes))
+            assert texts(one.source, name) == texts(one.target, there), (step, path)
+        assert len(one.target.boxes) == len(here), (step, sorted(one.target.boxes))
+        assert not any("pairing again" in alert for alert in one.alerts), one.alerts

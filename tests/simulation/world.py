@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from onedomain.decision.link.actions import Action
 from onedomain.decision.link.bring_back import Brought, bring_back
+from onedomain.decision.link.folders import target_name
 from onedomain.decision.link.identity import identity_of
 from onedomain.decision.link.promote import promote
 from onedomain.decision.link.release import release
@@ -317,23 +318,29 @@ class World:
         """Every folder, message, flag and date of the source is on the target, once."""
         links = [link for link in self.disk.state.folders if not link.gone]
         assert {link.source_name for link in links} == set(self.source.boxes), self.label
+        here, there = self.source.listing(), self.target.listing()
+        names = {link.source_name: target_name(link.source_name, here, there, ()) for link in links}
+        shared = Counter(names.values())
         for link in links:
-            here, there = self.source.boxes[link.source_name], self.target.boxes[link.target_name]
+            name = names[link.source_name]
+            assert link.target_name == name or link.renamed or shared[name] > 1, f"{self.label}: {link.target_name}"
+        for link in links:
+            source, target = self.source.boxes[link.source_name], self.target.boxes[link.target_name]
             refused = set(link.refused)
             want = Counter(
                 (identity_of(m.raw).digest, m.flags - link.untaken, m.date)
-                for uid, m in here.messages.items() if uid not in refused
+                for uid, m in source.messages.items() if uid not in refused
             )
             got = Counter(
                 (identity_of(m.raw).digest, m.flags - link.untaken, m.date)
-                for uid, m in there.messages.items() if uid not in link.kept
+                for uid, m in target.messages.items() if uid not in link.kept
             )
             assert want == got, f"{self.label}: {link.source_name}: {want - got} missing, {got - want} too many"
             subscribed = [link.source_name in self.source.subscriptions, link.target_name in self.target.subscriptions]
             assert subscribed[0] == subscribed[1], self.label
-            assert not any(identity_of(m.raw).filler for m in there.messages.values()), self.label
+            assert not any(identity_of(m.raw).filler for m in target.messages.values()), self.label
             if link.aligned and not link.refused:
-                assert set(here.messages) == set(there.messages), f"{self.label}: {link.source_name}"
+                assert set(source.messages) == set(target.messages), f"{self.label}: {link.source_name}"
 
     def check_covered(self, server: Server) -> None:
         """What a whole pass had carried, and nobody has touched since, is as it was then."""

@@ -7,6 +7,7 @@ are known, whatever else the target has there by then.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,7 @@ from onedomain.model.replica import Folder, FolderLink, LinkState, Listing, Mark
 from onedomain.model.validities import Validities
 
 AWAY = "~gone~"
-"""In the name of a folder that the source has no longer and the target still has."""
+"""In the name of a folder that the source has no longer and the target still has, or that makes room for another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,47 +72,98 @@ class _Shaping:
 
     def put_away(self) -> Plan[None]:
         """What the source has no longer goes when all else has been carried; its name may be wanted before."""
-        separator = self._there.separator
         for number, link in enumerate(self._state.folders):
             name = link.target_name
-            if not link.gone or name not in self._present or name == INBOX or AWAY in name:
-                continue
-            path = name.removeprefix(self._there.prefix)
-            aside = self._there.prefix + f"{path}{AWAY}".replace(separator, "_")
-            used = [each + separator for each in self._present]  # also by what lies below it
-            numbers = range(1, len(self._present) + 2)
-            free = next(i for i in numbers if not any(each.startswith(f"{aside}{i}{separator}") for each in used))
-            yield from self._rename(number, f"{aside}{free}")
+            if link.gone and name in self._present and name != INBOX and AWAY not in name:
+                yield from self._rename(number, self._unused(name))
 
     def rename(self) -> Plan[None]:
-        """Saved as each changes. What lies above others is first: they move along."""
-        depths = [link.source_name.count(self._here.separator) for link in self._state.folders]
-        for number in sorted(range(len(depths)), key=depths.__getitem__):
-            link = self._state.folders[number]
-            if link.gone or link.renamed:
-                continue
-            others: set[str] = set()
-            name = target_name(link.source_name, self._here, self._there, ())
-            if link.target_name != name:
+        """Saved as each changes. What lies above others is first: they move along. A name may belong to a folder that
+        is going to leave it; where such names form a ring, one of them makes room.
+        """
+        while (step := self._step(self._wanted())) is not None:
+            number, name = step
+            if not (yield from self._rename(number, name)):
+                link = self._state.folders[number]
                 others = {each.target_name for each in self._state.folders if each is not link}
-                name = target_name(link.source_name, self._here, self._there, others)
-            if link.target_name not in self._present:
-                if not link.target.uidvalidity:  # it was never made
-                    self._put(number, replace(link, target_name=name))
-                continue
-            if link.target_name == name or _is_twin(link, name):
-                if target_name(link.target_name, self._there, self._here, ()) != link.source_name:
-                    self._put(number, replace(link, renamed=True))
-            elif any(name + each[len(link.target_name) :] in self._present for each in self._moved(link.target_name)):
-                continue  # taken for now; the link knows the folder by either name
-            elif not (yield from self._rename(number, name)):
                 plain = plain_name(link.source_name, self._there, others)  # the old name may be wanted again
                 yield _named_otherwise(link.source_name, name, plain)
-                yield from self._rename(number, plain, renamed=True)
+                if not (yield from self._rename(number, plain, renamed=True)):
+                    self._put(number, replace(link, renamed=True))
+        waiting = self._wanted()
+        for number, link in enumerate(self._state.folders):
+            named = not link.gone and number not in waiting and link.target_name in self._present
+            if named and target_name(link.target_name, self._there, self._here, ()) != link.source_name:
+                self._put(number, replace(link, renamed=True))
+
+    def _wanted(self) -> dict[int, str]:
+        """What links' folders should be called and are not, by their numbers. Those whose names are the same here keep
+        what they have, or they would be renamed to and fro.
+        """
+        links = self._state.folders
+        held = {link.target_name for link in links if link.renamed or self._is_left(link)}
+        alike: defaultdict[str, list[int]] = defaultdict(list)
+        for number, link in enumerate(links):
+            if not link.gone and not link.renamed:
+                alike[target_name(link.source_name, self._here, self._there, ())].append(number)
+        wanted: dict[int, str] = {}
+        for name, numbers in alike.items():
+            alone = len(numbers) == 1 and name not in held
+            kept = [number for number in numbers if not alone and _is_twin(links[number].target_name, name)]
+            used = held | {links[number].target_name for number in kept}
+            for number in numbers:
+                if number not in kept:
+                    found = target_name(links[number].source_name, self._here, self._there, used)
+                    used.add(found)
+                    if found != links[number].target_name:
+                        wanted[number] = found
+        return dict(sorted(wanted.items(), key=lambda each: links[each[0]].source_name.count(self._here.separator)))
+
+    def _step(self, wanted: dict[int, str]) -> tuple[int, str] | None:
+        """Which of them is next, and what it is called then."""
+        for number, name in tuple(wanted.items()):
+            link = self._state.folders[number]
+            if link.target_name not in self._present:
+                del wanted[number]
+                if not link.target.uidvalidity:  # it was never made
+                    self._put(number, replace(link, target_name=name))
+        for number, name in wanted.items():
+            if self._holder(number, name) is None:
+                return number, name
+        for number, name in wanted.items():
+            at: int | None = number
+            met: set[int | None] = set()
+            while at in wanted and at not in met:
+                met.add(at)
+                at = self._holder(at, wanted[at])
+            if at == number:
+                return number, self._unused(name)
+        return None  # strangers have those names; the links know their folders by either
+
+    def _holder(self, number: int, name: str) -> int | None:
+        """Who is in the way of this rename: the number of a link, -1 for a stranger; itself if it would lie below
+        itself (RFC 9051 section 6.3.6).
+        """
+        old = self._state.folders[number].target_name
+        if name.startswith(old + self._there.separator):
+            return number
+        taken = [to for each in self._moved(old) if (to := name + each[len(old) :]) in self._present]
+        if not taken:
+            return None
+        return next((i for i, link in enumerate(self._state.folders) if link.target_name == taken[0]), -1)
+
+    def _unused(self, name: str) -> str:
+        """To put it away under; also not used by what lies below."""
+        separator = self._there.separator
+        aside = self._there.prefix + f"{name.removeprefix(self._there.prefix)}{AWAY}".replace(separator, "_")
+        used = [each + separator for each in self._present]
+        numbers = range(1, len(self._present) + 2)
+        free = next(i for i in numbers if not any(each.startswith(f"{aside}{i}{separator}") for each in used))
+        return f"{aside}{free}"
 
     def make(self, fresh: Collection[Folder]) -> Plan[None]:
         """Those that the target hasn't: new ones, and such as it lost."""
-        taken = {link.target_name for link in self._state.folders}
+        taken = {link.target_name for link in self._state.folders if not link.gone or self._is_left(link)}
         new = []
         for folder in fresh:
             name = target_name(folder.name, self._here, self._there, taken)
@@ -197,6 +249,10 @@ class _Shaping:
         folders = self._state.folders
         self._state = replace(self._state, folders=(*folders[:number], link, *folders[number + 1 :]))
 
+    def _is_left(self, link: FolderLink) -> bool:
+        """The source has it no longer, and the target still has."""
+        return link.gone and link.target_name in self._present
+
     def _moved(self, name: str) -> list[str]:
         """It and what lies below it."""
         return [each for each in self._present if each == name or each.startswith(name + self._there.separator)]
@@ -226,9 +282,9 @@ class _Shaping:
         return True
 
 
-def _is_twin(link: FolderLink, name: str) -> bool:
-    """A numbered twin keeps its number, or it would be renamed to and fro."""
-    return link.target_name.partition("~")[0] == name.partition("~")[0] and "~" in link.target_name
+def _is_twin(name: str, base: str) -> bool:
+    """It, or it with the number of a twin."""
+    return name == base or (name.startswith(f"{base}~") and name[len(base) + 1 :].isdigit())
 
 
 def _named_otherwise(source_name: str, refused: str, name: str) -> Alert:
