@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -145,16 +145,15 @@ def found_again(links: Iterable[FolderLink], target: Listing) -> tuple[FolderLin
     return tuple(found)
 
 
-def target_name(source_name: str, source: Listing, target: Listing, taken: Iterable[str]) -> str:
+def target_name(source_name: str, source: Listing, target: Listing, taken: Container[str]) -> str:
     """The same path in the target's spelling; a character that it can't have becomes "_", twins get a number."""
     if source_name == INBOX:
         return INBOX
     path = source_name.removeprefix(source.prefix).split(source.separator)
     wrong = str.maketrans(dict.fromkeys(target.separator + target.forbidden, "_"))
     name = target.prefix + target.separator.join(part.translate(wrong) for part in path)
-    used = set(taken)
     number, unique = 2, name
-    while unique in used:
+    while unique in taken:
         unique = f"{name}~{number}"
         number += 1
     return unique

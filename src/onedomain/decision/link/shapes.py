@@ -92,7 +92,7 @@ class _Shaping:
                     self._put(number, replace(link, renamed=True))
         waiting = self._wanted()
         for number, link in enumerate(self._state.folders):
-            named = not link.gone and number not in waiting and link.target_name in self._present
+            named = not link.gone and not link.renamed and number not in waiting and link.target_name in self._present
             if named and target_name(link.target_name, self._there, self._here, ()) != link.source_name:
                 self._put(number, replace(link, renamed=True))
 
