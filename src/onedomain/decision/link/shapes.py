@@ -153,24 +153,28 @@ class _Shaping:
         return next((i for i, link in enumerate(self._state.folders) if link.target_name == taken[0]), -1)
 
     def _unused(self, name: str) -> str:
-        """To put it away under; also not used by what lies below."""
+        """To put it away under; also not used by what lies below, nor by a link whose folder is no longer there: two
+        links of one name would have the folder deleted for both.
+        """
         separator = self._there.separator
         aside = self._there.prefix + f"{name.removeprefix(self._there.prefix)}{AWAY}".replace(separator, "_")
-        used = [each + separator for each in self._present]
-        numbers = range(1, len(self._present) + 2)
+        used = [each + separator for each in (*self._present, *(link.target_name for link in self._state.folders))]
+        numbers = range(1, len(used) + 2)
         free = next(i for i in numbers if not any(each.startswith(f"{aside}{i}{separator}") for each in used))
         return f"{aside}{free}"
 
     def make(self, fresh: Collection[Folder]) -> Plan[None]:
         """Those that the target hasn't: new ones, and such as it lost."""
-        taken = {link.target_name for link in self._state.folders if not link.gone or self._is_left(link)}
+        # A link to what neither side has would be taken for one to a folder that is made under its name.
+        links = [link for link in self._state.folders if not link.gone or self._is_left(link)]
+        taken = {link.target_name for link in links}
         new = []
         for folder in fresh:
             name = target_name(folder.name, self._here, self._there, taken)
             renamed = target_name(name, self._there, self._here, ()) != folder.name
             new.append(FolderLink(folder.name, name, folder.identity, renamed=renamed))
             taken.add(name)
-        self._state = replace(self._state, folders=(*self._state.folders, *new))
+        self._state = replace(self._state, folders=(*links, *new))
         if fresh:
             yield Save(self._state)
         for number, link in enumerate(self._state.folders):
