@@ -33,6 +33,7 @@ MIGRATING = 0x6F6E65646F6D  # any number, the same in all edges
 CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 60.0
 BUSY_SECONDS = 10.0
+BUSY_PAUSE = 0.02
 STALL_SECONDS = 3.0
 """An edge that was stopped, or whose network is gone, in the middle of a change: what it has locked, such as who runs
 the links, is given back to the rest of the domain after this. A lease is not longer.
@@ -239,7 +240,8 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "connect")
     def _prepare(connection: Any, _: object) -> None:
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        _log_ahead(cursor)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"pragma {pragma}")
         cursor.close()
 
@@ -258,6 +260,19 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
         connection.exec_driver_sql("begin immediate" if writes else "begin")
 
     return engine
+
+
+def _log_ahead(cursor: Any) -> None:
+    """For this change alone SQLite does not wait for others who open the file at the same moment."""
+    for _ in range(int(BUSY_SECONDS / BUSY_PAUSE)):
+        try:
+            cursor.execute("pragma journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        await_only(asyncio.sleep(BUSY_PAUSE))
+    cursor.execute("pragma journal_mode=WAL")
 
 
 def _make_file(path: Path) -> None:
