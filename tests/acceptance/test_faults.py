@@ -64,7 +64,8 @@ async def test_a_full_disk_refuses_for_now_and_loses_nothing(
             wait_until, lambda: any(reply.startswith("452 4.3.1") for reply in running.outcome.replies), "a 452")
         small_disk.fill()
         await asyncio.to_thread(wait_until, lambda: queued(edge) == 0, "what was taken goes out all the same")
-        # Nor does a crash keep it from starting, whatever that tore.
+        assert not running.outcome.unknown, running.outcome.summary()
+        # Nor does a crash keep it from starting, whatever that tore. Who was sending then hears no answer.
         await asyncio.to_thread(edge.kill)
         await asyncio.to_thread(edge.start)
         refused = sum(number for reply, number in running.outcome.replies.items() if reply.startswith("452 4.3.1"))
@@ -75,7 +76,7 @@ async def test_a_full_disk_refuses_for_now_and_loses_nothing(
         small_disk.relieve()
         await acknowledged(running, 20)
     outcome = running.outcome
-    assert not outcome.refused and not outcome.unknown, outcome.summary()
+    assert not outcome.refused and outcome.unknown <= running.plan.sessions, outcome.summary()
     assert not control(edge, "status")["queue"]["trouble"]
     cluster.assert_exact()
     edge.kill()

@@ -91,7 +91,7 @@ def plan(
         if edge is not None:
             acts.append(Act(at, *edge, end, edge=True, together=turn == "both"))
         if edge is None or turn == "both":
-            back = at + times.away / 2
+            back = at + times.away * 2 / 3
             twice = turn == "twice" and Way.KILL in ways and back + times.soon + times.away + times.rest <= duration
             if twice:  # killed: it is known soon enough that it is not coming back at once
                 end = back + times.soon + times.away
