@@ -189,6 +189,7 @@ def test_what_comes_with_starttls_is_thrown_away(front: Cluster, certificate: Ce
             secure.sendall(after.encode())
             assert secure.recv(4096).decode().startswith(answer)
     if protocol == "smtp":
+        wait_until(lambda: front.edge.events("injection before TLS"), "the trace of it", 20)
         assert front.edge.events("injection before TLS")[-1]["discarded"] == len(injected)
 
 

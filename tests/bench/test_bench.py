@@ -26,7 +26,8 @@ def test_a_row_of_everybody() -> None:
         assert set(row["results"]) == who
         for result in row["results"].values():
             assert result["rate"]["median"] > 0
-            assert result["cost"]["median"] > 0
+        # CPU is counted in ticks of 10 ms: of so short a run the cheapest may have none.
+        assert max(result["cost"]["median"] for result in row["results"].values()) > 0
 
 
 def test_rows_that_do_not_exist_are_named() -> None:
