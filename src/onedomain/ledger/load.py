@@ -25,7 +25,6 @@ from onedomain.ledger.corpus import Corpus, Message, senders
 from onedomain.ledger.ledger import ACKED, DELIVER, REFUSED, UNKNOWN, Ledger, Sent
 from onedomain.ledger.wire import Lost, Reply, Wire
 
-FOREVER = float("inf")
 RETRY_PAUSE = 0.1
 
 
