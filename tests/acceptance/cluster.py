@@ -23,6 +23,7 @@ from onedomain.ledger.verify import Mailbox, Report, verify
 from tests.lab.cyrus import Cyrus
 from tests.lab.dovecot import Dovecot
 from tests.lab.edge import Edge
+from tests.lab.fetched import body
 from tests.lab.node import Node
 from tests.lab.process import NotReady, Server, wait_until
 
@@ -234,7 +235,7 @@ class Cluster:
         with self.homes[self.accounts[account]].mailbox(account).open() as session:
             session.select(folder, readonly=True)
             numbers = session.search(None, "ALL")[1][0].split()
-            return [session.fetch(number, "(BODY.PEEK[])")[1][0][1] for number in numbers]
+            return [body(session.fetch(number, "(BODY.PEEK[])")) for number in numbers]
 
 
 def add_accounts(

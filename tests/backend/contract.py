@@ -26,6 +26,7 @@ from onedomain.model.message import DELIVERY_ID_HEADER, Delivery, Envelope, Stat
 from onedomain.model.server import Endpoint, LoginWay, Server
 from onedomain.net.tls import ClientContexts
 from tests.backend.fake import Attempts, Bytes
+from tests.lab.fetched import body
 from tests.lab.relay import Relay
 
 COMMON = b"Date: Sat, 21 Nov 2026 22:00:00 +0900\r\nMessage-ID: <%d@outside.example>\r\n"
@@ -95,7 +96,7 @@ def bodies(case: Case, name: str = "hanako@example.com", folder: str = "INBOX") 
     try:
         session.select(folder, readonly=True)
         _, found = session.search(None, "ALL")
-        return [session.fetch(number, "(BODY.PEEK[])")[1][0][1] for number in found[0].split()]
+        return [body(session.fetch(number, "(BODY.PEEK[])")) for number in found[0].split()]
     finally:
         session.logout()
 

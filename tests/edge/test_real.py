@@ -32,6 +32,7 @@ from onedomain.net.tls import CertificateFiles, ClientContexts, ServerContexts
 from tests.directory.views import EXAMPLE
 from tests.edge.kit import Edge, edge_before
 from tests.edge.parts import CountingNonce
+from tests.lab.fetched import body
 from tests.lab.tls import Certificate
 
 pytestmark = pytest.mark.real
@@ -102,7 +103,7 @@ def folder(real: Real, name: str = "INBOX") -> list[bytes]:
     session = real.lab.imap("joe@example.com")
     session.select(name, readonly=True)
     numbers = session.search(None, "ALL")[1][0].split()
-    found = [session.fetch(number, "(BODY.PEEK[])")[1][0][1] for number in numbers]
+    found = [body(session.fetch(number, "(BODY.PEEK[])")) for number in numbers]
     session.logout()
     return found
 
