@@ -10,7 +10,7 @@ from typing import Any
 from tests.acceptance.cluster import Cluster, control
 from tests.acceptance.test_failover import home
 from tests.acceptance.test_links import await_same, await_whole, client, send
-from tests.lab.fetched import body, parts
+from tests.lab import fetched
 from tests.lab.process import wait_until
 
 LARGE = 2 << 20
@@ -33,7 +33,7 @@ def test_what_was_set_aside_comes_back(
     # A person deletes two, and is sorry.
     with client(cluster, ann) as session:
         session.select("INBOX")
-        heads = [body(session.fetch(str(n), "(BODY.PEEK[HEADER.FIELDS (Subject)])")) for n in (2, 3)]
+        heads = [fetched.body(session.fetch(str(n), "(BODY.PEEK[HEADER.FIELDS (Subject)])")) for n in (2, 3)]
         deleted = {head.strip().removeprefix(b"Subject: ") for head in heads}  # deliveries may overtake one another
         session.store("2:3", "+FLAGS", "(\\Deleted \\Flagged)")
         session.expunge()
@@ -49,7 +49,7 @@ def test_what_was_set_aside_comes_back(
     assert (done["server"], done["added"], done["there"]) == ("a", 2, 0)
     with cluster.homes["a"].mailbox(ann).open() as session:
         assert session.select('"&X6lRQw-"', readonly=True)[1] == [b"2"]
-        bodies = [parts(session.fetch(str(n), "(FLAGS BODY.PEEK[])")) for n in (1, 2)]
+        bodies = [fetched.parts(session.fetch(str(n), "(FLAGS BODY.PEEK[])")) for n in (1, 2)]
         subjects = {raw.partition(b"\r\nSubject: ")[2].partition(b"\r\n")[0] for _, raw in bodies}
         assert subjects == deleted
         assert all(b"\\Deleted" not in head for head, _ in bodies)
