@@ -6,8 +6,10 @@ something was set aside, nor how a terminal shows it.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from onedomain.backend.link.base import Letter, LinkEnd
@@ -24,6 +26,8 @@ from onedomain.store.segment import Position
 MOST = 10_000
 KINDS = ("refused", "deleted")
 CHUNK = 4 << 20
+PATIENCE = 10.0
+"""Seconds that a promotion is waited for, as a log-in does: it is done in a moment, and told a moment later."""
 
 
 class AsideDesk:
@@ -36,6 +40,10 @@ class AsideDesk:
         self._book = book
         self._end = end
         self._trace = trace
+        self._changed = asyncio.Event()
+
+    def directory_changed(self) -> None:
+        self._changed.set()
 
     def handlers(self) -> dict[str, Handler]:
         return {"aside_list": self._list, "aside_page": self._page, "aside_read": self._read,
@@ -68,11 +76,7 @@ class AsideDesk:
 
     async def _restore(self, link: Link, kind: str, account: str, folder: str) -> dict[str, Any]:
         """Into a folder of its primary. All of it has to be there before it is given up here."""
-        row = self._book.account(account)
-        if row is None:
-            raise LinkError(f"{account} is not in the directory")
-        if row.home.pending:
-            raise LinkError(f"the promotion of {account} to {row.home.primary} is not carried out yet")
+        row = await self._settled(account)
         kept = await self._kept(kind, account)
         broken = True
         try:
@@ -89,6 +93,19 @@ class AsideDesk:
         self._trace.note("aside restored", account=account, server=row.home.primary, folder=folder, kind=kind,
                          added=done.added, there=done.there, refused=len(done.refused))
         return {"server": row.home.primary, "added": done.added, "there": done.there, "refused": done.refused}
+
+    async def _settled(self, account: str) -> Account:
+        """Its row once it may be written to its primary."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while (row := self._book.account(account)) is not None and row.home.pending:
+                    self._changed.clear()
+                    await self._changed.wait()
+        if row is None:
+            raise LinkError(f"{account} is not in the directory")
+        if row.home.pending:
+            raise LinkError(f"the promotion of {account} to {row.home.primary} is not carried out yet")
+        return row
 
     async def _forget(self, link: Link, kind: str, account: str) -> int:
         kept = await self._kept(kind, account)

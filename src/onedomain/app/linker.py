@@ -333,6 +333,7 @@ class Linker:
         before = self._book_whole.is_set()
         gone = set(change.gone_accounts)
         self._book.apply(change)
+        self._aside_desk.directory_changed()
         if not change.more:
             self._book_whole.set()
         if not self._leading.is_set() or change.more:
