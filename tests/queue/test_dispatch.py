@@ -433,6 +433,27 @@ def test_a_no_counts_only_if_the_server_has_answered_ever_since() -> None:
     play(scene)
 
 
+def test_a_no_from_before_its_death_counts_no_more() -> None:
+    """Its mailboxes could be looked into, its door was seen to be gone: nobody asked it meanwhile."""
+
+    async def scene(stage: Stage) -> None:
+        backend = stage.backends["s0"]
+        backend.server = dataclasses.replace(backend.server, queue_time=600.0)
+        stage.s0.faults.update({"lost before": 1.0})
+        late = await stage.put(address(0))
+        await asyncio.sleep(1)
+        assert stage.trace.named("looked up")
+        stage.board.down.add("s0")
+        await asyncio.sleep(2000)
+        stage.s0.store_late(asyncio.get_running_loop().time() + 590, address(0), late)
+        stage.board.down.clear()
+        stage.dispatcher.kick("s0")
+        await stage.empty(1000)
+        assert stage.s0.deliveries == 1 and stage.boxes() == {address(0): 1}
+
+    play(scene)
+
+
 def test_what_a_smarthost_says_of_one_domain_holds_nobody_else_up() -> None:
     async def scene(stage: Stage) -> None:
         backend = stage.backends["smarthost"]

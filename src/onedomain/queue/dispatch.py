@@ -207,6 +207,7 @@ class Dispatcher:
 
     def kick(self, server: str) -> None:
         """The server has been seen to work again: its mail goes now."""
+        self._inquiry.returned(server)
         lane = self.lanes.get(server)
         if lane is not None:
             lane.kick()

@@ -2,7 +2,8 @@
 
 A "no" counts once it has been said twice, some seconds apart: a server that was frozen when the connection broke may
 file the message after it has answered the first look-up. A server that takes mail by SMTP has a queue of its own, which
-no look-up sees into, so there the two are farther apart (Server.queue_time), and it must have answered all the while.
+no look-up sees into, so there the two are farther apart (Server.queue_time). It must have been up all the while: what it
+had taken before it died it files after its return.
 Where nobody can be asked, that is put into the trace, and the message is sent again: a second copy is then explained.
 
 Knows what an answer means. Does not know when to ask.
@@ -38,7 +39,7 @@ class Inquiry:
         self._view = view
         self._clock = clock
         self._trace = trace
-        self._denied: dict[tuple[str, int], float] = {}  # when the server first said no
+        self._denied: dict[tuple[str, int], tuple[str, float]] = {}  # which server first said no, and when
 
     async def ask(self, backend: Backend, entry: Entry, indexes: Iterable[int]) -> dict[int, Answer]:
         targets = entry.envelope.targets
@@ -71,7 +72,7 @@ class Inquiry:
 
     def _no(self, id: str, index: int, server: Server) -> Answer:
         now = self._clock.monotonic()
-        first = self._denied.setdefault((id, index), now)
+        _, first = self._denied.setdefault((id, index), (server.name, now))
         if now - first < max(CONFIRM_AFTER, server.queue_time):
             return Answer.ASK_AGAIN
         del self._denied[id, index]
@@ -84,6 +85,10 @@ class Inquiry:
             account=target.account, reason=f"duplicate possible: {reason}",
         )
         return Answer.NOT_THERE
+
+    def returned(self, server: str) -> None:
+        """It was down: whatever it had said before is counted from the next no on."""
+        self._denied = {key: said for key, said in self._denied.items() if said[0] != server}
 
     def forget(self, entry: Entry) -> None:
         for index in range(entry.targets):
