@@ -211,12 +211,13 @@ class Cluster:
         return smtplib.SMTP(edge.host, edge.port[protocol], local_hostname="client.example.org", timeout=60)
 
     def await_quiet(self, patience: float = 60) -> None:
-        """Until no edge has anything waiting."""
+        """Until no edge has anything waiting, and what its workers noted and told by then is written and told."""
         for edge in self.edges:
             try:
                 wait_until(lambda edge=edge: queued(edge) == 0, "an empty queue", patience)
             except NotReady as late:
                 raise AssertionError(f"{late}\n{json.dumps(control(edge, 'queue_list'), indent=1)[:6000]}") from None
+            control(edge, "status")  # logs and news leave at the end of a turn, the last answer may be of its middle
 
     def verify(self, accounts: Iterable[str] | None = None) -> Report:
         """The ledger against what the homes hold."""

@@ -197,8 +197,15 @@ def _accepted(line: socket.socket) -> str:
     ends = (f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
             for host, port in (line.getpeername(), line.getsockname()))
     wanted = " ".join(ends)
-    rows = Path("/proc/net/tcp").read_text().splitlines()
-    return next(row.split()[9] for row in rows if wanted in row)
+    found: list[str] = []
+
+    def listed() -> bool:
+        """The kernel gives the table in pieces: where others come and go meanwhile, a row may be in none."""
+        found[:] = [row.split()[9] for row in Path("/proc/net/tcp").read_text().splitlines() if wanted in row]
+        return bool(found)
+
+    wait_until(listed, "the connection in the kernel's table", 10)
+    return found[0]
 
 
 def _sockets(pid: int) -> set[str]:

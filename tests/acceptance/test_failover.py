@@ -104,6 +104,7 @@ async def test_a_kill_under_load_and_the_way_back(
     cluster.homes["a"].lab.start()
     wait_until(lambda: not failover(cluster)["unreturned"] and not failover(cluster)["pending"], "the return", 30)
     send(cluster, ann, text="after")
+    cluster.await_quiet()
     await_whole(cluster)
     judged(cluster, "b")
     judged(cluster, "a")
@@ -172,6 +173,7 @@ async def test_the_linker_dies_in_the_middle(
     os.kill(linker(cluster), signal.SIGKILL)
     for account in cluster.people:
         (await asyncio.to_thread(log_in, cluster, account)).logout()
-    wait_until(lambda: failover(cluster)["pending"] == 0, "all promotions", 20)
+    # The status, as there may be no linker to answer yet.
+    wait_until(lambda: control(cluster.edge, "status")["failover"].get("pending") == 0, "all promotions", 20)
     for account in cluster.people:
         assert len(mailbox(cluster, "b", account)["INBOX"][1]) == 1

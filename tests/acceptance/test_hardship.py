@@ -31,10 +31,10 @@ def test_mail_for_a_dead_server_goes_at_once_where_its_people_go(two_nodes: Clus
     two_nodes.homes[dead].lab.kill()
     wait_until(lambda: verdict(edge, dead) == "refusing", "a verdict")
     send(edge, account)
-    assert queued(edge) == 1
+    wait_until(lambda: queued(edge) == 1, "the word of all workers", 10)
     edge.run("account", "set", account, "--server", alive)
     two_nodes.accounts[account] = alive
-    two_nodes.await_quiet(5)
+    two_nodes.await_quiet(10)
     assert len(two_nodes.messages(account)) == 1
 
 
@@ -44,7 +44,7 @@ def test_a_second_edge_on_the_same_folder_is_turned_away_and_harms_nobody(two_no
     second = run("run", "--config", edge.config, timeout=30)
     assert second.returncode != 0
     assert "another edge is running" in second.stderr
-    assert queued(edge) == 0, "the control socket is still the first one's"
+    wait_until(lambda: queued(edge) == 0, "an answer: the control socket is still the first one's", 10)
     edge.kill()
     edge.start()
     send(edge, *two_nodes.people)

@@ -51,6 +51,8 @@ def await_same(cluster: Cluster, account: str, seconds: float = 30) -> Mailbox:
     primary = cluster.accounts[account]
     replica = cluster.replicas[primary]
     seen: list[Any] = [None, None]
+    # The link makes the account at the replica: a node would make another one, with folders, for who comes before it.
+    wait_until(lambda: has_begun(cluster), "the first copies", seconds)
 
     def same() -> bool:
         seen[:] = mailbox(cluster, primary, account), mailbox(cluster, replica, account)
@@ -92,12 +94,23 @@ def pairs(cluster: Cluster) -> list[dict[str, Any]]:
     return list(links["pairs"])
 
 
+def has_begun(cluster: Cluster) -> bool:
+    """No account waits for its first copy, as far as is known while processes are replaced."""
+    try:
+        found = pairs(cluster)
+    except (OSError, ValueError):
+        return False
+    return bool(found) and not any(pair["first_copy"] for pair in found)
+
+
 def all_whole(cluster: Cluster) -> bool:
     found = pairs(cluster)
     return bool(found) and all(pair["whole"] == pair["accounts"] and not pair["uncovered"] for pair in found)
 
 
 def await_whole(cluster: Cluster, seconds: float = 30) -> None:
+    for edge in cluster.edges:
+        control(edge, "status")  # its workers have told of what was done before
     try:
         wait_until(lambda: all_whole(cluster), "all links whole", seconds)
     except NotReady as late:

@@ -317,6 +317,7 @@ def test_a_new_server_and_a_new_unit(secure: Cluster, make_home: Callable[..., H
         secure.accounts["new@example.com"] = "n2"
         secure.homes["n2"] = other
         wait_until(lambda: control(edge, "status")["directory"]["accounts"] == 3, "the account", 5)
+        control(edge, "status")  # which workers answer after what they were told before
         with secure.smtp() as client:
             client.sendmail("a@example.org", ["new@example.com", "n1-0@example.com"], letter("hello"))
         secure.await_quiet()

@@ -33,7 +33,7 @@ async def test_what_no_link_had_carried(
         for number in range(5):
             send(cluster, ann, bob, text=f"only there {number}")
         for account in (ann, bob):  # asked of the server: the edge's status would wait for the linker
-            wait_until(lambda account=account: len(mailbox(cluster, "a", account)["INBOX"][1]) == 6, "delivered", 5)
+            wait_until(lambda account=account: len(mailbox(cluster, "a", account)["INBOX"][1]) == 6, "delivered", 10)
         cluster.homes["a"].lab.kill()
     finally:
         os.kill(held, signal.SIGCONT)
@@ -66,7 +66,7 @@ async def test_a_replica_that_is_a_thousand_messages_behind(
     outcome = await cluster.send(count=BEHIND, max_size=4096, sessions=8, persistent=True)
     assert outcome.acked >= BEHIND
     wait_until(lambda: control(cluster.edge, "status")["queue"]["messages"] == 0, "all delivered", 60)
-    assert pairs(cluster)[0]["uncovered"] >= BEHIND
+    wait_until(lambda: pairs(cluster)[0]["uncovered"] >= BEHIND, "the linker's knowledge of them", 20)
     cluster.homes["a"].lab.kill()
     replica.resume()
     died = time.monotonic()

@@ -136,9 +136,14 @@ async def test_who_is_put_off_waits_alone(office: Office) -> None:
     for account in office.people:
         if account != LATER:
             await arrived(office, account, "later")
-    (waiting,) = control(office.cluster.edge, "queue_list", limit=10)
-    states = {target["account"]: target["state"] for target in waiting["targets"]}
-    assert states == {account: "again" if account == LATER else "done" for account in office.people}
+
+    def states() -> dict[str, str]:
+        (waiting,) = control(office.cluster.edge, "queue_list", limit=10)
+        return {target["account"]: target["state"] for target in waiting["targets"]}
+
+    # The door may file what it has taken before the edge has noted its answers.
+    told = {account: "again" if account == LATER else "done" for account in office.people}
+    await asyncio.to_thread(wait_until, lambda: states() == told, "the door's answers", 10)
     await asyncio.to_thread(office.door.change)
     await arrived(office, LATER, "later")
     office.cluster.await_quiet()

@@ -148,13 +148,13 @@ class Edge(Server):
         """A verb with --json, whatever its exit status."""
         return json.loads(self.run(*words, "--json", check=False))
 
-    def events(self, event: str = "") -> list[dict[str, Any]]:
+    def events(self, event: str = "", process: str = "*") -> list[dict[str, Any]]:
         """What the edge's processes have logged, in order of time."""
         found = []
-        for path in (self.state / "log").glob("*.jsonl"):
-            for line in path.read_text("utf-8").splitlines():
+        for path in (self.state / "log").glob(f"{process}.jsonl"):
+            for line in path.read_bytes().splitlines():
                 try:
                     found.append(json.loads(line))
                 except ValueError:
-                    continue  # torn by a kill
+                    continue  # torn by a kill, or being written
         return sorted((e for e in found if not event or e["event"] == event), key=lambda e: e["time"])

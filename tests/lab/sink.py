@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,7 +73,19 @@ class Sink(Server):
 
     def caught(self) -> list[Caught]:
         """What was accepted so far, in no particular order."""
-        return [replace(_parse(file.read_bytes()), at=file.stat().st_mtime) for file in sorted(self.kept.iterdir())]
+        files = sorted(self.kept.iterdir())
+        begun = self._open_files()  # looked at later: what is closed by then is whole
+        return [replace(_parse(file.read_bytes()), at=file.stat().st_mtime) for file in files if file not in begun]
+
+    def _open_files(self) -> set[Path]:
+        """What is being written."""
+        found = set()
+        for pid in self.pids:
+            with suppress(OSError):  # it has ended
+                for handle in Path(f"/proc/{pid}/fd").iterdir():
+                    with suppress(OSError):
+                        found.add(handle.readlink())
+        return found
 
 
 def _parse(dump: bytes) -> Caught:

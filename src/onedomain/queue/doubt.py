@@ -2,8 +2,9 @@
 
 A "no" counts once it has been said twice, some seconds apart: a server that was frozen when the connection broke may
 file the message after it has answered the first look-up. A server that takes mail by SMTP has a queue of its own, which
-no look-up sees into, so there the two are farther apart (Server.queue_time). It must have been up all the while: what it
-had taken before it died it files after its return.
+no look-up sees into, so there the two are farther apart (Server.queue_time). It must have been up all the while: what
+it had taken before it died it files after its return.
+
 Where nobody can be asked, that is put into the trace, and the message is sent again: a second copy is then explained.
 
 Knows what an answer means. Does not know when to ask.
