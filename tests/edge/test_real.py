@@ -123,7 +123,7 @@ async def test_imaplib(real: Real) -> None:
         assert client.select("Work")[1] == [b"1"]
         assert client.copy("1", "INBOX")[0] == "OK"
         assert client.store("1", "+FLAGS", "\\Flagged")[0] == "OK"
-        assert client.fetch("1", "(BODY.PEEK[])")[1][0][1] == MESSAGE  # type: ignore[index]
+        assert body(client.fetch("1", "(BODY.PEEK[])")) == MESSAGE
         client.logout()
 
     async with real.edge(ImapEdge) as running:

@@ -17,6 +17,7 @@ from onedomain.ledger.load import Plan, run
 from onedomain.ledger.verify import Mailbox, Report, verify
 from tests.lab.cyrus import Cyrus
 from tests.lab.dovecot import Dovecot
+from tests.lab.fetched import body
 from tests.lab.postfix import Postfix
 from tests.lab.process import wait_until
 
@@ -105,7 +106,7 @@ def test_a_message_in_another_folder_is_misplaced(dovecot: Dovecot, book: Path) 
 def test_one_octet_changed_is_altered(dovecot: Dovecot, book: Path, where: str) -> None:
     deliver(dovecot, book, kinds=["plain"])
     session = inbox(dovecot)
-    data = session.fetch("3", "(BODY.PEEK[])")[1][0][1]
+    data = body(session.fetch("3", "(BODY.PEEK[])"))
     assert data.endswith(b"\r\n")
     changed = data[:-3] + bytes([data[-3] ^ 1]) + b"\r\n"
     if where == "headers":
@@ -120,7 +121,7 @@ def test_one_octet_changed_is_altered(dovecot: Dovecot, book: Path, where: str) 
 
 def test_somebody_elses_message_is_misdelivered(dovecot: Dovecot, book: Path) -> None:
     deliver(dovecot, book, recipients_per_message=1)
-    data = inbox(dovecot).fetch("1", "(BODY.PEEK[])")[1][0][1]
+    data = body(inbox(dovecot).fetch("1", "(BODY.PEEK[])"))
     inbox(dovecot, ACCOUNTS[1]).append("INBOX", None, None, data)
     assert red(verify(book, mailboxes(dovecot))) == {"misdelivered": 1}
 
