@@ -10,6 +10,7 @@ import pytest
 
 from onedomain.decision.link.actions import Action, Expunge, ListFolders, Look, Read, RenameFolder, SetUse, Subscribe
 from onedomain.decision.link.identity import identity_of
+from onedomain.model.failure import Failed, refuse
 
 from .server import Server
 from .world import World
@@ -387,3 +388,58 @@ def test_names_that_pass_on_between_two_passes(
             assert texts(one.source, name) == texts(one.target, there), (step, path)
         assert len(one.target.boxes) == len(here), (step, sorted(one.target.boxes))
         assert not any("pairing again" in alert for alert in one.alerts), one.alerts
+
+
+@pytest.mark.parametrize("target", ["dovecot", "cyrus", "node", "burning", "plain"])
+def test_what_the_replica_made_by_itself_is_not_there_after_a_failover(target: str) -> None:
+    """Before the first pass and later. Nothing that has, or had, a message is touched; a person is told of it, once."""
+    one = World(0, "dovecot", target)
+    one.busy = False
+    one.source.create("INBOX")
+    one.source.create("Lists/Deep")
+    one.source.append("Lists/Deep", b"Message-ID: <a>\r\n\r\na", frozenset(), 1)
+    early, late, full = (one.target.path(name) for name in ("Early", "Late", "Full"))
+    above = one.target.path("Lists")  # as some servers make it with what is to be below it
+    for name in ("INBOX", early, full, above):
+        one.target.create(name)
+    one.target.append(full, b"Message-ID: <own>\r\n\r\nown", frozenset(), 1)
+    one.quiet()
+    assert early not in one.target.boxes and full in one.target.boxes and above in one.target.boxes
+    one.target.create(late)
+    one.source.append("INBOX", b"Message-ID: <b>\r\n\r\nb", frozenset(), 2)
+    one.quiet()
+    assert set(one.target.boxes) == {"INBOX", above, one.target.path("Lists", "Deep"), full}
+    assert texts(one.target, full) == ["own"]
+    assert [alert for alert in one.alerts if "on the replica only" in alert] == [
+        f": {full} is on the replica only; it stays there, as it is"]
+
+
+def test_what_a_server_makes_again_and_again_is_left_to_it() -> None:
+    one = world("dovecot", "dovecot")
+    deleted: list[str] = []
+    delete = one.target.delete
+
+    def again(name: str) -> None:
+        deleted.append(name)
+        delete(name)
+        one.target.create(name)
+
+    one.target.delete = again  # type: ignore[method-assign]
+    one.target.create("Trash")
+    for number in range(5):
+        one.source.append("INBOX", b"Message-ID: <n%d>\r\n\r\nn" % number, frozenset(), 2)
+        one.quiet()
+    assert deleted == ["Trash"] and "Trash" in one.target.boxes
+
+
+def test_a_folder_that_the_replica_will_not_delete_stops_nothing() -> None:
+    one = world("dovecot", "dovecot")
+
+    def refuses(name: str) -> None:
+        raise Failed(refuse(550, "5.7.0", "this folder has to be there"))
+
+    one.target.delete = refuses  # type: ignore[method-assign]
+    one.target.create("Trash")
+    one.source.append("INBOX", b"Message-ID: <n>\r\n\r\nn", frozenset(), 2)
+    one.quiet()
+    assert texts(one.target, "INBOX")[-1] == "n" and "Trash" in one.target.boxes

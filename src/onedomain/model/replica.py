@@ -159,12 +159,14 @@ class FolderLink:
 class LinkState:
     """What has to be durable of one account's link. `surplus`: after a return, what only the target has is dropped.
     `whole`: a pass was, since the last promotion; before, the target must not become the primary by itself.
+    `strangers`: folders of the target's own, with which all was done that is to be done.
     """
 
     epoch: int = 1
     folders: tuple[FolderLink, ...] = ()
     surplus: bool = False
     whole: bool = False
+    strangers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

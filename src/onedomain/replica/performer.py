@@ -159,11 +159,16 @@ class Performer:
                     return False
                 self.done["renamed"] += 1
                 return True
-            case DeleteFolder(name):
-                rows = await target.read(name)
-                uids = tuple(row.uid for row in rows.rows)
-                await self._set_aside(Side.TARGET, name, uids, "folder deleted", rows.before.uidvalidity)
-                await target.delete_folder(name)
+            case DeleteFolder(name, must):
+                try:
+                    rows = await target.read(name)
+                    uids = tuple(row.uid for row in rows.rows)
+                    await self._set_aside(Side.TARGET, name, uids, "folder deleted", rows.before.uidvalidity)
+                    await target.delete_folder(name)
+                except Failed as refusal:
+                    if must or refusal.failure.kind is Kind.AGAIN:
+                        raise
+                    return None
                 self.done["deleted"] += 1
             case Subscribe(name, on):
                 await target.subscribe(name, on)

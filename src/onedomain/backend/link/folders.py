@@ -140,7 +140,7 @@ class Folders:
         await connection.let_go()
         answer = await connection.ask("DELETE", wire(name))
         if not answer.ok and await self.there(name):
-            raise connection.refused(f"DELETE {name}", answer)
+            raise connection.unwanted(f"DELETE {name}", answer)
         await connection.ask("UNSUBSCRIBE", wire(name))  # some do it, some refuse to for what is gone
 
     async def subscribe(self, name: str, on: bool) -> None:

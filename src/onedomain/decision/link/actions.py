@@ -107,9 +107,10 @@ class RenameFolder:
 
 @dataclass(frozen=True, slots=True)
 class DeleteFolder:
-    """-> None. Its messages are set aside first."""
+    """-> None. Its messages are set aside first. `must`: that the target will not delete it ends the plan."""
 
     name: str
+    must: bool = True
 
 
 @dataclass(frozen=True, slots=True)

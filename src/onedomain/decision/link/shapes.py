@@ -56,8 +56,7 @@ def shape(state: LinkState, matched: Matched, here: Listing, there: Listing, sho
     yield from work.put_away()
     yield from work.rename()
     yield from work.make(matched.fresh)
-    if state.surplus:
-        yield from work.drop_strangers()
+    yield from (work.drop_strangers() if state.surplus else work.mind_strangers())
     return (yield from work.joined())
 
 
@@ -203,6 +202,23 @@ class _Shaping:
         for folder in self._there.folders:
             if folder.name not in linked and folder.name != INBOX:
                 yield DeleteFolder(folder.name)
+
+    def mind_strangers(self) -> Plan[None]:
+        """What the target made by itself, or had before it became one. A folder that never had a message is dropped, or
+        people would see it after a failover; of another a person is told. Each once: some servers make theirs again.
+        """
+        linked = {link.target_name for link in self._state.folders}
+        above = tuple(f"{name}{self._there.separator}" for name in linked)
+        strange = [name for name in self._present if name not in linked and name != INBOX
+                   and not any(each.startswith(name + self._there.separator) for each in above)]
+        for name in strange:
+            if name not in self._state.strangers:
+                if self._present[name].uidnext > 1:
+                    yield Alert("", f"{name} is on the replica only; it stays there, as it is")
+                else:
+                    yield DeleteFolder(name, must=False)
+                    self._reshaped = True
+        self._state = replace(self._state, strangers=tuple(sorted(strange)))
 
     def joined(self) -> Plan[Shaped]:
         if self._reshaped:
