@@ -91,13 +91,26 @@ def _ip(*words: str, check: bool = True) -> None:
 
 
 def _claim_net() -> tuple[socket.socket, str]:
-    """A /24 that no other test process holds, by an abstract socket as for ports."""
+    """A /24 that no other test process holds, by an abstract socket as for ports, and that none has left behind."""
     for number in range(512):
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        net = f"198.{18 + number // 256}.{number % 256}"
         try:
             claim.bind(f"\0onedomain-lab-net-{number}")
         except OSError:
             claim.close()
             continue
-        return claim, f"198.{18 + number // 256}.{number % 256}"
+        if not _is_here(f"{net}.1"):
+            return claim, net
+        claim.close()
     raise RuntimeError("all 512 test networks are taken")
+
+
+def _is_here(address: str) -> bool:
+    """Whether a bridge has it: of a test process that was killed before it could take it away."""
+    with socket.socket() as trial:
+        try:
+            trial.bind((address, 0))
+        except OSError:
+            return False
+    return True
