@@ -23,6 +23,7 @@ from onedomain.decision.link.actions import (
     Refused,
     SetAside,
     SetFlags,
+    SetUse,
     Subscribe,
 )
 from onedomain.decision.link.identity import identity_of
@@ -205,7 +206,8 @@ async def test_who_has_lost_the_lease_writes_no_more(written: int) -> None:
     left = 0
     assert (await lost.perform(ListFolders(Side.TARGET))).find("INBOX") is not None
     for action in (SetFlags("INBOX", (1,), frozenset({"\\Seen"})), Expunge("INBOX", (1,)), CreateFolder("New", 0),
-                   DeleteFolder("INBOX"), RaiseUidNext((Raise("INBOX", 9),)), Subscribe("INBOX", True)):
+                   DeleteFolder("INBOX"), RaiseUidNext((Raise("INBOX", 9),)), Subscribe("INBOX", True),
+                   SetUse("INBOX", "")):
         with pytest.raises(Failed, match="do not run here"):
             await lost.perform(action)
     assert list(target.server.boxes) == ["INBOX"] and target.server.boxes["INBOX"].uidnext == 1 + 2 * written

@@ -51,7 +51,7 @@ from onedomain.model.replica import LinkState, Listing, Numbering, Side
 
 T = TypeVar("T")
 V = TypeVar("V")
-WRITING = (CreateFolder, RenameFolder, DeleteFolder, Subscribe, Append, RaiseUidNext, Burn, SetFlags, Expunge,
+WRITING = (CreateFolder, RenameFolder, DeleteFolder, Subscribe, SetUse, Append, RaiseUidNext, Burn, SetFlags, Expunge,
            ExpungeDeleted)
 
 
