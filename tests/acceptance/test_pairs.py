@@ -25,7 +25,7 @@ import pytest
 
 from tests.acceptance.cluster import KINDS, Cluster, add_accounts, control
 from tests.acceptance.conftest import new_folder, started
-from tests.acceptance.test_links import await_whole, client, linker, send
+from tests.acceptance.test_links import await_whole, client, linker, pairs, send
 from tests.backend.link.mailbox import Mailbox, append, append_many, done, expunge, look
 from tests.backend.link.mailbox import client as at_server
 from tests.backend.link.test_pairs import NOT_BY_ITSELF
@@ -72,7 +72,14 @@ class Linked:
         return int(control(self.cluster.edge, "status")["directory"]["accounts"])
 
     def link(self, accounts: Sequence[str]) -> None:
+        """What comes to them from now on is to be carried."""
+        before = self.links()
         add_accounts(self.cluster.edge, [(each, "a") for each in accounts], replicas={"a": "b"})
+        wait_until(lambda: self.links() == before + len(accounts), "the links", 10)
+        self.known()
+
+    def links(self) -> int:
+        return sum(int(pair["accounts"]) for pair in pairs(self.cluster))
 
     def passes(self, accounts: Sequence[str]) -> list[dict[str, Any]]:
         """Of these accounts, from the edge's log."""
