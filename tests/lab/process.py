@@ -24,6 +24,9 @@ KEEPER = Path(__file__).with_name("keeper.py")
 PATIENCE = 60.0
 """Seconds after which a server that does not answer is broken; two busy cores can make a good one slow."""
 
+ENDING = 20.0
+"""Seconds for an orderly end: an edge gives its own processes ten, and ends them itself after that."""
+
 POLL = 0.01
 SHARE = 4
 """How many times as long as a look takes is waited until the next: what is looked at has work to do meanwhile."""
@@ -147,11 +150,11 @@ class Tree:
         self._join()
 
     def terminate(self) -> None:
-        """SIGTERM for the command; SIGKILL for what it leaves behind, and for all of it after ten seconds."""
+        """SIGTERM for the command; SIGKILL for what it leaves behind, and for all of it after ENDING."""
         self.resume()
         self.signal_first(signal.SIGTERM)
         try:
-            wait_until(lambda: not self.running, self.command[0], patience=10)
+            wait_until(lambda: not self.running, self.command[0], patience=ENDING)
         except NotReady:
             self.kill()
         self._join()
