@@ -78,12 +78,14 @@ class Penalties(Protocol):
 @dataclass(frozen=True, slots=True)
 class LoginRules:
     """Seconds: every refusal comes `refusal` after the attempt, which is longer than Dovecot (2) and Cyrus (3) take to
-    refuse, or the time would tell whether the name exists; a right password is remembered for `remember`."""
+    refuse, or the time would tell whether the name exists; what a home found right, and what was wrong, is remembered
+    for `remember`; what our own hash found right for `remember_right`, as it is remembered together with that hash."""
 
     default_domain: str
     slowing: Slowing = field(default_factory=Slowing)
     refusal: float = 3.5
     remember: float = 300.0
+    remember_right: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +246,7 @@ class LogIns:
         async with self._checking:
             right = await asyncio.to_thread(self._parts.passwords.verify, account.password, password)
         if right:
-            _keep(self._right, key, now + self._rules.remember)
+            _keep(self._right, key, now + self._rules.remember_right)
         return right
 
     def _known(self, attempt: _Attempt) -> bool:
