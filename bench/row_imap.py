@@ -22,14 +22,14 @@ def _people(scale: float) -> list[str]:
 
 
 def _warmed(stage: Stage, contender: Contender, port: int, steps: tuple[Step, ...], scale: float) -> None:
-    """Before a contender's first measurement everybody logs in some times: what is remembered is remembered, in all
-    of its processes, as it is on any day but the first.
+    """Before a contender's first measurement everybody logs in so often that all of its processes have seen everybody:
+    what is remembered is remembered, as it is on any day but the first. A hash that is checked is a hundred sessions.
     """
     key = f"{contender.name}:{port}"
     if key not in stage.warmed:
         stage.warmed.add(key)
         people = _people(scale)
-        run_load(contender, Work("127.0.0.1", port, steps, sessions=len(people) * 6, at_once=10, users=people))
+        run_load(contender, Work("127.0.0.1", port, steps, sessions=len(people) * 10, at_once=10, users=people))
 
 
 def _sessions(
