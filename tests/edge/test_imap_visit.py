@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,9 +18,13 @@ from onedomain.backend.registry import make_backend
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
 from onedomain.edge.imap import ImapEdge, ImapRules, MailboxParts
+from onedomain.edge.imap_visit import ImapVisit
+from onedomain.edge.relayed import Relayed
 from onedomain.model.account import Account, Home, Unit
 from onedomain.model.health import Verdict
 from onedomain.model.server import Endpoint
+from onedomain.net.flow import Flow
+from onedomain.net.pump import Relay
 from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateFiles, ClientContexts, ServerContexts
 from onedomain.protocol.imap.front import Event, Front
@@ -115,6 +121,36 @@ async def test_the_same_with_and_without(words: bytes) -> None:
         assert events[:2] == events[2:4] == events[4:] and [event for event, _ in events[:2]] == ["login", "logout"]
         values = running.parts.log_ins._parts.count.dump()  # type: ignore[attr-defined]
         assert [value for name, _, value, _ in values if name == "logins_total"] == [3]
+
+
+async def test_a_home_that_stays_open_after_its_last_word_is_not_waited_for() -> None:
+    home = FakeImap(replies={"AUTHENTICATE": WELCOME, "LOGOUT": b"* BYE leaving\r\n{tag} OK bye"})
+    async with in_front_of(home) as running:
+        for number in range(2):  # as a task, and without one
+            assert (await session(running)).endswith(b"\r\n* BYE leaving\r\nc OK bye\r\n")
+            assert (await over(running, number + 1))[-1]["ended"] == "server"
+
+
+async def test_what_looks_like_the_last_word_is_none() -> None:
+    home = a_home(NOOP=b"* BYE not yet\r\n{tag} OK", LOGOUT=b"* BYE really\r\nc BAD\r\n{tag} OK bye")
+    async with in_front_of(home) as running:
+        for _ in range(2):
+            assert (await session(running)).endswith(b"b OK\r\n* BYE really\r\nc BAD\r\nc OK bye\r\n")
+
+
+async def test_nothing_is_left_that_only_a_search_would_free() -> None:
+    async with in_front_of(a_home()) as running:
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(3):
+                await session(running)
+                await over(running, number + 1)
+            await asyncio.sleep(0)
+            left = Counter(type(each).__name__ for each in gc.get_objects())
+            assert [left[kind.__name__] for kind in (Relayed, Relay, Flow, ImapVisit)] == [0, 0, 0, 0]
+        finally:
+            gc.enable()
 
 
 async def test_over_tls(certificate: Certificate) -> None:

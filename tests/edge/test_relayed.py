@@ -50,6 +50,8 @@ class Fence:
         self.open = True
         self.asked: list[Account] = []
 
+    may_close = True
+
     def may_forward(self, account: Account) -> bool:
         self.asked.append(account)
         return self.open

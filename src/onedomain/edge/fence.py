@@ -50,6 +50,10 @@ class EdgeFence:
             for tell in self.on_open:
                 tell()
 
+    @property
+    def may_close(self) -> bool:
+        return self._lease is not None
+
     def may_forward(self, account: Account) -> bool:
         """Whether what a session says that began for `account` as it was then may go on to its home now."""
         if self._lease is None or not account.home.replicas:

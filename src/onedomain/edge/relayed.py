@@ -43,6 +43,11 @@ AGAIN = b"* BYE Please connect again.\r\n"
 
 
 class Fence(Protocol):
+    @property
+    def may_close(self) -> bool:
+        """False: it never says no."""
+        ...
+
     def may_forward(self, account: Account) -> bool:
         """Whether what a session says that began for `account` as it was then may go on to its home now."""
         ...
@@ -50,6 +55,8 @@ class Fence(Protocol):
 
 class NoFence:
     """Where nothing is promoted by itself."""
+
+    may_close = False
 
     def may_forward(self, account: Account) -> bool:
         return True
@@ -67,8 +74,8 @@ class Relayed:
         self._answers: Answers[list[Touch]] = Answers()
         self._holding: asyncio.Task[None] | None = None
         self._relay = Relay(
-            client, session.stream, upstream=self._upstream, downstream=self._downstream, gate=self._gate,
-            parting=self._parting, idle=idle,
+            client, session.stream, upstream=self._upstream, downstream=self._downstream,
+            gate=self._gate if parts.fence.may_close else None, parting=self._parting, idle=idle,
         )  # fmt: skip
         seat.cut = self._cut
 
@@ -103,7 +110,7 @@ class Relayed:
     @property
     def done(self) -> bool:
         """Both have taken their leave: the client by LOGOUT, the home by BYE."""
-        return self._scanner.leaving and self._answers.bye
+        return bool(self._scanner.leaving) and self._answers.bye
 
     def _gate(self) -> bool:
         if self._parts.fence.may_forward(self._seat.account):
@@ -176,6 +183,8 @@ class Relayed:
         answers = self._answers
         passed = answers.hear(data)
         if answers.calm:
+            if self.done and self._is_last(data):
+                self._relay.last_down()
             return None
         self._heard()
         if left := answers.literal:
@@ -183,6 +192,10 @@ class Relayed:
         if answers.held is not None:
             passed = (data if passed is None else passed) + self._hold()
         return passed
+
+    def _is_last(self, data: bytes) -> bool:
+        """Whether it ends with the answer to LOGOUT, behind which RFC 9051 section 6.1.3 has nothing but the end."""
+        return data[data.rfind(b"\n", 0, -1) + 1:].startswith(self._scanner.leaving + b" OK ")
 
     def _skip(self, count: int) -> None:
         """The literal that has begun need not be heard to its end."""

@@ -271,6 +271,16 @@ class Stream:
             self._acknowledge()
         return count
 
+    def taker(self) -> Callable[[int], bytes | None]:
+        """Reads as `receive` does, by as few calls as can be: it may raise what the kernel raises, and the end is to be
+        told by `ended`.
+        """
+        return self.receive if self._quick_ack else self.wire.take
+
+    def ended(self) -> None:
+        """Its end was read past us."""
+        self._eof = True
+
     def received(self) -> None:
         """Something was read past us (splice)."""
         if self._quick_ack:
@@ -298,9 +308,18 @@ class Stream:
             raise
         if sent == len(data):
             return True
+        self.keep(data, sent)
+        return False
+
+    def keep(self, data: Bytes, sent: int) -> None:
+        """The wire has taken `sent` of it, or was BLOCKED: the rest is the backlog."""
         self.backlog = bytearray(data if sent == BLOCKED else memoryview(data)[sent:])
         self.want(self._mask | self.wire.sends_on)
-        return False
+
+    def failed(self, error: OSError) -> ConnectionError:
+        """The wire could not send: nobody need try again."""
+        self._error = broken(error)
+        return self._error
 
     def flush(self) -> bool:
         """Send what push kept. True when nothing is left. ConnectionError, after which nothing is."""

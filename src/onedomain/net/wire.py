@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,6 +61,16 @@ class Wire(Protocol):
     @property
     def sock(self) -> socket.socket: ...
 
+    @property
+    def take(self) -> Callable[[int], bytes | None]:
+        """`receive` for who calls it often, without a layer between: it may raise what the kernel raises."""
+        ...
+
+    @property
+    def give(self) -> Callable[[Bytes], int]:
+        """`send`, likewise."""
+        ...
+
     def receive(self, limit: int) -> bytes | None:
         """b"" at the end, None when blocked."""
         ...
@@ -92,6 +103,14 @@ class PlainWire:
         self.sock = sock
         self.reads_on = IN
         self.sends_on = OUT
+
+    @property
+    def take(self) -> Callable[[int], bytes]:
+        return self.sock.recv
+
+    @property
+    def give(self) -> Callable[[Bytes], int]:
+        return self.sock.send
 
     def receive(self, limit: int) -> bytes | None:
         try:
@@ -137,6 +156,14 @@ class TlsWire:
         self.sock = sock
         self.reads_on = IN
         self.sends_on = OUT
+
+    @property
+    def take(self) -> Callable[[int], bytes | None]:
+        return self.receive
+
+    @property
+    def give(self) -> Callable[[Bytes], int]:
+        return self.send
 
     def handshake(self) -> int:
         """0 when it is done, or BLOCKED until `reads_on`. TlsError, ConnectionError."""

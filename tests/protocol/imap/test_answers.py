@@ -184,6 +184,40 @@ def test_random_splits(rows: list[tuple[bytes, Waited, list[int], list[bytes]]],
 
 @settings(deadline=None, max_examples=200)
 @given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([row for row in TABLE if len(row[1]) == len(row[2]) + len(row[3])]),
+            st.sampled_from([b"", b"z OK done\r\n", b"* 3 EXISTS\r\n", b"* OK {7}\r\n", FETCH % (3, b"\nz ", 1, b"}")]),
+            st.integers(1, 400),
+        ),
+        max_size=5,
+    ),
+    st.booleans(),
+)
+def test_what_is_waited_for_from_the_middle_on(
+    rows: list[tuple[tuple[bytes, Waited, list[int], list[bytes]], bytes, int]], skip: bool
+) -> None:
+    """Between the answers that somebody waits for the home says what nobody does."""
+    heard = Heard([], skip=skip)
+    expected = b""
+    for (said, waited, held, done), before, cut in rows:
+        heard.held, heard.done = [], []
+        if before:
+            heard.feed(before)
+        expected += before
+        for tag, hold in waited:
+            assert heard.answers.expect(tag, tag, hold=hold)
+        for piece in (said[:cut], said[cut:]):
+            if piece:
+                heard.feed(piece)
+        assert ([at - len(expected) for at in heard.held], heard.done) == (held, done)
+        expected += said
+        assert heard.passed == expected
+        assert heard.answers.between
+
+
+@settings(deadline=None, max_examples=200)
+@given(
     st.lists(st.binary(max_size=30) | st.sampled_from([b"{2}\r\n", b"* 1 X {3}\r\n", b"\r\n", b"a1 OK", b"a1", b" O"])),
     st.booleans(),
 )

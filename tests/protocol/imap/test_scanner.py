@@ -53,6 +53,8 @@ TABLE: list[tuple[bytes, list[tuple[str, str]]]] = [
     (b"a CREATE\r\n", [("CREATE", "")]),
     (b"a UNAUTHENTICATE\r\n", [("UNAUTHENTICATE", "")]),
     (b"a CREATE x\nb CREATE {1+}\ny\n", [("CREATE", "x"), ("CREATE", "y")]),
+    (b"a NOOP\r\na1 noop\nb CREATE {8+}\r\nc NOOP\r\n\r\nd CHECK\r\n", [("CREATE", "c NOOP\r\n")]),
+    (b"NOOP\r\n NOOP\r\na\tb NOOP\r\na NOOP NOOP\r\na  NOOP\r\n", [("UNKNOWN", "")] * 3),
 ]
 
 

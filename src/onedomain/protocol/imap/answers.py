@@ -45,14 +45,15 @@ class Awaited(NamedTuple, Generic[T]):
 
 class Answers(Generic[T]):
     __slots__ = (
-        "_asked", "_awaited", "_begun", "_continued", "_done", "_kept", "_literal", "_tail", "_wanted", "bye", "calm",
-        "held",
+        "_asked", "_awaited", "_begun", "_continued", "_done", "_kept", "_literal", "_tail", "_usual", "_wanted", "bye",
+        "calm", "held",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.held: Awaited[T] | None = None
         self.bye = False          # the home has ended it in its own words
-        self.calm = False         # what was heard last was passed on whole, and means nothing to anybody
+        self.calm = True          # what was heard last was passed on whole, and means nothing to anybody
+        self._usual = True        # and it ended at a line's end: nothing of it is kept, nobody waits for anything
         self._awaited: list[Awaited[T]] = []
         self._done: list[Awaited[T]] = []
         self._asked: list[bytes] = []
@@ -67,6 +68,7 @@ class Answers(Generic[T]):
         """False: there are too many, or no answer will have such a tag."""
         if len(self._awaited) >= MAX_AWAITED or not 0 < len(tag) <= MAX_TAG:
             return False
+        self._usual = False
         self._awaited.append(Awaited(tag, what, hold))
         return True
 
@@ -74,6 +76,7 @@ class Answers(Generic[T]):
         """The client waits for "+" before it goes on with this command: a literal, IDLE. False: as with `expect`."""
         if len(self._asked) >= MAX_AWAITED or not 0 < len(tag) <= MAX_TAG:
             return False
+        self._usual = False
         self._asked.append(tag)
         self._wanted = None
         return True
@@ -85,6 +88,15 @@ class Answers(Generic[T]):
 
     def hear(self, data: bytes) -> bytes | None:
         """What may be passed on; None is all of it. With `held` set nothing more is heard until `release`."""
+        if self._usual and data.endswith(b"\n") and b"}" not in data:
+            if data.startswith(b"* BYE"):
+                self.bye = True
+            return None
+        passed = self._hear(data)
+        self._usual = self.calm and not (self._begun or self._continued or self._literal)
+        return passed
+
+    def _hear(self, data: bytes) -> bytes | None:
         self.calm = False
         kept = self._kept
         if kept:

@@ -59,6 +59,8 @@ _HARMLESS = frozenset(
     b"SEARCH ESEARCH SORT THREAD GETACL LISTRIGHTS MYRIGHTS GETQUOTA GETQUOTAROOT GETMETADATA GETANNOTATION NOTIFY "
     b"GENURLAUTH RESETKEY URLFETCH CANCELUPDATE LOGIN AUTHENTICATE STARTTLS".split()
 )
+# What most lines are behind their tag.
+_QUIET = frozenset(word + end for word in (b"NOOP", b"noop", b"Noop", b"CHECK", b"check") for end in (b"\r\n", b"\n"))
 # FETCH of a body sets \Seen unless it is said with PEEK (RFC 9051 section 6.4.5).
 _SETS_SEEN = re.compile(rb"(?i)BODY\[|BINARY\[|RFC822(?!\.(?:SIZE|HEADER))")
 _WORD = re.compile(rb'(?s) +(?:"((?:[^"\\]|\\.)*)"|([^ "\r\n]+))')
@@ -90,7 +92,7 @@ class Scanner:
         self._literals = 0                # of the command: messages
         self._literal: list[bytes] | None = None  # None: not kept
         self.asked: list[bytes] = []
-        self.leaving = False              # the client has said LOGOUT
+        self.leaving = b""                # the tag of the client's LOGOUT, once it has said so
         self.idle = True                  # between commands, nothing unread
 
     @property
@@ -99,6 +101,9 @@ class Scanner:
         return self._lines is not None and self._lines.undecided is not None
 
     def scan(self, data: bytes) -> Sequence[Touch]:
+        tag, _, rest = data.partition(b" ")
+        if rest in _QUIET and self.idle and tag.isalnum():
+            return ()
         if self.idle and data.find(b"\n") == len(data) - 1 and b"}" not in data[-3:]:
             return self._finished(data)
         return self._scan_pieces(data)
@@ -188,7 +193,7 @@ class Scanner:
             if name == b"IDLE":
                 self.asked.append(words[0])
             elif name == b"LOGOUT":
-                self.leaving = True
+                self.leaving = words[0]
             return ()
         return self._act(words[0], name, line, 2 if uid else 1)
 
