@@ -405,6 +405,25 @@ def test_commanded_deletions_are_carried() -> None:
     scene(play)
 
 
+def test_a_renamed_inbox_that_is_deleted_is_no_restore() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        town.deliver("ann@x", told=False)
+        await settled(town, "ann@x")
+        mailbox = town.pools["a"].mailbox("ann@x")
+        mailbox.rename("INBOX", "Old")
+        mailbox.delete("Old")
+        for what, folder in (("RENAME", "INBOX"), ("RENAME", "Old"), ("DELETE", "Old")):
+            town.touch("ann@x", what, folder)
+        await town.covered("ann@x")
+        await town.idle("ann@x")
+        linked = town.links.linked("ann@x")
+        assert town.same("ann@x") and not town.outlet.alerts and linked is not None and not linked.renamed
+
+    scene(play)
+
+
 def test_another_home_cuts_the_pass_off() -> None:
     async def play() -> None:
         town = Town()

@@ -77,6 +77,53 @@ def test_inbox_is_renamed_and_another_folder_has_its_uidvalidity(target: str) ->
     assert not any("pairing again" in alert for alert in one.alerts) and not texts(one.target, "INBOX")
 
 
+@pytest.mark.parametrize("source", ["dovecot", "burning"])
+@pytest.mark.parametrize("target", ["dovecot", "cyrus", "node", "plain"])
+def test_inbox_is_renamed_while_it_is_listed(source: str, target: str) -> None:
+    """dovecot -> dovecot, seed 10 with INBOX: it was in the list under neither name, which passed for a restore."""
+    for number in range(1, 6):
+        one = world(source, target, Server(source, 1).path("A"), Server(source, 1).path("Z"))
+        left = [number]
+
+        def between(one: World = one, left: list[int] = left) -> None:
+            left[0] -= 1
+            if not left[0]:
+                one.source.rename("INBOX", one.source.path("Archive"))
+
+        one.driver.between = between
+        one.sweep()
+        one.driver.between = lambda: None
+        one.quiet()
+        one.check_equal()
+        assert not any("pairing again" in alert for alert in one.alerts), (number, one.alerts)
+        assert not texts(one.target, "INBOX") and texts(one.target, one.target.path("Archive")) == [
+            f"body {n}" for n in range(1, 5)
+        ], number
+
+
+@pytest.mark.parametrize("how", ["told", "not told", "lost"])
+@pytest.mark.parametrize(("source", "target"), [("dovecot", "node"), ("burning", "cyrus"), ("dovecot", "plain")])
+def test_inbox_is_renamed_and_deleted(source: str, target: str, how: str) -> None:
+    """dovecot -> cyrus, seed 3 with INBOX: what somebody asked for is no restore. If nobody is known to have asked, or
+    other folders are missing, too, it may be one, and what the replica has stays.
+    """
+    one = world(source, target, Server(source, 1).path("Lists"))
+    one.source.rename("INBOX", one.source.path("Archive"))
+    one.source.delete(one.source.path("Archive"))
+    if how == "lost":
+        one.source.delete(one.source.path("Lists"))
+    if how != "not told":
+        one.commanded.update(("INBOX", one.source.path("Archive")))
+        one.renamed.add("inbox")
+    one.source.append("INBOX", b"Message-ID: <new>\r\n\r\nnew", frozenset(), 9)
+    one.quiet()
+    one.check_equal()
+    assert any("pairing again" in alert for alert in one.alerts) == (how != "told"), one.alerts
+    kept = [f"body {n}" for n in range(1, 5)] if how != "told" else []
+    assert texts(one.target, "INBOX") == [*kept, "new"]
+    assert texts(one.target, one.target.path("Lists")) == [f"body {n}" for n in range(5, 9)]
+
+
 @pytest.mark.parametrize("how", ["before", "after"])
 @pytest.mark.parametrize(("source", "target"), [("dovecot", "node"), ("burning", "burning")])
 def test_inbox_is_renamed_and_the_pass_is_cut_off(source: str, target: str, how: str) -> None:
@@ -354,8 +401,20 @@ def sink(one: World, path: Callable[..., str]) -> None:
     one.source.rename(path("Log1"), path("Log", "Older"))
 
 
+def part(one: World, path: Callable[..., str]) -> None:
+    """dovecot -> burning, seed 58 with INBOX: what lies below its old name is to stay, and its twin is where that would
+    be taken along to.
+    """
+    for name, to in (("Log1", ("Log", "Deep")), ("Log2", ("New", "Deep"))):
+        one.source.rename(path(name), path(*to))
+    one.quiet()
+    one.source.rename(path("Log", "Deep"), path("Other"))
+    one.source.rename(path("Log"), path("New"))
+    one.source.rename(path("Other"), path("Log", "Deep"))
+
+
 @pytest.mark.parametrize("how", ["", "before", "within", "after"])
-@pytest.mark.parametrize("happens", [rotate, swap, sink])
+@pytest.mark.parametrize("happens", [rotate, swap, sink, part])
 @pytest.mark.parametrize(("source", "target"), [
     ("node", "node"), ("dovecot", "cyrus"), ("cyrus", "dovecot"), ("burning", "burning"), ("node", "plain"),
 ])

@@ -70,6 +70,7 @@ class World:
         self.now = 0.0
         self.number = 0
         self.commanded: set[str] = set()
+        self.renamed: set[str] = set()
         self.busy = True
         self.promoted = False
         self.steps = 0
@@ -103,7 +104,9 @@ class World:
         begun = set(self.net)
         before, self._lately = contents(self.source), set()
         guess = self.random.choice(("", "INBOX", *self.source.boxes))
-        order = Order(self.now, frozenset(self.commanded), audit, frozenset(self.net), shown=self.shown, guess=guess)
+        asked = set(self.renamed)
+        order = Order(self.now, self.commanded, audit, frozenset(self.net), shown=self.shown, guess=guess,
+                      renamed=self.renamed)
         self.driver.confirmed.clear()
         powers = self.source.traits.powers, self.target.traits.powers
         try:
@@ -112,6 +115,7 @@ class World:
             report = None
         if report is not None and report.whole:
             self.covered, self.changed = before, self._lately
+            self.renamed -= asked
         released = release(self.net, self.driver.confirmed, begun, whole=report is not None and report.whole)
         for each in self.net.keys() - released.waiting.keys():
             assert self._safe(each), f"{self.label}: {each} was released and is nowhere"
@@ -194,6 +198,7 @@ class World:
                 return
             if name == "INBOX":
                 self.commanded.add(name)
+                self.renamed.add(name)
                 return
             if self.random.random() < 0.5:
                 server.subscribe(name, False)

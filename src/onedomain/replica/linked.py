@@ -37,6 +37,7 @@ class Taken:
 
     tickets: Mapping[Place, int]
     commanded: frozenset[str]
+    renamed: frozenset[str]
     awaiting: frozenset[str]
     since: float | None
     folder: str = ""
@@ -65,6 +66,7 @@ class Linked:
     since: float | None = None
     later: float | None = None  # of events that came during a pass
     commanded: set[str] = field(default_factory=set)
+    renamed: set[str] = field(default_factory=set)
     folder: str = ""  # of the last event
     net: dict[str, int] = field(default_factory=dict)  # delivery id -> passes that missed it
     where: dict[str, Place] = field(default_factory=dict)
@@ -127,6 +129,8 @@ class Linked:
         (self.growing if self.running else self.growth).told(what, folder, deliveries)
         if what in DELETING and folder:
             self.commanded.add(folder)
+            if what == "RENAME":
+                self.renamed.add(folder)
         self.hold(place, deliveries)
         self.folder = INBOX if deliveries or folder.upper() == INBOX else folder or self.folder
         if self.since is None and not self.running:
@@ -154,7 +158,8 @@ class Linked:
         self.running, self.again, self.later = True, False, None
         self._grow()
         folder = self.folder if self.pending else ""
-        return Taken(dict(self.pending), frozenset(self.commanded), frozenset(self.net), self.since, folder)
+        return Taken(dict(self.pending), frozenset(self.commanded), frozenset(self.renamed), frozenset(self.net),
+                     self.since, folder)
 
     def confirmed(self, deliveries: Iterable[str]) -> tuple[str, ...]:
         """Those that were held; they are no more."""
@@ -173,6 +178,7 @@ class Linked:
                 if self.pending.get(place) == ticket:
                     del self.pending[place]
             self.commanded -= taken.commanded
+            self.renamed -= taken.renamed
             self.events = len(self.pending) if self.again else 0
             self.since = self.later
         elif self.since is None:

@@ -90,7 +90,8 @@ class Passes:
             source, target = ends[linked.source], ends[linked.target]
             audit = bool(linked.braked) or began >= linked.audit_at
             shown = validities(linked.account.home.shown)
-            order = Order(clock.time(), linked.commanded, audit, taken.awaiting, self._brake, shown, taken.folder)
+            order = Order(clock.time(), linked.commanded, audit, taken.awaiting, self._brake, shown, taken.folder,
+                          linked.renamed)
             share = Share(clock, self._rhythm.share, wanted, began)
             keeping = Keeping(linked, self._parts.aside, self._parts.saver, self._confirmed, self._alert, share,
                               self._parts.may_write, partial(self._covered, linked, taken))

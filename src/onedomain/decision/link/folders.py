@@ -30,7 +30,8 @@ class Matched:
     fresh: tuple[Folder, ...]
 
 
-def match(state: LinkState, source: Listing) -> Matched:
+def match(state: LinkState, source: Listing, *, inbox_left: bool = False) -> Matched:
+    """`inbox_left`: somebody asked for a RENAME of INBOX. If the one that is known is nowhere, it was deleted since."""
     left = {folder.name: folder for folder in source.folders}
     validities = Counter(folder.mark.uidvalidity for folder in source.folders)
     linked = Counter(link.source.uidvalidity for link in state.folders)
@@ -39,7 +40,8 @@ def match(state: LinkState, source: Listing) -> Matched:
         folder = left.get(link.source_name)
         if not link.gone and folder is not None and _same(link, folder, state.folders, source):
             known = link.identity or linked[link.source.uidvalidity] == 1
-            if folder.name == INBOX and known and inbox_now(link, source) != INBOX:
+            another = folder.name == INBOX and known and _is_another(link, folder)
+            if another and (inbox_left or inbox_now(link, source) != INBOX):
                 link = _emptied(link, folder)
             links[number] = _now(link, left.pop(folder.name))
     for number, link in enumerate(state.folders):
@@ -78,20 +80,22 @@ def inbox_now(link: FolderLink, source: Listing) -> str:
     """The name of the folder that this link knows as INBOX. Renamed, Dovecot's goes with all that it is, and another
     one takes its place; elsewhere its messages are moved.
     """
-    inbox = source.find(INBOX)
-    if inbox is None or (link.identity or inbox.identity) == inbox.identity != "":
+    inbox, before = source.find(INBOX), link.source
+    if inbox is None or not _is_another(link, inbox):
         return INBOX
-    before = link.source
-    if link.identity or inbox.identity:
-        others = [each.name for each in source.folders if each.identity == link.identity]
-    elif 0 < before.uidvalidity < inbox.mark.uidvalidity:
-        others = [
-            each.name for each in source.folders
-            if each.mark.uidvalidity == before.uidvalidity and each.mark.uidnext >= before.uidnext
-        ]
-    else:
-        others = []
+    others = [
+        each.name for each in source.folders
+        if (each.identity == link.identity if link.identity or inbox.identity else
+            each.mark.uidvalidity == before.uidvalidity and each.mark.uidnext >= before.uidnext)
+    ]
     return others[0] if len(others) == 1 else INBOX
+
+
+def _is_another(link: FolderLink, inbox: Folder) -> bool:
+    """A restore keeps identities and makes no UIDVALIDITY higher. Where INBOX was lost there is another one, too."""
+    if link.identity or inbox.identity:
+        return link.identity not in ("", inbox.identity)
+    return 0 < link.source.uidvalidity < inbox.mark.uidvalidity
 
 
 def restored(link: FolderLink, now: Mark) -> str:

@@ -82,6 +82,8 @@ class _Shaping:
         """
         while (step := self._step(self._wanted())) is not None:
             number, name = step
+            for guest in self._guests(number, name):
+                yield from self._rename(guest, self._unused(self._state.folders[guest].target_name))
             if not (yield from self._rename(number, name)):
                 link = self._state.folders[number]
                 others = {each.target_name for each in self._state.folders if each is not link}
@@ -137,6 +139,9 @@ class _Shaping:
                 at = self._holder(at, wanted[at])
             if at == number:
                 return number, self._unused(name)
+        for number, name in wanted.items():
+            if name not in self._present and self._guests(number, name):
+                return number, name
         return None  # strangers have those names; the links know their folders by either
 
     def _holder(self, number: int, name: str) -> int | None:
@@ -150,6 +155,17 @@ class _Shaping:
         if not taken:
             return None
         return next((i for i, link in enumerate(self._state.folders) if link.target_name == taken[0]), -1)
+
+    def _guests(self, number: int, name: str) -> list[int]:
+        """Links of folders below it that this rename would take along to names that others have and keep. They step
+        aside first, and have their own names after it. None if one of them has no link.
+        """
+        old = self._state.folders[number].target_name
+        taken = [each for each in self._moved(old) if name + each[len(old) :] in self._present]
+        links = {link.target_name: i for i, link in enumerate(self._state.folders) if i != number}
+        separator = self._there.separator
+        top = [each for each in taken if not any(each.startswith(other + separator) for other in taken)]
+        return [links[each] for each in top] if all(each in links for each in top) else []
 
     def _unused(self, name: str) -> str:
         """To put it away under; also not used by what lies below, nor by a link whose folder is no longer there: two

@@ -36,7 +36,7 @@ from onedomain.decision.link.brake import Brake
 from onedomain.decision.link.calm import calm
 from onedomain.decision.link.carry import BATCH, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
-from onedomain.decision.link.folders import found_again, match, meant, restored, wiped
+from onedomain.decision.link.folders import INBOX, found_again, match, meant, restored, wiped
 from onedomain.decision.link.pairing import Paired, pair
 from onedomain.decision.link.shapes import Both, Shaped, shape
 from onedomain.decision.link.uids import Pairs, unpaired
@@ -49,10 +49,10 @@ ROUNDS = 5
 @dataclass(frozen=True, slots=True)
 class Order:
     """`now` in seconds of any steady clock. `commanded`: folders of the source in which our relays saw a command that
-    deletes, as clients spelt them; it may grow while the pass runs. `audit`: compare lists of all folders, also of
-    those that look unchanged. `awaiting`: deliveries that safety nets hold. `shown`: as what clients see the source's
-    UIDVALIDITYs; targets that can be given them get those.
-    `guess`: the folder of the source that has changed, as far as anybody was told.
+    deletes, as clients spelt them; it may grow while the pass runs. So may `renamed`: of what they saw a RENAME.
+    `audit`: compare lists of all folders, also of those that look unchanged. `awaiting`: deliveries that safety nets
+    hold. `shown`: as what clients see the source's UIDVALIDITYs; targets that can be given them get those. `guess`: the
+    folder of the source that has changed, as far as anybody was told.
     """
 
     now: float
@@ -62,6 +62,7 @@ class Order:
     brake: Brake = field(default_factory=Brake)
     shown: Validities = field(default_factory=Validities)
     guess: str = ""
+    renamed: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +105,17 @@ def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Pla
     if source.changes and not order.audit and not order.commanded and calm(state, here, there):
         yield Whole()
         return Report(whole=True)
-    matched = match(state, here)
+    matched = match(state, here, inbox_left=_inbox_left(state, here, order))
     matched = replace(matched, links=found_again(matched.links, there))
     present = [(link, here.find(link.source_name), there.find(link.target_name)) for link in matched.links]
     back = [restored(link, folder.mark) for link, folder, _ in present if folder is not None and not link.gone]
     wipes = [wiped(link, folder.mark if folder else None) for link, _, folder in present if not link.gone]
     reasons = [reason for reason in (*back, *wipes) if reason]
+    if any(back):
+        # A list is not made in one moment: an INBOX that is renamed meanwhile is in it as neither.
+        again: Listing = yield ListFolders(Side.SOURCE)
+        if _shape(again) != _shape(here):
+            return Report(whole=False)
     if reasons:
         yield Alert("", f"link stopped, pairing again: {'; '.join(reasons)}")
         # What only a returned primary has stays unwanted, unless the new one was put back: it may be what that lost.
@@ -131,6 +137,20 @@ def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Pla
     if guess and looked.rows:
         work.take(guess, looked.rows)
     return (yield from work.run(here, owed=owed))
+
+
+def _inbox_left(state: LinkState, here: Listing, order: Order) -> bool:
+    """Somebody renamed INBOX, and nothing looks as if the account had been lost at that moment: no folder is missing
+    that nobody deleted.
+    """
+    if not order.renamed or INBOX not in meant(order.renamed, state.folders, here.separator):
+        return False
+    commanded = meant(order.commanded, state.folders, here.separator)
+    now = match(state, here).links
+    return not any(
+        link.gone and not was.gone and was.source_name not in commanded
+        for link, was in zip(now, state.folders, strict=True)
+    )
 
 
 def _guessed(state: LinkState, source: Powers, order: Order) -> FolderLink | None:
