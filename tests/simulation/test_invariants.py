@@ -23,8 +23,8 @@ from onedomain.model.replica import Numbering, Promotion
 from .driver import Disk
 from .seeds import PAIRS, seeds
 from .server import TRAITS, Box, Server
-from .test_failover import dead_primaries
-from .world import World
+from .test_failover import Client, dead_primaries
+from .world import FLAGS, World
 
 
 def filled(source: str, target: str, seed: int = 0, messages: int = 120) -> World:
@@ -94,6 +94,41 @@ def test_02_folders_change_in_the_middle_of_a_pass(
         assert not any("pairing again" in alert for alert in world.alerts[alerts:]), f"{world.label}, step {step}"
 
 
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_02_a_message_is_moved_in_a_pass_that_finds_no_moment(source: str, target: str, back: bool) -> None:
+    """At each step in turn, while more comes than the pass can read. It may have been read in both folders or in none,
+    and the primary dies with that pass: it is on the replica once.
+    """
+    step, reached = 0, True
+    wholes: list[bool] = []
+    while reached:
+        step += 1
+        world = filled(source, target, messages=4)
+        lists = world.source.path("Lists")
+        for number in range(4):
+            world.source.append(lists, b"Message-ID: <l%d>\r\n\r\nlisted %d" % (number, number), frozenset(), number)
+        world.quiet()
+        before = Counter(identity_of(message.raw).digest for _, _, message in world.source.everything())
+        begun = world.steps
+
+        def at(now: int, action: Action, world: World = world, due: int = begun + step, lists: str = lists) -> str:
+            for name in ("INBOX", lists):
+                world.source.append(name, b"Message-ID: <%d>\r\n\r\n%s" % (now, name.encode()), frozenset(), 9)
+            if now == due:
+                world.copy(world.source, *((lists, 2, "INBOX") if back else ("INBOX", 2, lists)), move=True)
+            return ""
+
+        world.crash_at = at
+        report = world.sweep()
+        reached = world.steps >= begun + step
+        assert not world.fail_over().refused
+        after = Counter(identity_of(message.raw).digest for _, _, message in world.target.everything())
+        assert {digest: after[digest] for digest in before} == before, f"{world.label}, step {step}"
+        wholes.append(report is not None and report.whole)
+    assert not any(wholes)
+
+
 def continued(world: World, promotion: Promotion) -> list[tuple[Box, Box]]:
     """Folders of a dead primary, and of the new one, whose clients go on with the UIDs that they know."""
     return [
@@ -123,6 +158,23 @@ def test_04_a_cache_is_right_after_a_failover(source: str, target: str) -> None:
         client.come_back(world.target, promotion, world.label)
         caches += 1
     assert caches or "ONEDOMAIN_SEED" in os.environ
+
+
+@pytest.mark.parametrize("source", ["node", "dovecot", "cyrus"])
+def test_04_a_cache_is_right_where_the_replica_has_counted_fewer_changes(source: str) -> None:
+    """What several changes were to the primary was one to the link: the next one has a MODSEQ that the client, who has
+    seen the primary's, asks for.
+    """
+    world = filled(source, "node", messages=4)
+    for number in range(10):
+        world.source.store("INBOX", 1, frozenset((FLAGS[number % 2],)))
+    world.quiet()
+    client = Client(world.source)
+    world.source.store("INBOX", 2, frozenset(("\\Seen",)))
+    assert world.sweep() is not None
+    client.come_back(world.target, world.fail_over(), world.label)
+    inbox = world.target.boxes["INBOX"]
+    assert client.cache["INBOX"][1] <= inbox.replicated and "\\Seen" in inbox.messages[2].flags
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
