@@ -287,6 +287,29 @@ def test_folders_are_rearranged_before_an_old_primary_returns_and_the_pass_is_cu
         assert not any("kept" in alert for alert in one.alerts), (step, one.alerts)
 
 
+@pytest.mark.parametrize("there", ["Old", "Lists", "Sent"])
+@pytest.mark.parametrize(("old", "new"), [("dovecot", "dovecot"), ("dovecot", "cyrus"), ("node", "plain")])
+def test_a_name_is_given_on_at_an_old_primary_too_late(old: str, new: str, there: str) -> None:
+    """dovecot -> dovecot, seeds 94 and 225: a folder that it had lost was linked by the name that another one has
+    there, or was going to be made under it. One was deleted for both, and renames went to and fro for ever.
+    """
+    one = world(old, new, "Old", "Lists")
+    one.source.append("INBOX", b"Message-ID: <tail>\r\n\r\ntail", frozenset(), 9)
+    one.source.delete("Old")
+    one.source.rename("Lists", "Gone")
+    one.source.rename("Gone", there)
+    state, promotion = one.disk.state, one.fail_over()
+    one.target.rename("Old", "Sent")
+    one.bring_back(state, promotion)
+    names = [link.target_name for link in one.disk.state.folders]
+    assert len(set(names)) == len(names) == 3, names
+    one.quiet()
+    one.check_equal()
+    assert sorted(one.target.boxes) == sorted(one.source.boxes) == ["INBOX", "Lists", "Sent"]
+    assert texts(one.target, "Sent") == texts(one.source, "Sent") == [f"body {n}" for n in range(5, 9)]
+    assert texts(one.target, "Lists") == texts(one.source, "Lists") == [f"body {n}" for n in range(9, 13)]
+
+
 @pytest.mark.parametrize("target", ["dovecot", "node"])
 def test_a_folder_is_deleted_and_an_older_one_takes_its_name(target: str) -> None:
     """dovecot -> burning, seed 74, after a return: without identities a lower UIDVALIDITY passed for a restore."""

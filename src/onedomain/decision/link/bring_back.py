@@ -157,6 +157,7 @@ def _found(state: LinkState, promotion: Promotion, here: Listing, there: Listing
     for folder in there.folders:
         names[folder.identity].append(folder.name)
         names[folder.mark.uidvalidity].append(folder.name)
+    used = {folder.name for folder in here.folders}
     for link, matched in zip(state.folders, match(state, here).links, strict=True):
         shown = None if link.gone else promoted.get(link.source_name)
         name = shown.target_name if shown is not None else link.target_name
@@ -168,9 +169,13 @@ def _found(state: LinkState, promotion: Promotion, here: Listing, there: Listing
                 same.remove(INBOX)
         if name not in same and len(same) == 1:
             name = same[0]
-        old = link.source_name if matched.gone else matched.source_name
         if link.source_name == INBOX:
             old = inbox_now(link, here)
+        elif not matched.gone:
+            old = matched.source_name
+        else:  # another one may have its name by now
+            old = target_name(link.source_name, here, here, used)
+            used.add(old)
         new = there.find(name) if name in (*same, INBOX) else None
         yield _Found(replace(link, source_name=old, target_name=name, becoming=""), new, shown.arrived if shown else ())
 

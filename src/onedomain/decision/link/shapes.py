@@ -29,6 +29,9 @@ from onedomain.model.validities import Validities
 AWAY = "~gone~"
 """In the name of a folder that the source has no longer and the target still has, or that makes room for another."""
 
+RENAMES = 4
+"""Of each folder in one pass, on average: out of the way of others, and to its own name. More can't be needed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Both:
@@ -80,7 +83,10 @@ class _Shaping:
         """Saved as each changes. What lies above others is first: they move along. A name may belong to a folder that
         is going to leave it; where such names form a ring, one of them makes room.
         """
-        while (step := self._step(self._wanted())) is not None:
+        for _ in range(RENAMES * len(self._state.folders)):
+            step = self._step(self._wanted())
+            if step is None:
+                break
             number, name = step
             for guest in self._guests(number, name):
                 yield from self._rename(guest, self._unused(self._state.folders[guest].target_name))
@@ -127,7 +133,7 @@ class _Shaping:
             if link.target_name not in self._present:
                 del wanted[number]
                 if not link.target.uidvalidity:  # it was never made
-                    self._put(number, replace(link, target_name=name))
+                    self._put(number, replace(link, target_name=self._name_for(number, name)))
         for number, name in wanted.items():
             if self._holder(number, name) is None:
                 return number, name
@@ -143,6 +149,17 @@ class _Shaping:
             if name not in self._present and self._guests(number, name):
                 return number, name
         return None  # strangers have those names; the links know their folders by either
+
+    def _name_for(self, number: int, name: str) -> str:
+        """What to call a folder that is not there, until another link has let go of that name: a rename would take both
+        along.
+        """
+        links = self._state.folders
+        taken = {link.target_name for i, link in enumerate(links) if i != number}
+        if name not in taken:
+            return name
+        now = links[number].target_name
+        return now if AWAY in now and now not in taken else self._unused(name)
 
     def _holder(self, number: int, name: str) -> int | None:
         """Who is in the way of this rename: the number of a link, -1 for a stranger; itself if it would lie below
