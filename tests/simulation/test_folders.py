@@ -8,7 +8,17 @@ from collections.abc import Callable
 
 import pytest
 
-from onedomain.decision.link.actions import Action, Expunge, ListFolders, Look, Read, RenameFolder, SetUse, Subscribe
+from onedomain.decision.link.actions import (
+    Action,
+    Append,
+    Expunge,
+    ListFolders,
+    Look,
+    Read,
+    RenameFolder,
+    SetUse,
+    Subscribe,
+)
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.failure import Failed, refuse
 
@@ -285,6 +295,41 @@ def test_folders_are_rearranged_before_an_old_primary_returns_and_the_pass_is_cu
             found = [text for name in server.boxes for text in texts(server, name)]
             assert sorted(found) == sorted(f"body {n}" for n in range(1, 17)), (step, server.kind)
         assert not any("kept" in alert for alert in one.alerts), (step, one.alerts)
+
+
+@pytest.mark.parametrize("how", ["before", "within", "after"])
+@pytest.mark.parametrize(("source", "target"), [("dovecot", "node"), ("dovecot", "cyrus"), ("node", "dovecot")])
+def test_a_pass_dies_around_a_rename_of_folders_that_have_one_uidvalidity(source: str, target: str, how: str) -> None:
+    """What they were going to be called was saved: nothing else tells them apart on the replica."""
+    one = world(source, target, "Lists", "Lists/Deep", validity=7)
+    one.source.rename("Lists", "Old")
+    one.crash_at = lambda step, action: how if isinstance(action, RenameFolder) else ""
+    assert one.sweep() is None
+    one.crash_at = None
+    one.quiet()
+    one.check_equal()
+    assert not one.alerts, one.alerts
+    assert texts(one.target, one.target.path("Old", "Deep")) == [f"body {n}" for n in range(9, 13)]
+
+
+@pytest.mark.parametrize("source", ["dovecot", "node"])
+@pytest.mark.parametrize("target", ["dovecot", "cyrus", "node", "burning"])
+def test_an_append_of_a_first_copy_comes_late(source: str, target: str) -> None:
+    """When its message has been moved since: it is known to be ours, and not kept as what only the replica has."""
+    one = World(0, source, target)
+    one.busy = False
+    one.source.create("Lists")
+    for number in range(1, 4):
+        one.source.append("INBOX", f"Message-ID: <f{number}>\r\n\r\nbody {number}".encode(), frozenset(), number)
+    one.crash_at = lambda step, action: "late" if isinstance(action, Append) else ""
+    assert one.sweep() is None
+    one.crash_at = None
+    one.copy(one.source, "INBOX", 2, "Lists", move=True)
+    one.driver.settle()
+    one.quiet()
+    one.check_equal()
+    found = [text for name in one.target.boxes for text in texts(one.target, name)]
+    assert sorted(found) == ["body 1", "body 2", "body 3"], found
 
 
 @pytest.mark.parametrize("there", ["Old", "Lists", "Sent"])
