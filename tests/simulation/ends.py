@@ -147,7 +147,10 @@ class ServerEnd:
         self._box(name).special_use = special_use
 
     async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
-        self.step("append")
+        return await self._put("append", folder, letters)
+
+    async def _put(self, question: str, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        self.step(question)
         self._box(folder)
         given = self.powers.numbering is Numbering.GIVEN
         outcomes: list[Copied | Refused] = []
@@ -174,12 +177,9 @@ class ServerEnd:
             self._box(each.folder)
             self.server.raise_uidnext(each.folder, each.uidnext, each.modseq, each.replicated)
 
-    async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
-        self.step("burn")
-        self._box(folder)
+    async def burn(self, folder: str, first: int, count: int) -> tuple[Copied | Refused, ...]:
         flags = frozenset(("\\Seen", "\\Deleted"))
-        named = [self.server.append(folder, filler(folder, first + i), flags, 0) for i in range(count)]
-        return tuple(named) if self.powers.names_uids else ()
+        return await self._put("burn", folder, [Letter(0, flags, 0, filler(folder, first + i)) for i in range(count)])
 
     async def set_flags(
         self, folder: str, uids: Sequence[int], flags: frozenset[str], modseq: int = 0

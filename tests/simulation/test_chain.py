@@ -20,6 +20,7 @@ FOUND = {
 """Seeds that once failed: a delivery was there twice, a name was two folders'."""
 FOUND_WITH_INBOX = {
     ("dovecot", "dovecot"): (3, 10, 75), ("dovecot", "cyrus"): (3,), ("dovecot", "burning"): (58,),
+    ("node", "imap"): (229,),
 }  # fmt: skip
 COUNT = 60 if os.environ.get("ONEDOMAIN_LONG") else 3
 

@@ -217,8 +217,8 @@ class Both:
         elif dice < 0.9:
             beyond = self.random.choice((-3, 0, 1, 50, 1000))
             if self.simulated.powers.numbering is Numbering.BURNED:
-                burned = await self.ask("burn", name, folder.mark.uidnext, 3)
-                if burned:
+                burned = [each.uid for each in await self.ask("burn", name, folder.mark.uidnext, 3)]
+                if all(burned):
                     await self.ask("expunge", name, burned)
             else:
                 self.raised += 10_000  # above what either has by itself

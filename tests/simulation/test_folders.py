@@ -421,6 +421,43 @@ def test_a_replica_that_is_full_keeps_what_it_has_and_goes_on_when_there_is_room
     assert {raw.rpartition(b"\r\n")[2] for raw in one.aside} <= {b"body 1", b"body 2"}, "what was deleted, as ever"
 
 
+@pytest.mark.parametrize("room", [0, 2])
+@pytest.mark.parametrize("target", ["burning", "imap", "plain"])
+def test_a_replica_that_is_full_follows_all_the_same(target: str, room: int) -> None:
+    """There is no room for what would be burned: clients are shown another UIDVALIDITY, which says so."""
+    one = world("dovecot", target, "Lists")
+    one.target.room = len(one.target.everything()) + room
+    one.allowed = 20
+    state, promotion = one.disk.state, one.fail_over()
+    assert not promotion.refused and all(each.renumbered for each in promotion.folders)
+    assert texts(one.target, "INBOX") == [f"body {n}" for n in range(1, 5)] and len(one.target.everything()) == 8
+    one.target.room = None
+    one.bring_back(state, promotion)
+    one.quiet()
+    one.check_equal()
+
+
+@pytest.mark.parametrize("room", [0, 2])
+@pytest.mark.parametrize("target", ["burning", "imap", "plain"])
+def test_there_is_no_room_for_what_is_burned(target: str, room: int) -> None:
+    """A pass says so, as where there is none for messages, and goes on when there is."""
+    one = world("dovecot", target, "Lists")
+    for number in range(6):
+        one.source.append("INBOX", b"Message-ID: <n%d>\r\n\r\nnew %d" % (number, number), frozenset(), 20)
+    one.source.expunge("INBOX", (5, 6, 7, 8, 9))
+    one.target.room = len(one.target.everything()) + room
+    for passes in range(3):
+        report = one.sweep()
+        assert report is not None
+        if passes == 0 or room == 0:
+            assert "quota" in report.full and not report.whole and len(one.target.everything()) == 8
+    if room == 0:
+        one.target.room = None
+    one.quiet()  # what is burned takes no room for long
+    one.check_equal()
+    assert texts(one.target, "INBOX") == [*(f"body {n}" for n in range(1, 5)), "new 5"]
+
+
 def test_a_pass_takes_its_time_by_the_number_of_folders_and_not_by_its_square() -> None:
     """Or one account with thousands of folders would hold up all others of its linker."""
 

@@ -180,9 +180,9 @@ class Performer:
             case RaiseUidNext(folders):
                 await target.raise_uidnext(folders)
             case Burn(folder, first, count):
-                named = await target.burn(folder, first, count)
-                self.done["burned"] += count
-                return named
+                burned = await target.burn(folder, first, count)
+                self.done["burned"] += sum(isinstance(each, Copied) for each in burned)
+                return burned
             case SetFlags(folder, uids, flags, modseq):
                 untaken = await target.set_flags(folder, uids, flags, modseq)
                 self.done["flags"] += len(uids)

@@ -114,7 +114,7 @@ class ImapEnd:
         reason = f"{self._connection.session.doing}: UIDNEXT of {names} can't be set"
         raise Failed(give_up(550, "5.3.3", "the mail server cannot do this", reason))
 
-    async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
+    async def burn(self, folder: str, first: int, count: int) -> tuple[Copied | Refused, ...]:
         return await self._writing.burn(folder, first, count)
 
     async def set_flags(

@@ -439,7 +439,7 @@ class NodeEnd:
 
             await self._until_won(folder, give)
 
-    async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
+    async def burn(self, folder: str, first: int, count: int) -> tuple[Copied | Refused, ...]:
         raise Failed(give_up(550, "5.3.3", "not needed", f"{self._server.doing}: UIDs are given, none is burned"))
 
     async def expunge_deleted(self, folder: str) -> None:

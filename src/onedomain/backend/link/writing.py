@@ -54,14 +54,9 @@ class Writing:
                 break
         return tuple(outcomes)
 
-    async def burn(self, folder: str, first: int, count: int) -> tuple[int, ...]:
+    async def burn(self, folder: str, first: int, count: int) -> tuple[Copied | Refused, ...]:
         flags = frozenset(("\\Seen", "\\Deleted"))
-        fillers = [Letter(0, flags, 0, filler(folder, first + i)) for i in range(count)]
-        outcomes = await self.append(folder, fillers)
-        uids = tuple(each.uid for each in outcomes if isinstance(each, Copied))
-        if len(uids) < count:
-            raise self._connection.failed(f"{folder} does not take our fillers: {outcomes[-1]}")
-        return uids if all(uids) else ()
+        return await self.append(folder, [Letter(0, flags, 0, filler(folder, first + i)) for i in range(count)])
 
     async def set_flags(self, folder: str, uids: Sequence[int], flags: frozenset[str]) -> frozenset[str]:
         """Returns those that the server doesn't keep.

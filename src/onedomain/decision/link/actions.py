@@ -202,7 +202,7 @@ class RaiseUidNext:
 
 @dataclass(frozen=True, slots=True)
 class Burn:
-    """-> tuple[int, ...]: the UIDs named for `count` fillers, () where none are named. Not yet expunged.
+    """-> tuple[Copied | Refused, ...] of `count` fillers, ending with the first that is refused. Not yet expunged.
 
     Each filler is unlike any other (Cyrus refuses identical ones): it carries `first` + its index.
     """

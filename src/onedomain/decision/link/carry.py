@@ -61,7 +61,9 @@ def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried
         stretch = _stretch(left, powers)
         start = stretch[0].uid
         if start > link.target.uidnext and powers.numbering is not Numbering.GIVEN:
-            link, ready = yield from _advance(link, start, powers)
+            link, ready, full = yield from _advance(link, start, powers)
+            if full:
+                return Carried(link, tuple(identities), missed=missed, full=full, left=tuple(row.uid for row in left))
             if not ready:
                 return Carried(link, tuple(identities), disturbed=True, missed=missed)
         seats = _seats(stretch, link.target.uidnext, powers)
@@ -137,25 +139,44 @@ def expunge(
         yield SetFlags(folder, (row.uid,), row.flags)
 
 
-def burn(folder: str, first: int, count: int, powers: Powers) -> Plan[bool]:
-    """Makes and expunges fillers from UID `first` on. False: UIDs came that were not expected."""
-    named: tuple[int, ...] = yield Burn(folder, first, count)
-    if not named:
+@dataclass(frozen=True, slots=True)
+class Burned:
+    """`uidnext` after it; 0: UIDs came that were not expected. `refused`: why there are not as many as wanted."""
+
+    uidnext: int
+    refused: Refused | None = None
+
+
+def burn(folder: str, first: int, count: int, powers: Powers) -> Plan[Burned]:
+    """Makes and expunges fillers from UID `first` on."""
+    answer: tuple[Outcome, ...] = yield Burn(folder, first, count)
+    made = [outcome.uid for outcome in answer if isinstance(outcome, Copied)]
+    if not all(made):
         there: Rows = yield Read(Side.TARGET, folder, first=first)
         known: Identities = yield ReadIdentities(Side.TARGET, folder, tuple(row.uid for row in there.rows))
-        named = tuple(sorted(uid for uid, identity in known.items() if identity.filler))
-    yield from expunge(folder, named, powers, keep_bodies=False)
-    return named == tuple(range(first, first + count))
+        made = sorted(uid for uid, identity in known.items() if identity.filler)
+    yield from expunge(folder, made, powers, keep_bodies=False)
+    refused = next((outcome for outcome in answer if isinstance(outcome, Refused)), None)
+    reached = first + len(made)
+    expected = made == list(range(first, reached)) and (refused is not None or len(made) == count)
+    return Burned(reached if expected else 0, refused)
 
 
-def _advance(link: FolderLink, uid: int, powers: Powers) -> Plan[tuple[FolderLink, bool]]:
+def _advance(link: FolderLink, uid: int, powers: Powers) -> Plan[tuple[FolderLink, bool, str]]:
+    """Whether the target is where it should be; why there is no room for it, or ""."""
+    following = uid
     if powers.numbering is Numbering.RAISED:
         yield RaiseUidNext((Raise(link.target_name, uid),))
     elif uid - link.target.uidnext > BURN_LIMIT:
-        return link, True
-    elif not (yield from burn(link.target_name, link.target.uidnext, uid - link.target.uidnext, powers)):
-        return link, False
-    return replace(link, target=replace(link.target, uidnext=uid)), True
+        return link, True, ""
+    else:
+        burned = yield from burn(link.target_name, link.target.uidnext, uid - link.target.uidnext, powers)
+        if burned.refused is not None and burned.refused.for_now:
+            return link, False, burned.refused.reason
+        if not burned.uidnext:
+            return link, False, ""
+        following = burned.uidnext  # where fillers are refused for good: as with a gap that is too wide
+    return replace(link, target=replace(link.target, uidnext=following)), True, ""
 
 
 def _seats(rows: Sequence[Row], following: int, powers: Powers) -> tuple[int, ...]:

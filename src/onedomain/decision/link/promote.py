@@ -235,8 +235,10 @@ def _burnt(link: FolderLink, mark: Mark, powers: Powers, allowed: Mapping[str, i
     goal = _base(link) + allowed[link.source_name]
     if goal - mark.uidnext > BURN_LIMIT:
         return 0
-    if goal > mark.uidnext and not (yield from burn(link.target_name, mark.uidnext, goal - mark.uidnext, powers)):
-        return 0
+    if goal > mark.uidnext:
+        burned = yield from burn(link.target_name, mark.uidnext, goal - mark.uidnext, powers)
+        if burned.refused is not None or burned.uidnext != goal:
+            return 0  # a replica that is full can follow all the same
     return max(goal, mark.uidnext)
 
 
