@@ -7,6 +7,7 @@ asks real servers the same.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha1
 
@@ -28,12 +29,13 @@ class Traits:
     keywords: bool = True
     subscribed: tuple[str, ...] = ()  # Dovecot's `auto = subscribe`: UNSUBSCRIBE is answered OK and has no effect
     forbids: str = ""            # a level of a name that it will not have
+    no_future: bool = False      # Dovecot: an INTERNALDATE in the future becomes the present
     inbox_leaves: bool = False   # RENAME of INBOX, Dovecot's sdbox: with all that it is, another one takes its place
 
 
 TRAITS = {
     "node": Traits(Powers(Numbering.GIVEN, changes=True)),
-    "dovecot": Traits(Powers(Numbering.RAISED, changes=True), inbox_leaves=True),
+    "dovecot": Traits(Powers(Numbering.RAISED, changes=True), no_future=True, inbox_leaves=True),
     "cyrus": Traits(Powers(Numbering.GIVEN, changes=True), ".", munge8bit=True, refuses_nul=True,
                     refuses_twins=True, suppresses=True),
     "burning": Traits(Powers(Numbering.BURNED, changes=True), ".", "INBOX.", identity=False, sets_uidvalidity=False,
@@ -78,6 +80,7 @@ class Server:
         self._message_ids: set[bytes] = set()
         self.subscriptions: set[str] = set()
         self.room: int | None = None  # messages
+        self.clock: Callable[[], int] | None = None
         self.named: dict[tuple[str, int, int], str] = {}  # (identity of folder, UIDVALIDITY, UID) -> digest
         self.create("INBOX")
 
@@ -188,6 +191,8 @@ class Server:
         box.uidnext += 1
         box.modseq += 1
         kept = flags if self.traits.keywords else frozenset(f for f in flags if f.startswith("\\"))
+        if self.traits.no_future and self.clock is not None:
+            date = min(date, self.clock())
         box.messages[uid] = Message(raw, kept, date, box.modseq)
         self._remember(box, uid, raw)
         return uid
@@ -238,6 +243,7 @@ class Server:
         if self.traits.suppresses and message_id in self._message_ids:
             return
         self._message_ids.add(message_id)
+        date = date if self.clock is None else self.clock()
         self.append(name, b"Received: by " + self.kind.encode() + b"\r\n" + raw, frozenset(), date)
 
     def find(self, delivery: str) -> bool:

@@ -148,6 +148,7 @@ class FolderLink:
     asked: str = ""  # what the target was told, SUBSCRIBE or UNSUBSCRIBE, and has not been seen to have done
     renamed: bool = False
     becoming: str = ""
+    skew: int = 0  # seconds by which dates may differ: where a clock is behind, the future becomes the present
 
     @property
     def aligned(self) -> bool:

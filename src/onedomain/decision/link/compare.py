@@ -17,14 +17,15 @@ class Difference:
     """`missing`: rows of the source, ascending. `flags`: UIDs of the target and what their flags should be.
 
     `doomed`: UIDs of the target whose partner is gone. `unknown`: rows of the target that this link has not confirmed.
-    `strange`: pairs (source, target) whose dates differ: a side may have been restored, and have used UIDs again.
+    `strange`: pairs (source, target, seconds) whose dates differ by so much: a side may have been restored, and have
+    used UIDs again.
     """
 
     missing: tuple[Row, ...] = ()
     flags: tuple[tuple[int, frozenset[str]], ...] = ()
     doomed: tuple[int, ...] = ()
     unknown: tuple[Row, ...] = ()
-    strange: tuple[tuple[int, int], ...] = ()
+    strange: tuple[tuple[int, int, int], ...] = ()
 
 
 def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Difference:
@@ -33,7 +34,7 @@ def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Dif
     there = {row.uid: row for row in target if row.uid < link.target.uidnext}
     missing: list[Row] = []
     flags: list[tuple[int, frozenset[str]]] = []
-    strange: list[tuple[int, int]] = []
+    strange: list[tuple[int, int, int]] = []
     for row in source:
         if pairs.refused(row.uid):
             continue
@@ -42,8 +43,9 @@ def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Dif
         if partner is None:
             missing.append(row)
             continue
-        if partner.date != row.date:
-            strange.append((row.uid, partner.uid))
+        skew = abs(row.date - partner.date)
+        if skew > link.skew:
+            strange.append((row.uid, partner.uid, skew))
         wanted = row.flags - link.untaken
         if partner.flags - link.untaken != wanted:
             flags.append((partner.uid, wanted))

@@ -44,6 +44,8 @@ from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Lis
 from onedomain.model.validities import Validities
 
 ROUNDS = 5
+SKEW = 86_400
+"""Seconds by which a clock may be wrong. A date that differs by more is its sender's idea, and looked at each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,10 +326,13 @@ class _Sweep:
         target: Rows = yield Read(Side.TARGET, work.link.target_name)
         work.there = target.before
         work.found = lists(work.link, rows.rows, target.rows)
-        if work.found.strange and (yield from self._differ_in_bytes(work)):
-            yield Alert(work.link.source_name, "equal UIDs, different messages: pairing again")
-            work.disturbed = True
-            return
+        if work.found.strange:
+            if (yield from self._differ_in_bytes(work)):
+                yield Alert(work.link.source_name, "equal UIDs, different messages: pairing again")
+                work.disturbed = True
+                return
+            skew = max((skew for _, _, skew in work.found.strange if skew <= SKEW), default=0)
+            work.link = replace(work.link, skew=max(work.link.skew, skew))
         result: Paired = yield from pair(
             work.link, rows.rows, work.found, target.before.uidnext, surplus=self._state.surplus
         )
@@ -340,14 +345,14 @@ class _Sweep:
         work.found = replace(work.found, missing=result.missing, flags=result.flags)
 
     def _differ_in_bytes(self, work: _Work) -> Plan[bool]:
-        source = tuple(uid for uid, _ in work.found.strange)
-        target = tuple(uid for _, uid in work.found.strange)
+        source = tuple(uid for uid, _, _ in work.found.strange)
+        target = tuple(uid for _, uid, _ in work.found.strange)
         validity = work.link.source.uidvalidity
         here: Identities = yield ReadIdentities(Side.SOURCE, work.link.source_name, source, validity)
         there: Identities = yield ReadIdentities(Side.TARGET, work.link.target_name, target)
         return any(
             here[one].digest != there[other].digest
-            for one, other in work.found.strange
+            for one, other, _ in work.found.strange
             if one in here and other in there
         )
 
