@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onedomain.directory.book import Book
-from onedomain.edge.smtp import SmtpSession
+from onedomain.edge.smtp import SmtpEdge
 from onedomain.edge.smtp_ports import Heads, SmtpParts, SmtpRules
+from onedomain.edge.smtp_visit import smtp_visits
 from onedomain.model.account import Account, Level
 from onedomain.model.failure import Failed, Failure, refuse
 from onedomain.model.message import Envelope
 from onedomain.net.listen import Limits as ListenLimits
 from onedomain.net.listen import Listener, Network, bind
-from onedomain.net.stream import Stream
 from onedomain.net.tls import ServerContexts
 from onedomain.protocol.sasl import Credentials
 from onedomain.protocol.smtp.offer import Offer
@@ -39,13 +39,38 @@ class FakeDraft:
         self._parts: list[bytes] = []
         self.aborted = False
 
-    async def write(self, data: bytes) -> None:
+    def put(self, data: bytes) -> bool:
         if self.aborted:
             raise RuntimeError("the draft is closed")
         if self._spool.full_at is not None and sum(map(len, self._parts)) + len(data) > self._spool.full_at:
             raise Failed(self._spool.trouble)
         if self._spool.keeps:
             self._parts.append(data)
+        return self._spool.spills
+
+    async def spill(self) -> None:
+        await asyncio.sleep(0)
+        if self._spool.refuses_spill:
+            raise Failed(self._spool.trouble)
+
+    def commit_then(self, envelope: Envelope, told: Callable[[Failure | None], None], *, message_id: str = "") -> bool:
+        if self.aborted:
+            raise RuntimeError("the draft is closed")
+        if self._spool.spills:
+            return False
+
+        spool, kept = self._spool, Kept(self.id, envelope, b"".join(self._parts), message_id)
+        self.abort()
+
+        async def commit() -> None:
+            if spool.hang is not None:
+                await spool.hang.wait()
+            if not spool.refuses_commit:
+                spool.messages.append(kept)
+            told(spool.trouble if spool.refuses_commit else None)
+
+        spool.tasks.append(asyncio.create_task(commit()))
+        return True
 
     async def commit(self, envelope: Envelope, *, message_id: str = "") -> Any:
         if self.aborted:
@@ -77,7 +102,10 @@ class FakeSpool:
         self.full_at: int | None = None
         self.refuses_draft = False
         self.refuses_commit = False
+        self.spills = False
+        self.refuses_spill = False
         self.hang: asyncio.Event | None = None
+        self.tasks: list[asyncio.Task[None]] = []
         self.trouble: Failure = Failure(kind=refuse(1, "", "").kind, code=452, enhanced="4.3.1", text="disk full")
 
     def draft(self) -> FakeDraft:
@@ -215,6 +243,7 @@ class Client:
 async def edge(
     *, view: Book | None = None, rules: SmtpRules = RULES, tls: ServerContexts | None = None, implicit: bool = False,
     proxy_from: tuple[Network, ...] = (), sessions: int = 100,
+    visits: bool = True,
 ) -> AsyncIterator[Edge]:
     made = Edge(view if view is not None else book(), rules)
     parts = SmtpParts(
@@ -223,12 +252,10 @@ async def edge(
         authenticator=FakeAuthenticator(made.book) if rules.submission else None, links=made.links,
         crash=made.crashes, heads=made.heads)
 
-    async def handler(stream: Stream) -> None:
-        await SmtpSession(stream, parts, made.rules).run()
-
+    handler = SmtpEdge(parts, made.rules)
     made.listener = Listener(
         bind("127.0.0.1", 0), handler, trace=made.notes, proxy_from=proxy_from,
-        tls=tls.context if tls is not None and implicit else None,
+        tls=tls.context if tls is not None and implicit else None, visits=smtp_visits(handler) if visits else None,
         limits=ListenLimits(sessions=sessions, farewell=b"421 4.3.2 too many connections\r\n"))
     made.listener.start()
     made.port = made.listener.address[1]

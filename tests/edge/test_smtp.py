@@ -66,13 +66,13 @@ async def test_a_batch_is_answered_in_one_write(monkeypatch: pytest.MonkeyPatch)
     from onedomain.net.stream import Stream
 
     writes: list[bytes] = []
-    real = Stream.write
+    real = Stream.push
 
-    async def write(self: Stream, data: bytes) -> None:
+    def push(self: Stream, data: bytes) -> bool:
         writes.append(data)
-        await real(self, data)
+        return real(self, data)
 
-    monkeypatch.setattr(Stream, "write", write)
+    monkeypatch.setattr(Stream, "push", push)
     async with edge(view=book(ANN)) as made:
         client = await made.ready()
         writes.clear()

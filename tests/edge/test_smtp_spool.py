@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from onedomain.app.real import RealClock, RealNonce
-from onedomain.edge.smtp import SmtpSession
+from onedomain.edge.smtp import SmtpEdge
 from onedomain.edge.smtp_ports import SmtpParts
+from onedomain.edge.smtp_visit import smtp_visits
 from onedomain.net.listen import Listener, bind
-from onedomain.net.stream import Stream
 from onedomain.queue.spool import Spool
 from onedomain.store.disk import RealDisk
 from tests.directory.views import account, book
@@ -43,10 +43,8 @@ async def test_acknowledged_mail_is_there_after_a_restart(tmp_path: Path, notes:
     spool = await open_spool(tmp_path / "spool", notes)
     parts = SmtpParts(book(account("ann@example.com")), Board(), spool, FakeLevels(), RealClock(), notes, Counts())
 
-    async def talk(stream: Stream) -> None:
-        await SmtpSession(stream, parts, RULES).run()
-
-    listener = Listener(bind("127.0.0.1", 0), talk, trace=notes)
+    talk = SmtpEdge(parts, RULES)
+    listener = Listener(bind("127.0.0.1", 0), talk, trace=notes, visits=smtp_visits(talk))
     listener.start()
     sent: dict[str, bytes] = {}
     dice = random.Random(7)

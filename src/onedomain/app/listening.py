@@ -15,11 +15,12 @@ from onedomain.config import Config, ListenerValues
 from onedomain.edge.imap import ImapEdge, ImapRules, MailboxParts
 from onedomain.edge.imap_visit import imap_visits
 from onedomain.edge.pop3 import Pop3Edge, Pop3Rules
-from onedomain.edge.smtp import SmtpSession
+from onedomain.edge.smtp import SmtpEdge
 from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
+from onedomain.edge.smtp_visit import smtp_visits
 from onedomain.model.ports import Trace
 from onedomain.net.listen import Limits as Crowd
-from onedomain.net.listen import Listener
+from onedomain.net.listen import Listener, Visits
 from onedomain.net.shared import SharedTable
 from onedomain.net.stream import Stream
 from onedomain.protocol.smtp.body import BodyPolicy, Manners
@@ -55,7 +56,7 @@ def listener(config: Config, values: ListenerValues, sock: socket.socket, parts:
         proxy_from=tuple(ipaddress.ip_network(network) for network in values.proxy_trusted),
         limits=Crowd(values.max_sessions, values.max_sessions_per_address, FAREWELLS[values.protocol]),
         counts=parts.connections,
-        visits=imap_visits(handler) if isinstance(handler, ImapEdge) else None,
+        visits=_visits(handler),
     )
 
 
@@ -65,12 +66,16 @@ def _handler(config: Config, values: ListenerValues, parts: Conversations) -> Ca
         return ImapEdge(parts.mailbox, ImapRules(config.name, values.plaintext_passwords, idle=idle, attempts=attempts))
     if values.protocol == "pop3":
         return Pop3Edge(parts.mailbox, Pop3Rules(config.name, values.plaintext_passwords, attempts=attempts))
-    rules = smtp_rules(config, values)
+    return SmtpEdge(parts.smtp, smtp_rules(config, values))
 
-    async def talk(stream: Stream) -> None:
-        await SmtpSession(stream, parts.smtp, rules).run()
 
-    return talk
+def _visits(handler: Callable[[Stream], Awaitable[None]]) -> Visits | None:
+    match handler:
+        case ImapEdge():
+            return imap_visits(handler)
+        case SmtpEdge():
+            return smtp_visits(handler)
+    return None
 
 
 def smtp_rules(config: Config, values: ListenerValues) -> SmtpRules:

@@ -1,7 +1,7 @@
-"""A conversation with an SMTP client: mail from outside, and mail that people submit (RFC 5321, RFC 6409).
+"""An SMTP session as a task: from any point of the conversation to its end.
 
-Knows the order of things and who decides each. Does not know syntax (protocol/smtp), who exists (decision/recipient),
-how a message is kept (smtp_message.py and the spool) or how passwords are checked.
+Knows how to read, write and wait, and what a client is told whose session ends before its time. Does not know what
+follows from what was said (smtp_talk.py). Sessions begin without a task (smtp_visit.py), and most never need one.
 
 Replies are written once for a whole batch of pipelined commands, when nothing more can be done without the client.
 """
@@ -9,377 +9,68 @@ Replies are written once for a whole batch of pipelined commands, when nothing m
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Coroutine
+from typing import Any
 
-from onedomain.decision.recipient import Refuse, resolve
-from onedomain.decision.sender import check_sender
-from onedomain.edge.smtp_message import Message
 from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
-from onedomain.model.account import Account, Level
-from onedomain.model.address import Address
-from onedomain.model.failure import Failed, Failure, again, refuse
+from onedomain.edge.smtp_talk import SmtpTalk
+from onedomain.model.failure import Failure, again
 from onedomain.net.stream import Stream
-from onedomain.protocol.message.stamp import Hop
-from onedomain.protocol.smtp.event import (
-    Auth,
-    BodyChunk,
-    BodyEnd,
-    BodyStart,
-    End,
-    Group,
-    Hello,
-    Mail,
-    Malformed,
-    Rcpt,
-    Reset,
-    StartTls,
-    Verb,
-    Xclient,
-)
-from onedomain.protocol.smtp.server import SmtpServer
-from onedomain.queue.crash import AFTER_250
 
 READ = 65536
-LOOP = "5.4.6"
-REACHED = {Level.SPOOL: "", Level.PRIMARY: " and delivered", Level.REPLICA: ", delivered and copied"}
-SHOWN = 50
-"""Most recipients named in one line of the trace."""
-
-TOLD = 200
-"""Most refusals of one session that the trace tells: a client must not be able to fill the log's disk."""
+READ_COMMANDS = 4096
+"""What the kernel gives is first put into as much memory as was asked for."""
 
 
-class SmtpSession:
-    """One connection. `run` returns when it is over; the stream is the listener's to close."""
+class SmtpEdge:
+    """What a listener speaks. The stream is the listener's to close."""
 
-    def __init__(self, stream: Stream, parts: SmtpParts, rules: SmtpRules) -> None:
-        self._stream = stream
-        self._parts = parts
-        self._rules = rules
-        self._client, self._port = stream.peer
-        offer = rules.offer
-        starttls, xclient = offer.starttls and parts.tls is not None, rules.trusts(self._client)
-        if (starttls, xclient) != (offer.starttls, offer.xclient):
-            offer = replace(offer, starttls=starttls, xclient=xclient)
-        self._server = SmtpServer(offer, secure=stream.tls is not None, groups=True)
-        self._account: Account | None = None
-        self._known_hop: Hop | None = None   # until any of it changes
-        self._hello = ""        # as a trusted hop passes it on
-        self._message: Message | None = None
-        self._failed: Failure | None = None  # of the body that is coming in
-        self._body_began = 0.0
-        self._body_size = 0
-        self._answered = 0.0                 # when the client last had an answer
-        self._told = 0
-        self._acknowledged = False           # a 250 for a message is in the output
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, parts: SmtpParts, rules: SmtpRules) -> None:
+        self.parts = parts
+        self.rules = rules
 
-    async def run(self) -> None:
-        """Raises ConnectionError when the client is gone, ssl.SSLError when TLS does not come about."""
-        self._parts.count.add("smtp_sessions_total", listener=self._rules.name)
-        self._server.greet()
+    async def __call__(self, stream: Stream) -> None:
+        """A whole session. Raises ConnectionError when the client is gone, ssl.SSLError when TLS does not come about.
+        """
+        talk = SmtpTalk(stream, self.parts, self.rules)
+        talk.greet()
+        await self.go_on(stream, talk)
+
+    async def go_on(self, stream: Stream, talk: SmtpTalk, work: Coroutine[Any, Any, None] | None = None) -> None:
+        """From where it is, beginning with what `take` left to be done. Raises as above."""
         try:
-            await self._converse()
+            if work is not None:
+                await work
+            await self._converse(stream, talk)
         except TimeoutError:
-            self._say_goodbye(again(421, "4.4.2", f"{self._rules.offer.name} waited too long"))
+            self._say_goodbye(stream, talk, again(421, "4.4.2", f"{self.rules.offer.name} waited too long"))
         except asyncio.CancelledError:
-            self._say_goodbye(again(421, "4.3.2", f"{self._rules.offer.name} is shutting down"))
+            self._say_goodbye(stream, talk, again(421, "4.3.2", f"{self.rules.offer.name} is shutting down"))
             raise
         finally:
-            self._forget_message()
+            talk.forget_message()
 
-    async def _converse(self) -> None:
-        server, stream = self._server, self._stream
-        over = False
-        while not over:
-            over = await self._take_events()
-            if output := server.take_output():
-                self._answered = self._loop.time()
-            stream.deadline = self._deadline()
+    async def _converse(self, stream: Stream, talk: SmtpTalk) -> None:
+        server = talk.server
+        while True:
+            while not talk.over and (event := server.next_event()) is not None:
+                if (work := talk.take(event)) is not None:
+                    await work
+            output = talk.take_output()
+            stream.deadline = talk.deadline()
             if output:
                 await stream.write(output)
-            if self._acknowledged:
-                self._acknowledged = False
-                self._parts.crash.reach(AFTER_250)
-            if not over:
-                data = await (stream.read(READ) if self._message is not None else stream.rest(READ))
-                over = not data
-                server.receive(data)
+            talk.told()
+            if talk.over:
+                return
+            data = await (stream.read(READ) if talk.in_body else stream.rest(READ_COMMANDS))
+            if not data:
+                return
+            server.receive(data)
 
-    async def _take_events(self) -> bool:
-        """What follows from all that came so far, the most frequent first; True when the conversation is over."""
-        while (event := self._server.next_event()) is not None:
-            match event:
-                case BodyChunk():
-                    await self._body_chunk(event)
-                case BodyEnd():
-                    await self._body_end(event)
-                case Group():
-                    self._group(event)
-                case Rcpt():
-                    self._recipient(event)
-                case Mail():
-                    self._sender(event)
-                case BodyStart():
-                    self._body_start()
-                case Hello() | Reset():
-                    self._known_hop = None
-                    self._forget_message()
-                case StartTls():
-                    await self._start_tls(event)
-                case Auth():
-                    await self._authenticate(event)
-                case Xclient():
-                    self._xclient(event)
-                case Malformed():
-                    self._note("refused", event.failure, line=event.line.decode("ascii", "backslashreplace"))
-                case End():
-                    if event.failure is not None:
-                        self._note("session ended", event.failure)
-                    return True
-        return False
-
-    def _deadline(self) -> float:
-        # A client that sends an octet now and then would else hold its session for ever.
-        if not self._body_began:
-            return self._answered + self._rules.idle
-        due = self._body_began + self._rules.idle + self._body_size / self._rules.least_rate
-        return min(self._loop.time() + self._rules.idle, due)
-
-    def _say_goodbye(self, failure: Failure) -> None:
-        self._server.end(failure)
-        self._note("session ended", failure)
+    def _say_goodbye(self, stream: Stream, talk: SmtpTalk, failure: Failure) -> None:
+        talk.end(failure)
         try:
-            self._stream.write_nowait(self._server.take_output())
+            stream.write_nowait(talk.take_output())
         except ConnectionError:
             pass  # nobody is there to hear it
-
-    # ---- who is there
-
-    async def _start_tls(self, event: StartTls) -> None:
-        assert self._parts.tls is not None
-        if event.discarded:
-            self._trace("injection before TLS", discarded=event.discarded)
-        self._server.accept()
-        await self._stream.write(self._server.take_output())
-        try:
-            await self._stream.start_tls(self._parts.tls, server_side=True)
-        except TimeoutError:
-            raise ConnectionError("no TLS handshake in time") from None  # a 421 now would be no TLS
-        self._answered = self._loop.time()
-        self._server.tls_started()
-        self._account = self._known_hop = None
-
-    async def _authenticate(self, event: Auth) -> None:
-        if self._parts.authenticator is None:
-            self._server.refuse(again(454, "4.7.0", "authentication is not available"))
-            return
-        self._stream.deadline = None
-        try:
-            self._account = await self._parts.authenticator.check(
-                event.credentials, (self._client, self._port), self._stream.local)
-        except Failed as failed:
-            self._server.refuse(failed.failure)
-            return
-        self._known_hop = None
-        self._server.accept()
-
-    def _xclient(self, event: Xclient) -> None:
-        self._known_hop = None
-        attributes = event.attributes
-        self._client = attributes.get("ADDR", "") or self._client
-        self._port = int(attributes.get("PORT", "") or self._port)
-        self._hello = attributes.get("HELO", "")
-        self._server.accept()
-
-    # ---- envelope
-
-    def _sender(self, event: Mail) -> None:
-        failure = self._check_sender(event)
-        if failure is not None:
-            self._note("refused", failure, sender=str(event.sender or ""))
-            self._server.refuse(failure)
-            return
-        self._begin_message(event)
-        self._server.accept()
-
-    def _begin_message(self, event: Mail) -> Message:
-        self._forget_message()
-        login = self._account.address if self._account is not None else ""
-        self._message = Message(self._parts, self._rules, event, client=self._client, login=login)
-        return self._message
-
-    def _group(self, event: Group) -> None:
-        """All of it, or nothing yet: where anything is refused it comes again one by one, and is told and counted
-        then.
-        """
-        if self._check_sender(event.mail) is None:
-            message = self._begin_message(event.mail)
-            if all(self._add(message, rcpt) is None for rcpt in event.rcpts):
-                try:
-                    self._begin_body(message)
-                except Failed:
-                    pass  # said to DATA
-                else:
-                    self._server.accept()
-                    return
-            self._forget_message()
-        self._server.apart()
-
-    def _check_sender(self, event: Mail) -> Failure | None:
-        if not self._rules.submission:
-            return None
-        if self._account is None:
-            return refuse(530, "5.7.0", "authentication required")
-        if event.sender is None or self._rules.any_sender:
-            return None
-        return check_sender(self._parts.directory, self._account.address, event.sender)
-
-    def _recipient(self, event: Rcpt) -> None:
-        message = self._message
-        assert message is not None
-        failure = self._add(message, event)
-        if failure is None:
-            self._server.accept()
-            return
-        self._parts.count.add("smtp_recipients_refused_total", listener=self._rules.name, code=str(failure.code))
-        self._note("refused", failure, sender=message.sender, recipient=str(self._whole(event.address)))
-        self._server.refuse(failure)
-
-    def _whole(self, address: Address) -> Address:
-        return address if address.domain else Address(address.local, self._rules.domain)
-
-    def _add(self, message: Message, event: Rcpt) -> Failure | None:
-        address = self._whole(event.address)
-        view = self._parts.directory
-        found = resolve(
-            view, address, original=event.orcpt, allow_outside=self._account is not None, limit=self._rules.expansion)
-        if isinstance(found, Refuse):
-            return found.failure
-        return message.recipients.add(
-            view, self._parts.board, found, str(address), self._notify(event), self._parts.links)
-
-    def _notify(self, event: Rcpt) -> str:
-        """What is to be reported. To strangers no success is: whoever they say they are would get what they did not
-        send (backscatter), with the names behind our aliases (Postfix, DSN_README, "Restricting the scope").
-        """
-        if "SUCCESS" not in event.notify or self._account is not None or self._rules.trusts(self._client):
-            return event.notify
-        return ",".join(word for word in event.notify.split(",") if word != "SUCCESS") or "NEVER"
-
-    # ---- body
-
-    def _body_start(self) -> None:
-        message = self._message
-        assert message is not None
-        try:
-            self._begin_body(message)
-        except Failed as failed:
-            self._note("refused", failed.failure, sender=message.sender)
-            self._server.refuse(failed.failure)
-            return
-        self._server.accept()
-
-    def _begin_body(self, message: Message) -> None:
-        self._failed = None
-        message.begin(self._hop(message))
-        self._body_began = self._loop.time()
-        self._body_size = 0
-
-    def _hop(self, message: Message) -> Hop:
-        if self._known_hop is not None and self._known_hop.smtputf8 == message.mail.smtputf8:
-            return self._known_hop
-        tls = self._stream.tls
-        self._known_hop = Hop(
-            hello=self._hello or self._server.hello.name,
-            client=self._client,
-            edge=self._rules.offer.name,
-            extended=self._server.hello.verb is not Verb.HELO,
-            tls=f"{tls.version} with cipher {tls.cipher}" if tls is not None else "",
-            login=self._account is not None,
-            smtputf8=message.mail.smtputf8)
-        return self._known_hop
-
-    async def _body_chunk(self, event: BodyChunk) -> None:
-        self._body_size += len(event.data)
-        if self._failed is not None or self._message is None:
-            return
-        try:
-            await self._message.write(event.data)
-        except Failed as failed:
-            self._failed = failed.failure
-            self._message.abort()
-            self._server.fail_body(failed.failure)
-
-    async def _body_end(self, event: BodyEnd) -> None:
-        message = self._message
-        assert message is not None
-        self._body_began = 0.0
-        failure = event.failure or self._failed
-        if failure is None:
-            failure = await self._commit(message, event.size)
-        if failure is not None:
-            message.abort()
-            self._parts.count.add("smtp_messages_refused_total", listener=self._rules.name, code=str(failure.code))
-            if failure.enhanced == LOOP:
-                self._parts.count.add("smtp_loops_total", listener=self._rules.name)
-            self._note("refused", failure, queue_id=message.id, sender=message.sender, message_id=message.message_id,
-                       recipients=_shown(message))
-            if event.failure is None:
-                self._server.refuse(failure)
-        self._message = None
-
-    async def _commit(self, message: Message, size: int) -> Failure | None:
-        began = self._parts.clock.monotonic()
-        try:
-            await message.commit()
-        except Failed as failed:
-            return failed.failure
-        # From here on the message is ours, whatever happens to this session (promise 1).
-        self._parts.count.add("smtp_messages_total", listener=self._rules.name)
-        self._trace(
-            "received", queue_id=message.id, message_id=message.message_id, sender=message.sender,
-            recipients=_shown(message), login=message.login, size=size,
-            seconds=round(self._parts.clock.monotonic() - began, 3))
-        self._server.accept(f"queued as {message.id}{await self._reach_level(message)}")
-        self._acknowledged = True
-        return None
-
-    async def _reach_level(self, message: Message) -> str:
-        """What the 250 says of it. After the body there is no way back: a level out of reach is told and counted."""
-        recipients = message.recipients
-        if not recipients.waits and not recipients.missed:
-            return ""
-        reached = Level.SPOOL
-        if recipients.waits:
-            reached = await self._parts.levels.wait_level(message.id, self._rules.level, recipients.copied)
-        short = reached is Level.SPOOL if not recipients.copied else reached is not Level.REPLICA
-        if recipients.missed or (recipients.waits and short):
-            self._parts.count.add("smtp_level_missed_total", listener=self._rules.name)
-            self._trace("level missed", queue_id=message.id, reached=reached.value, reason=recipients.missed)
-        return REACHED[reached]
-
-    def _forget_message(self) -> None:
-        if self._message is not None:
-            self._message.abort()
-            self._message = None
-        self._body_began = 0.0
-
-    # ---- telling
-
-    def _note(self, event: str, failure: Failure, **fields: object) -> None:
-        self._told += 1
-        if self._told > TOLD:
-            return
-        if self._told == TOLD:
-            fields["more"] = "is not told"
-        self._trace(event, reply=str(failure), reason=failure.reason, **fields)
-
-    def _trace(self, event: str, **fields: object) -> None:
-        self._parts.trace.note(event, listener=self._rules.name, client=self._client, **fields)
-
-
-def _shown(message: Message) -> dict[str, list[str]]:
-    """What the client named -> the accounts and addresses that it means."""
-    said = message.recipients.said
-    return said if len(said) <= SHOWN else dict(list(said.items())[:SHOWN])

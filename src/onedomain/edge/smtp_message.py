@@ -6,10 +6,12 @@ edge/smtp.py tells it, and answers the client.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from onedomain.decision.loop import find_loop
 from onedomain.decision.recipient_list import RecipientList
 from onedomain.edge.smtp_ports import DraftPort, SmtpParts, SmtpRules
-from onedomain.model.failure import Failed, again
+from onedomain.model.failure import Failed, Failure, again
 from onedomain.model.message import Envelope
 from onedomain.protocol.message.header import HeaderFilter
 from onedomain.protocol.message.stamp import (
@@ -51,22 +53,26 @@ class Message:
         self._draft = self._parts.spool.draft()
         self._hop = hop
 
-    async def write(self, chunk: bytes) -> None:
-        """Some of the body. Raises Failed (a loop, an endless header section, too much at once, a full disk); then only
-        abort is left.
+    def put(self, chunk: bytes) -> bool:
+        """Some of the body; True where `spill` has to be awaited before any more. Raises Failed (a loop, an endless
+        header section, too much at once); then only abort is left.
         """
         assert self._draft is not None
         if not self._eight_bit and not chunk.isascii():
             self._eight_bit = True
         if self._header.facts is not None:
-            await self._draft.write(chunk)
-            return
+            return self._draft.put(chunk)
         data = self._header.feed(chunk)
         if self._header.facts is not None:
             self._hold(0)
-            await self._draft.write(self._stamp() + data)
-        else:
-            self._hold(self._held + len(chunk))
+            return self._draft.put(self._stamp() + data)
+        self._hold(self._held + len(chunk))
+        return False
+
+    async def spill(self) -> None:
+        """Raises Failed (a full disk)."""
+        assert self._draft is not None
+        await self._draft.spill()
 
     async def commit(self) -> None:
         """The body is complete: returns once it is durable. Raises Failed."""
@@ -74,11 +80,24 @@ class Message:
         if self._header.facts is None:
             self._hold(0)
             rest = self._header.end()
-            await self._draft.write(self._stamp() + rest)
-        envelope = Envelope(
+            if self._draft.put(self._stamp() + rest):
+                await self._draft.spill()
+        await self._draft.commit(self._envelope(), message_id=self.message_id)
+
+    def commit_then(self, told: Callable[[Failure | None], None]) -> bool:
+        """`commit` for those who have no task: `told` is called, or Failed is raised. False, and nothing was done:
+        `commit` has to be awaited, as there is more to wait for than one sync.
+        """
+        assert self._draft is not None
+        recipients = self.recipients
+        if self._header.facts is None or recipients.waits or recipients.missed:
+            return False
+        return self._draft.commit_then(self._envelope(), told, message_id=self.message_id)
+
+    def _envelope(self) -> Envelope:
+        return Envelope(
             sender=self.sender, targets=self.recipients.targets, smtputf8=self.mail.smtputf8, eight_bit=self._eight_bit,
             ret=self.mail.ret, envid=self.mail.envid, client=self.client, login=self.login)
-        await self._draft.commit(envelope, message_id=self.message_id)
 
     def abort(self) -> None:
         """Forgets what was not committed."""

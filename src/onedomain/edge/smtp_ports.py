@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from onedomain.decision.loop import MAX_OWN, MAX_RECEIVED
 from onedomain.model.account import Account, DirectoryView, Level
+from onedomain.model.failure import Failure
 from onedomain.model.health import BoardView
 from onedomain.model.message import Envelope
 from onedomain.model.ports import Clock, Count, LinkView, Trace
@@ -29,8 +30,17 @@ class DraftPort(Protocol):
 
     @property
     def id(self) -> str: ...
-    async def write(self, data: bytes) -> None: ...
+    def put(self, data: bytes) -> bool:
+        """True where `spill` has to be awaited before any more."""
+        ...
+
+    async def spill(self) -> None: ...
     async def commit(self, envelope: Envelope, *, message_id: str = "") -> Any: ...
+
+    def commit_then(self, envelope: Envelope, told: Callable[[Failure | None], None], *, message_id: str = "") -> bool:
+        """`commit` for those who have no task; False, and nothing was done: there is more to wait for than one sync."""
+        ...
+
     def abort(self) -> None: ...
 
 

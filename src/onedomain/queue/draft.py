@@ -6,8 +6,10 @@ more memory than 1. Knows how a body is cut up. Does not know the protocol it co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+from onedomain.model.failure import Failure
 from onedomain.model.message import Envelope, Outcome
 from onedomain.queue.entry import Entry
 from onedomain.queue.record import Head, chunk_head, message_head, pack_meta, remember
@@ -30,6 +32,8 @@ class Desk(Protocol):
     def write_chunk(self, *buffers: bytes) -> Position: ...
     async def sync(self) -> None: ...
     async def accept(self, head: Head, meta: bytes, record: list[bytes], body: bytes | None) -> Entry: ...
+    def accept_then(self, head: Head, meta: bytes, record: list[bytes], body: bytes | None,
+                    told: Callable[[Failure | None], None]) -> None: ...
     def give_up(self, chunks: list[Position]) -> None: ...
     def now(self) -> float: ...
 
@@ -51,6 +55,11 @@ class Draft:
 
     async def write(self, data: bytes) -> None:
         """The next bytes of the message. Raises Failed (452 4.3.1): then only `abort` is left."""
+        if self.put(data):
+            await self.spill()
+
+    def put(self, data: bytes) -> bool:
+        """The next bytes; True where `spill` has to be awaited before any more."""
         if self._closed:
             raise RuntimeError("the draft is closed")
         self._buffers.append(data)
@@ -58,10 +67,10 @@ class Draft:
         self.size += len(data)
         crowded = self._desk.held(len(data))
         least = self._desk.chunk_size if not crowded else self._desk.chunk_size // 16
-        if self._in_memory > self._desk.inline_limit or (self._in_memory >= least and (crowded or self._chunks)):
-            await self._spill()
+        return self._in_memory > self._desk.inline_limit or (self._in_memory >= least and (crowded or bool(self._chunks)))
 
-    async def _spill(self) -> None:
+    async def spill(self) -> None:
+        """Out of the memory. Raises Failed as `write` does."""
         data = b"".join(self._buffers)
         self._drop_buffers()
         for start in range(0, len(data), self._desk.chunk_size):
@@ -84,10 +93,36 @@ class Draft:
         if self._closed:
             raise RuntimeError("the draft is closed")
         if self._chunks:
-            await self._spill()
+            await self.spill()
             # The record that names the chunks follows when they are durable: a chunk missing later is damage, no torn
             # write.
             await self._desk.sync()
+        head, meta = self._head(envelope, message_id, bounce_of, verdicts)
+        body = self._body()
+        try:
+            return await self._desk.accept(head, meta, [message_head(meta), body or b""], body)
+        finally:
+            self.abort()
+
+    def commit_then(self, envelope: Envelope, told: Callable[[Failure | None], None], *, message_id: str = "") -> bool:
+        """`commit` for those who have no task: `told` is called, or Failed is raised. False, and nothing was done: there
+        is more to wait for than one sync.
+        """
+        if self._closed:
+            raise RuntimeError("the draft is closed")
+        if self._chunks:
+            return False
+        head, meta = self._head(envelope, message_id)
+        body = self._body()
+        try:
+            self._desk.accept_then(head, meta, [message_head(meta), body or b""], body, told)
+        finally:
+            self.abort()
+        return True
+
+    def _head(self, envelope: Envelope, message_id: str, bounce_of: str = "",
+              verdicts: tuple[tuple[int, Outcome], ...] = ()) -> tuple[Head, bytes]:
+        """And as it is written."""
         head = Head(
             id=self.id,
             received=round(self._desk.now(), 3),
@@ -100,13 +135,13 @@ class Draft:
         )
         meta = pack_meta(head)
         remember(meta, head)
-        body = None
-        if not self._chunks:
-            body = self._buffers[0] if len(self._buffers) == 1 else b"".join(self._buffers)
-        try:
-            return await self._desk.accept(head, meta, [message_head(meta), body or b""], body)
-        finally:
-            self.abort()
+        return head, meta
+
+    def _body(self) -> bytes | None:
+        """What stands in the record itself."""
+        if self._chunks:
+            return None
+        return self._buffers[0] if len(self._buffers) == 1 else b"".join(self._buffers)
 
     def abort(self) -> None:
         """Forgets it. After `commit` it only gives back what the draft held."""

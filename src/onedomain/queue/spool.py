@@ -217,10 +217,7 @@ class Spool:
         self._shelf.unpin(chunks)
 
     async def accept(self, head: record.Head, meta: bytes, buffers: list[bytes], body: bytes | None) -> Entry:
-        self._check()
-        entry = Entry(head, meta, self._messages.append(*buffers))
-        self._shelf.put(entry)
-        self._crash.reach(crash.AFTER_WRITE)
+        entry = self._write(head, meta, buffers)
         try:
             await self._messages.commit()
         except Failed:
@@ -232,6 +229,30 @@ class Spool:
             raise
         self._crash.reach(crash.AFTER_SYNC)
         self._enter(entry, body)
+        return entry
+
+    def accept_then(self, head: record.Head, meta: bytes, buffers: list[bytes], body: bytes | None,
+                    told: Callable[[Failure | None], None]) -> None:
+        """`accept` for those who have no task. It raises Failed or calls `told`; whoever does not care any more need not
+        say so: the message is accepted all the same.
+        """
+        entry = self._write(head, meta, buffers)
+        self._messages.when_durable(partial(self._accepted, entry, body, told))
+
+    def _accepted(self, entry: Entry, body: bytes | None, told: Callable[[Failure | None], None],
+                  failure: Failure | None) -> None:
+        if failure is None:
+            self._crash.reach(crash.AFTER_SYNC)
+            self._enter(entry, body)
+        else:
+            self._shelf.take(entry)
+        told(failure)
+
+    def _write(self, head: record.Head, meta: bytes, buffers: list[bytes]) -> Entry:
+        self._check()
+        entry = Entry(head, meta, self._messages.append(*buffers))
+        self._shelf.put(entry)
+        self._crash.reach(crash.AFTER_WRITE)
         return entry
 
     def _enter(self, entry: Entry, body: bytes | None) -> None:
