@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onedomain.model.failure import Failed
+from onedomain.model.failure import Failed, again
 from onedomain.store import segment
 from onedomain.store.disk import RealDisk
 from onedomain.store.journal import Journal
@@ -97,6 +97,42 @@ async def test_a_sync_waits_for_those_who_keep_coming_and_not_for_long() -> None
     # and somebody in every turn does not keep the first waiting
     first, *_, last = await asyncio.gather(one(0), *[one(turn) for turn in range(50)])
     assert first == 5 < last
+
+
+async def test_as_many_as_came_lately_are_waited_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = journal(ForgetfulDisk(), segment_size=1 << 20)
+
+    async def one(turns: int = 0) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        log.append(b"x")
+        await log.commit()
+        return log.syncs
+
+    monkeypatch.setattr("onedomain.store.journal.PATIENCE", 600.0)
+    assert await asyncio.gather(one(), one(), one()) == [1] * 3
+    # the last of as many as lately begins the sync
+    assert await asyncio.gather(one(), one(), one(20)) == [2] * 3
+    # nobody is waited for any longer than that, and then nobody any more
+    monkeypatch.setattr("onedomain.store.journal.PATIENCE", 0.001)
+    assert await one() == 3
+    monkeypatch.setattr("onedomain.store.journal.PATIENCE", 600.0)
+    assert await one() == 4
+
+
+async def test_those_who_have_no_task_are_told() -> None:
+    log = journal(disk := ForgetfulDisk())
+    told: list[object] = []
+    log.when_durable(told.append)
+    assert told == [None], "there is nothing to be made durable"
+    log.append(b"x")
+    log.when_durable(told.append)
+    assert told == [None] and not disk.log.count("sync")
+    await log.commit()
+    assert told == [None, None]
+    log.poison = again(452, "4.3.1", "broken")
+    log.when_durable(told.append)
+    assert told[2:] == [log.poison]
 
 
 async def test_commit_waits_for_its_own_sync(tmp_path: Path) -> None:

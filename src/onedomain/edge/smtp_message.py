@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onedomain.decision.loop import find_loop
+from onedomain.decision.recipient import Refuse, resolve
 from onedomain.decision.recipient_list import RecipientList
 from onedomain.edge.smtp_ports import DraftPort, SmtpParts, SmtpRules
+from onedomain.model.address import Address
 from onedomain.model.failure import Failed, Failure, again
 from onedomain.model.message import Envelope
 from onedomain.protocol.message.header import HeaderFilter
@@ -22,7 +24,7 @@ from onedomain.protocol.message.stamp import (
     build_received,
     build_trace,
 )
-from onedomain.protocol.smtp.event import Mail
+from onedomain.protocol.smtp.event import Mail, Rcpt
 
 
 class Message:
@@ -47,6 +49,27 @@ class Message:
     def id(self) -> str:
         """The queue id, or "" before the body."""
         return self._draft.id if self._draft is not None else ""
+
+    def add(self, rcpt: Rcpt) -> Failure | None:
+        """One recipient more, with all that it stands for, or none of it."""
+        parts, address = self._parts, self.whole(rcpt.address)
+        found = resolve(
+            parts.directory, address, original=rcpt.orcpt, allow_outside=bool(self.login), limit=self._rules.expansion)
+        if isinstance(found, Refuse):
+            return found.failure
+        return self.recipients.add(
+            parts.directory, parts.board, found, str(address), self._notify(rcpt), parts.links)
+
+    def whole(self, address: Address) -> Address:
+        return address if address.domain else Address(address.local, self._rules.domain)
+
+    def _notify(self, rcpt: Rcpt) -> str:
+        """What is to be reported. To strangers no success is: whoever they say they are would get what they did not
+        send (backscatter), with the names behind our aliases (Postfix, DSN_README, "Restricting the scope").
+        """
+        if "SUCCESS" not in rcpt.notify or self.login or self._rules.trusts(self.client):
+            return rcpt.notify
+        return ",".join(word for word in rcpt.notify.split(",") if word != "SUCCESS") or "NEVER"
 
     def begin(self, hop: Hop) -> None:
         """The body begins. Raises Failed when the spool takes nothing."""

@@ -1,8 +1,8 @@
 """A conversation with an SMTP client: mail from outside, and mail that people submit (RFC 5321, RFC 6409).
 
 Knows what follows from each thing that a client says, and who decides it. Does not know syntax (protocol/smtp), who
-exists (decision/recipient), how a message is kept (smtp_message.py and the spool), how passwords are checked, or when to
-read and write: whoever drives the session does, a visit (smtp_visit.py) or a task (smtp.py).
+exists (decision/recipient), how a message is kept (smtp_message.py and the spool), how passwords are checked, or when
+to read and write: whoever drives the session does, a visit (smtp_visit.py) or a task (smtp.py).
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from onedomain.decision.recipient import Refuse, resolve
 from onedomain.decision.sender import check_sender
 from onedomain.edge.smtp_message import Message
 from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
 from onedomain.model.account import Account, Level
-from onedomain.model.address import Address
 from onedomain.model.failure import Failed, Failure, again, refuse
 from onedomain.net.stream import Stream
 from onedomain.protocol.message.stamp import Hop
@@ -212,7 +210,7 @@ class SmtpTalk:
         """
         if self._check_sender(event.mail) is None:
             message = self._begin_message(event.mail)
-            if all(self._add(message, rcpt) is None for rcpt in event.rcpts):
+            if all(message.add(rcpt) is None for rcpt in event.rcpts):
                 try:
                     self._begin_body(message)
                 except Failed:
@@ -235,34 +233,13 @@ class SmtpTalk:
     def _recipient(self, event: Rcpt) -> None:
         message = self._message
         assert message is not None
-        failure = self._add(message, event)
+        failure = message.add(event)
         if failure is None:
             self.server.accept()
             return
         self._parts.count.add("smtp_recipients_refused_total", listener=self._rules.name, code=str(failure.code))
-        self._note("refused", failure, sender=message.sender, recipient=str(self._whole(event.address)))
+        self._note("refused", failure, sender=message.sender, recipient=str(message.whole(event.address)))
         self.server.refuse(failure)
-
-    def _whole(self, address: Address) -> Address:
-        return address if address.domain else Address(address.local, self._rules.domain)
-
-    def _add(self, message: Message, event: Rcpt) -> Failure | None:
-        address = self._whole(event.address)
-        view = self._parts.directory
-        found = resolve(
-            view, address, original=event.orcpt, allow_outside=self._account is not None, limit=self._rules.expansion)
-        if isinstance(found, Refuse):
-            return found.failure
-        return message.recipients.add(
-            view, self._parts.board, found, str(address), self._notify(event), self._parts.links)
-
-    def _notify(self, event: Rcpt) -> str:
-        """What is to be reported. To strangers no success is: whoever they say they are would get what they did not
-        send (backscatter), with the names behind our aliases (Postfix, DSN_README, "Restricting the scope").
-        """
-        if "SUCCESS" not in event.notify or self._account is not None or self._rules.trusts(self._client):
-            return event.notify
-        return ",".join(word for word in event.notify.split(",") if word != "SUCCESS") or "NEVER"
 
     # ---- body
 

@@ -18,14 +18,13 @@ from onedomain.net.visit import Host, Visit
 
 
 class SmtpVisit(Visit):
-    __slots__ = ("_committing", "_edge", "_leaving", "_talk")
+    __slots__ = ("_committing", "_edge", "_talk")
 
     def __init__(self, edge: SmtpEdge, host: Host, place: str) -> None:
         super().__init__(host, place)
         self._edge = edge
         self._talk: SmtpTalk
         self._committing = False
-        self._leaving = False  # as soon as what is being committed has its answer
 
     def begin(self) -> None:
         stream, edge = self.stream, self._edge
@@ -66,7 +65,7 @@ class SmtpVisit(Visit):
 
     def leave(self) -> None:
         if self._committing:
-            self._leaving = True
+            self.stream.leaving = True  # as soon as that has its answer
         else:
             self._as_task()
 
@@ -75,7 +74,7 @@ class SmtpVisit(Visit):
 
     def _committed(self) -> None:
         self._committing = False
-        if self._leaving:
+        if self.stream.leaving:
             self._as_task()
         else:
             self._go()

@@ -67,7 +67,9 @@ class Draft:
         self.size += len(data)
         crowded = self._desk.held(len(data))
         least = self._desk.chunk_size if not crowded else self._desk.chunk_size // 16
-        return self._in_memory > self._desk.inline_limit or (self._in_memory >= least and (crowded or bool(self._chunks)))
+        if self._in_memory > self._desk.inline_limit:
+            return True
+        return self._in_memory >= least and (crowded or bool(self._chunks))
 
     async def spill(self) -> None:
         """Out of the memory. Raises Failed as `write` does."""
@@ -105,8 +107,8 @@ class Draft:
             self.abort()
 
     def commit_then(self, envelope: Envelope, told: Callable[[Failure | None], None], *, message_id: str = "") -> bool:
-        """`commit` for those who have no task: `told` is called, or Failed is raised. False, and nothing was done: there
-        is more to wait for than one sync.
+        """`commit` for those who have no task: `told` is called, or Failed is raised. False, and nothing was done:
+        there is more to wait for than one sync.
         """
         if self._closed:
             raise RuntimeError("the draft is closed")

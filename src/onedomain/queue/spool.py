@@ -233,8 +233,8 @@ class Spool:
 
     def accept_then(self, head: record.Head, meta: bytes, buffers: list[bytes], body: bytes | None,
                     told: Callable[[Failure | None], None]) -> None:
-        """`accept` for those who have no task. It raises Failed or calls `told`; whoever does not care any more need not
-        say so: the message is accepted all the same.
+        """`accept` for those who have no task. Raises Failed or calls `told`; who does not care any more need not say
+        so: the message is accepted all the same.
         """
         entry = self._write(head, meta, buffers)
         self._messages.when_durable(partial(self._accepted, entry, body, told))

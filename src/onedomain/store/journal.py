@@ -45,7 +45,8 @@ GATHER = 4
 else be begun for every second message, and each goes to a thread and back.
 """
 PATIENCE = 0.001
-"""Seconds that a sync waits at most for as many as came lately: a fast disk keeps the CPU as busy for one as for ten."""
+"""Seconds that a sync waits at most for as many as came lately: one keeps the CPU as busy for one message as for ten.
+"""
 
 COMPANY = 3
 """Fewer than so many are not waited for."""
