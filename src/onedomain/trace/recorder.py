@@ -70,7 +70,7 @@ class Recorder:
     def note(self, event: str, **fields: Any) -> None:
         # Put together by hand where a value is a string or a number, as nearly all are: JSONEncoder sets out a new
         # encoder for each call. Keys are names of arguments, so they need no escapes.
-        parts = [f'{{"time":{round(self._clock.time(), 6)!r}{self._who}{_quote(event)}']
+        parts = [f'{{"time":{self._clock.time():.6f}{self._who}{_quote(event)}']
         try:
             for key, value in fields.items():
                 kind = type(value)

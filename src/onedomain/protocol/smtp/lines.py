@@ -32,6 +32,10 @@ class Input:
         self._position = 0
         self._dropping = False  # the rest of a line that was too long
 
+    @property
+    def empty(self) -> bool:
+        return self._position == len(self._buffer)
+
     def __len__(self) -> int:
         return len(self._buffer) - self._position
 

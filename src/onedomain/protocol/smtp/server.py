@@ -171,6 +171,8 @@ class SmtpServer(Opening):
         return _STEPS[self.state](self)
 
     def _step_ready(self) -> bool:
+        if self._input.empty:
+            return False
         return (self._groups and self._input.begins(b"MAIL ") and self._step_group()) or self._step_command()
 
     def _step_group(self) -> bool:
@@ -187,14 +189,16 @@ class SmtpServer(Opening):
         return True
 
     def _step_command(self) -> bool:
+        if self._input.empty:
+            return False
         limit = self.offer.limits.line
         line = self._input.line(limit)
+        if line is None:
+            return False
         if isinstance(line, BadLine):
             line = self._mended(line, limit)
             if line is None:
                 return True
-        if line is None:
-            return False
         word, _, rest = line.partition(b" ")
         verb = VERBS.get(word.upper())
         if verb is None:
