@@ -23,7 +23,7 @@ from onedomain.ledger.verify import Mailbox, Report, verify
 from tests.lab.cyrus import Cyrus
 from tests.lab.dovecot import Dovecot
 from tests.lab.edge import Edge
-from tests.lab.fetched import body
+from tests.lab.fetched import body_if_there
 from tests.lab.node import Node
 from tests.lab.process import NotReady, Server, wait_until
 
@@ -232,11 +232,12 @@ class Cluster:
         return report
 
     def messages(self, account: str, folder: str = "INBOX") -> list[bytes]:
-        """Everything in a folder, read at the home."""
+        """Everything in a folder, read at the home. A probe's message may go meanwhile."""
         with self.homes[self.accounts[account]].mailbox(account).open() as session:
             session.select(folder, readonly=True)
             numbers = session.search(None, "ALL")[1][0].split()
-            return [body(session.fetch(number, "(BODY.PEEK[])")) for number in numbers]
+            found = [body_if_there(session.fetch(number, "(BODY.PEEK[])")) for number in numbers]
+            return [raw for raw in found if raw is not None]
 
 
 def add_accounts(
