@@ -345,3 +345,22 @@ def test_what_init_writes_is_right_once_the_certificates_are_there(
                     .replace("/etc/onedomain/mail.key", str(certificate.key)))
     after = onedomain("check", "--config", path, "--file-only", language=language)
     assert after.status == 0, after.err
+
+
+@pytest.mark.parametrize("kind, more, protocols, warned", [
+    ("dovecot", {}, ("smtp", "pop3"), ["doveconf pop3_uidl_format"]),
+    ("cyrus", {}, ("smtp", "pop3"), ["cyr_info conf"]),
+    ("dovecot", {"uidl_format": "%08Xu%08Xv"}, ("smtp", "pop3"), []),
+    ("dovecot", {}, ("smtp", "imap"), []),
+    ("node", {}, ("smtp", "pop3"), []),
+])  # fmt: skip
+def test_uidls_that_are_only_assumed(
+    kind: str, more: dict[str, Any], protocols: tuple[str, ...], warned: list[str], lab_folder: Path
+) -> None:
+    """Whoever shows others than the server did makes every POP3 client fetch everything again."""
+    edge = Edge(lab_folder / "e1", servers=[{"name": "s1", "kind": kind, **NOBODY, **more}], protocols=protocols)
+    edge.state.mkdir()
+    said = onedomain("check", "--config", edge.config, "--json")
+    found = [one for one in json.loads(said.out) if "UIDL" in one["message"]]
+    assert len(found) == len(warned) and all(one["weight"] == "warning" for one in found), said
+    assert all(words in json.dumps(one) for one, words in zip(found, warned, strict=True)), said

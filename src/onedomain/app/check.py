@@ -48,6 +48,9 @@ from onedomain.store.sql import AWAY, Database, DatabaseError
 
 SOON = datetime.timedelta(days=14)
 AT_ONCE = 16
+POP3_KEYS = {"dovecot": "doveconf pop3_uidl_format", "cyrus": "cyr_info conf | grep uidl_format",
+             "imap": "UIDL, asked of its own POP3"}
+"""Where a server's own UIDLs are to be seen; a node has none but ours."""
 
 
 class Weight(Enum):
@@ -326,6 +329,11 @@ class Check:
             yield self._say(Weight.ERROR, place, key)
         for key in check_links.advice(server, self._roles):
             yield self._say(Weight.WARNING, place, key)
+        popped = any(listener.protocol == "pop3" for listener in self._config.listeners)
+        if popped and server.kind in POP3_KEYS and self._config.file.server[int(place[1])].uidl_format is None:
+            # No IMAP or LMTP tells it, and nobody names us the server's own POP3 port.
+            yield self._say(Weight.WARNING, place, "uidl_assumed", format=server.uidl_format,
+                            where=POP3_KEYS[server.kind])
 
     async def _links(self, place: Place, server: Server, tools: Tools) -> list[Finding]:
         if server.name not in self._roles or check_links.no_login(server):

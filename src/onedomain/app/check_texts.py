@@ -170,6 +170,15 @@ TEXTS: Table = {
         "let links use its HTTP interface: doveadm = {{ host = …, port = …, api_key_file = … }}",
         "HTTP インターフェースを使えるようにしてください: doveadm = {{ host = …, port = …, api_key_file = … }}",
     ),
+    "uidl_assumed": (
+        "POP3 clients are shown UIDLs as {format}, which is assumed: where this server's own POP3 made others, they fetch "
+        "every message again on the first day",
+        "POP3 の UIDL は既定の {format} で示されます。このサーバー自身の POP3 と異なる場合、初日に全メールが再受信されます",
+    ),
+    "uidl_assumed?": (
+        "look there ({where}), and write what it says as uidl_format, also if it is the same",
+        "サーバーで確認し ({where})、同じ値でも uidl_format に書いてください",
+    ),
     "accepts_all": (
         "takes mail for {address}, which surely does not exist: what fails there comes back as a bounce",
         "存在しない {address} 宛てを受け付けます。届かないメールは後からエラーとして戻ります",
