@@ -37,3 +37,12 @@ def _as_left(link: FolderLink, source: Folder, target: Folder) -> bool:
         and source.subscribed == target.subscribed and not link.asked
         and not (link.gone or link.braked or link.doomed or link.surplus or link.becoming)
     )
+
+
+def only_grown(earlier: Listing, now: Listing) -> bool:
+    """Of the same folders: every UID that was given between the two is there, and so is all that was there."""
+    then = {folder.name: folder.mark for folder in earlier.folders}
+    return all(
+        0 <= folder.mark.uidnext - then[folder.name].uidnext == folder.mark.messages - then[folder.name].messages
+        for folder in now.folders
+    )

@@ -33,7 +33,7 @@ from onedomain.decision.link.actions import (
     Whole,
 )
 from onedomain.decision.link.brake import Brake
-from onedomain.decision.link.calm import calm
+from onedomain.decision.link.calm import calm, only_grown
 from onedomain.decision.link.carry import BATCH, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
 from onedomain.decision.link.folders import INBOX, found_again, match, meant, restored, wiped
@@ -72,13 +72,14 @@ class Report:
     """`whole`: everything that the source had at one moment is on the target or set aside, and nothing waits.
 
     `confirmed`: delivery ids seen on the target. `stopped`: why the link has to be paired again, or "". `full`: why the
-    target has no room for more, or "".
+    target has no room for more, or "". `missed`: all was carried but what left its folder while it was.
     """
 
     whole: bool
     confirmed: frozenset[str] = frozenset()
     stopped: str = ""
     full: str = ""
+    missed: bool = False
 
 
 @dataclass(slots=True)
@@ -248,34 +249,45 @@ class _Sweep:
         if whole:
             yield Whole()
         yield from self._finish(stable)
-        return Report(whole, frozenset(self._confirmed), full=self._full)
+        missed = self._missed and stable and not disturbed
+        return Report(whole, frozenset(self._confirmed), full=self._full, missed=missed)
 
     def _snapshot(self, listed: Listing) -> Plan[bool]:
         """What was read before a listing, and is in it as it was read, is one moment with all that it shows unchanged.
+        So is what was read between two listings from one to the other of which no message has left any folder.
 
         Folders that have come, gone or changed names since they were matched are for the next pass: this one would
         take a folder for another that had its name, or a message that was moved into a new one for a deleted one.
         """
         matched = _shape(listed)
+        earlier: Listing | None = None
+        read: set[str] = set()  # since the earlier one
         for rounds in range(ROUNDS + 1):
-            moved = False
+            changed = []
             for work in self._work:
                 folder = listed.find(work.link.source_name)
                 if folder is None:
                     return False
                 if work.rows is None and not self._changed(work, folder.mark):
                     continue
-                if work.rows is not None and work.rows.before == folder.mark:
-                    continue
-                if rounds == ROUNDS:
-                    return False
+                if work.rows is None or work.rows.before != folder.mark:
+                    changed.append(work)
+            # A list is not made in one moment: what a folder lost before it went may be in one that was listed earlier.
+            if not changed and (rounds or not self._gone):
+                return True
+            names = {work.link.source_name for work in changed}
+            # One that was not read meanwhile may have got, before the earlier list was through, what another lost.
+            sure = self._source.changes and names <= read and (rounds > 1 or not self._gone)
+            if earlier is not None and sure and only_grown(earlier, listed):
+                return True
+            if rounds == ROUNDS:
+                return False
+            for work in changed:
                 rows = yield from self._read(work)
                 if rows.before.uidvalidity != work.here.mark.uidvalidity:
                     return False
-                work.rows, moved = rows, True
-            # A list is not made in one moment: what a folder lost before it went may be in one that was listed earlier.
-            if not moved and (rounds or not self._gone):
-                return True
+                work.rows = rows
+            earlier, read = listed, names
             listed = yield ListFolders(Side.SOURCE)
             if _shape(listed) != matched:
                 return False
