@@ -277,6 +277,42 @@ def test_huge_first_copies_hold_up_no_other_first_copy() -> None:
     scene(play)
 
 
+@pytest.mark.parametrize("returned", [False, True])
+def test_who_has_nearly_all_does_not_wait_behind_first_copies(returned: bool) -> None:
+    """Until it is whole its primary's death would find no replica: an old primary that has returned, and an account
+    whose first copy missed what its user has deleted meanwhile.
+    """
+
+    async def play() -> None:
+        town = Town(size=8, bounds=Bounds(8))
+        town.pools["a"].per_letter = 0.001
+        busy, huge = "busy@x", ["huge1@x", "huge2@x"]
+        for name in huge:
+            for message in range(3_000):
+                town.pools["a"].mailbox(name).append("INBOX", b"x: %d\r\n\r\n" % message, frozenset(), message)
+        box = town.pools["a"].mailbox(busy)
+        for message in range(100):
+            box.append("INBOX", b"x: %d\r\n\r\n" % message, frozenset(), message)
+        town.links.start()
+        if returned:
+            for name in huge:
+                town.account(name)
+            await asyncio.sleep(0.05)
+            town.accounts[busy] = Account(busy, "unit", Home("a", ("b",), 1))
+            town.links.configure(town.accounts[busy], linked=True, returned=True)
+        else:
+            town.account(busy)
+            await asyncio.sleep(0.05)
+            for name in huge:
+                town.account(name)
+            box.expunge("INBOX", (100,))
+        town.touch(busy)
+        assert await town.covered(busy, 300) < 1 and town.same(busy)
+        assert not any(town.same(name) for name in huge), "they are copied still"
+
+    scene(play)
+
+
 def test_ten_times_more_active_accounts_than_connections() -> None:
     async def play() -> None:
         town = Town(size=4, bounds=Bounds(4))

@@ -258,15 +258,15 @@ class Linker:
         for account in self._book.accounts():
             self._configure(account)
 
-    def _configure(self, account: Account) -> None:
+    def _configure(self, account: Account, *, returned: bool = False) -> None:
         paused = not self._failover.may_link(account)
-        self._links.configure(account, linked=is_linked(self._book, account), paused=paused)
+        self._links.configure(account, linked=is_linked(self._book, account), paused=paused, returned=returned)
 
     def _relink(self, address: str) -> None:
         if not address:
             self._configure_all()
         elif (account := self._book.account(address)) is not None:
-            self._configure(account)
+            self._configure(account, returned=True)
 
     # -- failover and moves
 

@@ -54,6 +54,8 @@ class Linked:
     account: Account
     state: LinkState | None = None
     was_whole: bool = False
+    returned: bool = False    # the target was the primary, and has nearly all
+    copied: bool = False      # all but what left its folder meanwhile, since it was paired the last time
     behind: bool = False
     failures: int = 0
     trouble: str = ""

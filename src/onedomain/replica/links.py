@@ -53,9 +53,9 @@ class Links:
 
     # -- who is linked
 
-    def configure(self, account: Account, *, linked: bool, paused: bool = False) -> None:
+    def configure(self, account: Account, *, linked: bool, paused: bool = False, returned: bool = False) -> None:
         """An account as the directory has it now. A pass for a home that is no more is cut off. `paused`: no pass may
-        run for now, though what happens is noted.
+        run for now, though what happens is noted. `returned`: its replica was its primary until just now.
         """
         paused = paused or account.home.pending
         address = account.address
@@ -73,7 +73,7 @@ class Links:
             self._end(known)
         if paused:
             return
-        new = self._links[address] = Linked(account)
+        new = self._links[address] = Linked(account, returned=returned)
         if (told := self._strangers.pop(address, None)) is not None:
             new.pending, new.events, new.since = told.pending, told.events, told.since
             new.net, new.where = dict.fromkeys(told.net, 0), told.where
@@ -123,7 +123,7 @@ class Links:
         """What was saved of it, before its first turn: whether it has been whole."""
         linked = self._links.get(address)
         if linked is not None and linked.state is None:
-            linked.was_whole = state.whole
+            linked.was_whole, linked.returned = state.whole, state.surplus
 
     def __len__(self) -> int:
         return len(self._links)
@@ -208,7 +208,10 @@ class Links:
             await asyncio.wait(list(self._tasks.values()))
 
     def _why(self, linked: Linked, kind: Why) -> Why:
-        return kind if linked.was_whole else Why.FIRST
+        """What has been copied and not been whole yet has little to do, and more the longer it waits."""
+        if linked.was_whole or linked.copied:
+            return kind
+        return Why.SWEEP if linked.returned else Why.FIRST  # an old primary has nearly all
 
     def _due_now(self, linked: Linked, kind: Why) -> None:
         if linked.running:
@@ -308,6 +311,7 @@ class Links:
         released = linked.ended(taken, whole=report.whole)
         self._release(linked, (), released.consumed)
         linked.behind = not report.whole
+        linked.copied = not report.stopped and (linked.copied or report.missed)
         if report.whole:
             linked.was_whole = True
         elif report.stopped:
@@ -315,7 +319,7 @@ class Links:
             self._parts.trace.note("link pairs again", account=linked.address, reason=report.stopped)
             self._due_now(linked, Why.EVENT)
         else:
-            linked.failures = failures + 1
+            linked.failures = 1 if report.missed else failures + 1  # all but that was carried: the next has less to do
             self._pause(linked, self._rhythm.unstable)
         self._passes.note(linked, passed)
         if report.whole:
