@@ -49,6 +49,22 @@ async def test_a_first_session(node: Node) -> None:
     assert await client.line() == b""
 
 
+async def test_flags_of_what_is_new_are_asked_for(node: Node) -> None:
+    """Told of one new message by its flags, mbsync takes all below it for known."""
+    one, other = await imap(node), await imap(node)
+    await append(one, "INBOX", b"Subject: 1\r\n\r\n")
+    for client in (one, other):
+        await client("SELECT INBOX")
+    for number in (2, 3, 4):
+        await append(other, "INBOX", b"Subject: %d\r\n\r\n" % number)
+    await other("UID STORE 1,3 +FLAGS (\\Flagged)")
+    answer = await one("UID FETCH 1 (UID FLAGS)")
+    assert b"* 4 EXISTS" in answer
+    assert [line for line in answer if b" FETCH " in line and b"UID 1 " not in line] == []
+    await other("UID STORE 3 +FLAGS (\\Answered)")
+    assert b"* 3 FETCH (UID 3 FLAGS (\\Answered \\Flagged))" in await one("NOOP"), "it has been announced"
+
+
 @pytest.mark.parametrize(
     ("item", "value"),
     [

@@ -151,10 +151,15 @@ class View:
         return [b"* %d EXPUNGE\r\n" % number for number in numbers]
 
     def _tell_new(self) -> list[bytes]:
+        """The client asks for what is new, flags and all. Told of some, programs that look above the highest UID that
+        they know (mbsync) would never see the others.
+        """
         self._grown = False
         uids = self.index.uids
         first = len(self.uids)
         self.uids.extend(uids[bisect_left(uids, self._next):])
+        for uid in [uid for uid in self._flagged if uid >= self._next]:
+            del self._flagged[uid]
         self._next = self.index.uidnext
         self._claim(first)
         return [b"* %d EXISTS\r\n" % len(self.uids), b"* %d RECENT\r\n" % len(self.recent)]
