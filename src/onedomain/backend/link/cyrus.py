@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 ADMINISTRATORS = 3
 AT_ONCE = 200
+RAISED_AT_ONCE = 50
 BYTES_AT_ONCE = 4 * 2**20
 FORBIDDEN = '!"%/;<>?\\^'
 """In names, besides the separator (mboxname.c); a "^" would come out as a dot."""
@@ -152,14 +153,27 @@ class CyrusEnd(ImapEnd):
             await self.set_use(name, use)
 
     async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
+        """Of a promotion: somebody waits. Two questions for as many folders as one line holds."""
         await self._connection.let_go()
-        for each in folders:
-            await self._accepted(lambda sync, each=each: self._raise(sync, each))  # type: ignore[misc]
+        for first in range(0, len(folders), RAISED_AT_ONCE):
+            left: Sequence[Raise] = folders[first : first + RAISED_AT_ONCE]
+            for _ in range(ATTEMPTS):
+                async with self._links.administrators.lend() as sync:
+                    with troubles(sync.session.doing):
+                        left = await self._raise(sync, left)
+                if not left:
+                    break
+            else:
+                raise self._connection.failed(f"{', '.join(each.folder for each in left)} would not hold still")
 
-    async def _raise(self, sync: SyncConnection, to: Raise) -> Answer:
-        now = await sync.mailbox(await self._id(to.folder))
-        last = max(to.uidnext, now.uidnext) - 1
-        return await sync.apply(now.but(LAST_UID=last, HIGHESTMODSEQ=max(to.modseq, now.modseq + 1)), since=now.modseq)
+    async def _raise(self, sync: SyncConnection, folders: Sequence[Raise]) -> list[Raise]:
+        """Those that have changed meanwhile."""
+        raised = []
+        there = await sync.mailboxes([await self._id(each.folder) for each in folders])
+        for to, now in zip(folders, there, strict=True):
+            last, modseq = max(to.uidnext, now.uidnext) - 1, max(to.modseq, now.modseq + 1)
+            raised.append((now.but(LAST_UID=last, HIGHESTMODSEQ=modseq), now.modseq))
+        return [folders[number] for number in await sync.apply_unless_changed(raised)]
 
     # -- messages
 

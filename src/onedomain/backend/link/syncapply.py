@@ -128,15 +128,20 @@ class SyncConnection:
         return (await self._ask(b"SYNCGET UNIQUEIDS (onedomain-nobody)")).ok
 
     async def mailbox(self, uniqueid: str) -> Mailbox:
-        answer = await self._ask(b"SYNCGET UNIQUEIDS (%b)" % _written(uniqueid))
+        return (await self.mailboxes([uniqueid]))[0]
+
+    async def mailboxes(self, uniqueids: Sequence[str]) -> list[Mailbox]:
+        """In this order, all of them."""
+        answer = await self._ask(b"SYNCGET UNIQUEIDS " + _written(list(uniqueids)))
         if not answer.ok:
             raise self.refused(answer)
         with troubles(self.session.doing):
-            for response in answer.named("MAILBOX"):
-                found = _mailbox(response.values)
-                if found.uniqueid == uniqueid:
-                    return found
-        raise Failed(again(450, "4.2.0", "the folder is gone", f"{self.session.doing}: no mailbox {uniqueid}"))
+            found = {each.uniqueid: each for each in map(_mailbox, (one.values for one in answer.named("MAILBOX")))}
+        for each in uniqueids:
+            if each not in found:
+                reason = f"{self.session.doing}: no mailbox {each}"
+                raise Failed(again(450, "4.2.0", "the folder is gone", reason))
+        return [found[each] for each in uniqueids]
 
     async def has_scripts(self, user: str) -> bool:
         """Whether the user has Sieve scripts."""
@@ -168,6 +173,29 @@ class SyncConnection:
 
     async def apply(self, mailbox: Mailbox, records: Sequence[Record] = (), since: int = 0) -> Answer:
         """Makes or changes it. `since`: only if its HIGHESTMODSEQ is this, else raises Changed."""
+        answer = await self._ask(self._applied(mailbox, records, since))
+        if self._is_changed(answer):
+            raise Changed(self.refused(answer).failure)
+        return answer
+
+    async def apply_unless_changed(self, mailboxes: Sequence[tuple[Mailbox, int]]) -> list[int]:
+        """Each with the HIGHESTMODSEQ that it has to have; which of them have another. Raises Failed where one is
+        refused.
+        """
+        lines = [self._applied(mailbox, (), since) for mailbox, since in mailboxes]
+        answers = await self.session.run_together([self._command(line) for line in lines],
+                                                  seconds=self._seconds(sum(map(len, lines))))
+        for answer in answers:
+            if not answer.ok and not self._is_changed(answer):
+                raise self.refused(answer)
+        return [number for number, answer in enumerate(answers) if not answer.ok]
+
+    @staticmethod
+    def _is_changed(answer: Answer) -> bool:
+        return refusal_is(answer, "IMAP_SYNC_CHANGED", "IMAP_SYNC_CHECKSUM")
+
+    @staticmethod
+    def _applied(mailbox: Mailbox, records: Sequence[Record], since: int) -> bytes:
         values: list[Any] = []
         for key, value in mailbox.fields.items():
             if key not in _LEFT_OUT:
@@ -179,10 +207,7 @@ class SyncConnection:
         for record in records:
             rows += ["%", record.values()]
         values += ["RECORD", rows]
-        answer = await self._ask(b"SYNCAPPLY MAILBOX %" + _written(values))
-        if _word(answer) in ("IMAP_SYNC_CHANGED", "IMAP_SYNC_CHECKSUM"):
-            raise Changed(self.refused(answer).failure)
-        return answer
+        return b"SYNCAPPLY MAILBOX %" + _written(values)
 
     def refused(self, answer: Answer) -> Failed:
         reason = f"{self.session.doing}: {answer.words}"
