@@ -12,7 +12,7 @@ import json
 import shutil
 import smtplib
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -185,8 +185,15 @@ class Cluster:
 
     def change(self, *words: str) -> None:
         """A verb that changes the directory; returns when all workers of all edges answer by it."""
+        self._applied(lambda: self.edge.run(*words))
+
+    def add(self, people: Iterable[tuple[str, str]], replicas: Mapping[str, str] | None = None) -> None:
+        """Likewise (address, home) of each, while edges run."""
+        self._applied(lambda: add_accounts(self.edge, people, replicas=replicas))
+
+    def _applied(self, change: Callable[[], object]) -> None:
         before = {edge: control(edge, "status")["directory"]["seq"] for edge in self.edges}
-        self.edge.run(*words)
+        change()
         for edge, seq in before.items():
             wait_until(lambda edge=edge, seq=seq: control(edge, "status")["directory"]["seq"] > seq, "the change", 10)
             control(edge, "status")  # which workers answer after what they were told before

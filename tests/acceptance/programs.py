@@ -72,6 +72,11 @@ class Mbsync(_Program):
     def sync(self) -> None:
         self._run("-c", self.folder / "rc", "-a")
 
+    def state(self) -> dict[str, list[str]]:
+        """What it remembers of each folder: UIDVALIDITYs, and the highest UIDs that it has dealt with."""
+        return {path.parent.name: path.read_text().partition("\n\n")[0].splitlines()
+                for path in (self.folder / "mail").glob("*/.mbsyncstate")}
+
     def kept(self) -> dict[str, str]:
         return _maildir(self.folder / "mail")
 

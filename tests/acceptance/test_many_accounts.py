@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.cluster import PASSWORD, Cluster, Home, add_accounts
-from tests.acceptance.test_failover import LONG, failover, home
-from tests.acceptance.test_links import await_whole, client, mailbox
+from tests.acceptance.test_failover import LONG, failover, home, log_in
+from tests.acceptance.test_links import await_whole, mailbox
 from tests.lab.process import wait_until
 
 SOME = 100
@@ -70,8 +70,8 @@ def fill_dovecot(server: Home, accounts: Sequence[str]) -> None:
 
 
 def make_folders(cluster: Cluster, account: str) -> None:
-    """As its user does."""
-    with client(cluster, account) as session:
+    """As its user does, who tries until the edge has its first lease."""
+    with log_in(cluster, account) as session:
         for folder in range(FOLDERS - len(session.list()[1])):
             session.create(f"Project-{folder}")
         for line in session.list()[1]:
@@ -130,7 +130,7 @@ async def test_a_server_with_many_accounts_dies(
     began = time.monotonic()
     if kind == "node":
         await asyncio.gather(fill_node(old, accounts), fill_node(new, accounts))
-    add_accounts(cluster.edge, [(accounts[0], "a")], replicas={"a": "b"})
+    cluster.add([(accounts[0], "a")], replicas={"a": "b"})
     if kind == "dovecot":
         old.lab.prepare(accounts[0])
         await asyncio.to_thread(make_folders, cluster, accounts[0])
