@@ -7,7 +7,8 @@ import errno
 import ipaddress
 import socket
 import ssl
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,6 +21,7 @@ from onedomain.protocol.proxy import build_v2
 from tests.lab.tls import Certificate
 from tests.net.conftest import Notes, listening, read_all
 
+T = TypeVar("T")
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
 CLIENT, EDGE = ("192.0.2.7", 50000), ("198.51.100.1", 993)
 V1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 50000 993\r\n"
@@ -360,6 +362,8 @@ class Echo(Visit):
 
     def heard(self, mask: int) -> None:
         data = self.stream.receive(10)
+        if data is None:  # some of a TLS record
+            return
         if not data or data == b"Q":
             self.end(done=data == b"Q")
         elif data == b"T":
@@ -404,6 +408,92 @@ async def test_visits_are_sessions_without_a_task(notes: Notes) -> None:
         for stream in (one, two, third):
             stream.close()
     assert notes.reasons("connection refused") == ["too many connections from this address"]
+
+
+@pytest.fixture
+def counts() -> SharedTable:
+    counts = SharedTable(1024, 1)
+    counts.start(0)
+    return counts
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+async def test_a_handshake_takes_no_task(
+    server_tls: ServerContexts, client_tls: ClientContexts, counts: SharedTable, size: int
+) -> None:
+    """In pieces of any size."""
+    limits = Limits(per_address=1)
+    async with listening(greet, limits=limits, counts=counts, visits=Echo, tls=server_tls.context) as listener:
+        tasks = len(asyncio.all_tasks())
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client_tls.get("", verify=False).wrap_bio(incoming, outgoing, server_hostname="mail.example")
+        stream = await connect(listener)
+
+        async def say(what: Callable[[], T]) -> T:
+            """And hear what is needed for it."""
+            while True:
+                try:
+                    return what()
+                except ssl.SSLWantReadError:
+                    said = outgoing.read()
+                    for place in range(0, len(said), size):
+                        await stream.write(said[place:place + size])
+                        await asyncio.sleep(0)
+                    incoming.write(await stream.read())
+
+        await say(tls.do_handshake)
+        assert await say(lambda: tls.read(10)) == b"?"
+        assert (listener.sessions, counts.total("127.0.0.1"), len(asyncio.all_tasks())) == (1, 1, tasks)
+        tls.write(b"x")
+        assert await say(lambda: tls.read(10)) == b"x"
+        stream.close()
+        while listener.sessions or counts.total("127.0.0.1"):
+            await asyncio.sleep(0.001)
+
+
+async def test_a_handshake_that_fails_is_told(notes: Notes, server_tls: ServerContexts, counts: SharedTable) -> None:
+    limits = Limits(per_address=1)
+    async with listening(greet, notes, limits=limits, counts=counts, visits=Echo, tls=server_tls.context) as listener:
+        for said in (b"EHLO plain\r\n", b"\x16\x03\x01\x00\x02\x01\x00", b""):
+            stream = await connect(listener)
+            await stream.write(said)
+            stream.wire.half_close()
+            await read_all(stream)
+            stream.close()
+            while listener.sessions or counts.total("127.0.0.1"):
+                await asyncio.sleep(0.001)
+    assert len(notes.reasons("connection lost")) == 3
+
+
+async def test_a_handshake_without_end_is_ended(
+    notes: Notes, server_tls: ServerContexts, client_tls: ClientContexts, counts: SharedTable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("onedomain.net.handshake.HANDSHAKE_SECONDS", 0.2)
+    limits = Limits(per_address=2)
+    async with listening(greet, notes, limits=limits, counts=counts, visits=Echo, tls=server_tls.context) as listener:
+        good = await connect(listener)
+        await good.start_tls(client_tls.get("", verify=False), server_side=False, server_hostname="mail.example")
+        assert await good.read() == b"?"
+        stream = await connect(listener)
+        await stream.write(b"\x16\x03\x01")
+        assert await read_all(stream) == b""
+        stream.close()
+        assert (listener.sessions, counts.total("127.0.0.1")) == (1, 1)
+        await good.write(b"x")
+        assert await good.read() == b"x"
+        good.close()
+    assert notes.reasons("connection lost") == ["the peer took too long"]
+
+
+async def test_a_handshake_is_not_waited_for_at_the_end(server_tls: ServerContexts) -> None:
+    async with listening(greet, visits=Echo, tls=server_tls.context) as listener:
+        stream = await connect(listener)
+        while not listener.sessions:
+            await asyncio.sleep(0.001)
+        assert await listener.drain(0.05) == 1
+        assert await read_all(stream) == b""
+        stream.close()
 
 
 async def test_a_visit_that_fails_is_told(notes: Notes) -> None:

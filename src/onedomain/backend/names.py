@@ -10,7 +10,9 @@ import re
 from onedomain.model.account import Account
 from onedomain.model.server import Server
 
-USUAL = "{local}{tag}@{domain}"
+USUAL = ("{local}@{domain}", "{local}{tag}@{domain}")
+"""What most servers are told, at log-in and in RCPT TO."""
+
 _FIELD = re.compile(r"\{(?:local|domain|tag)\}")
 
 
@@ -33,7 +35,7 @@ def _fill(form: str, account: Account, tag: str) -> str:
     local, at, domain = account.mailbox_name.rpartition("@")
     if not at:
         local, domain = account.mailbox_name, account.address.rpartition("@")[2]
-    if form == USUAL:
+    if form == USUAL[1] or (form == USUAL[0] and not tag):
         return f"{local}{tag}@{domain}"
     values = {"{local}": local, "{domain}": domain, "{tag}": tag}
     return _FIELD.sub(lambda name: values[name[0]], form)

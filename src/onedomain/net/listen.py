@@ -18,6 +18,7 @@ from typing import Any
 
 from onedomain.model.failure import Failed
 from onedomain.model.ports import Trace
+from onedomain.net.handshake import Handshake
 from onedomain.net.poller import IN, Poller
 from onedomain.net.shared import SharedTable
 from onedomain.net.stream import Stream, set_keepalive
@@ -233,12 +234,14 @@ class Listener:
             self._turn_away(sock)
             return
         assert self._poller is not None
-        if self._make_visit is not None and self._tls is None and not self._proxy_from:
+        if self._make_visit is not None and not self._proxy_from:
             place = self._place(peer[0])
             if place is None:
                 self._turn_away(sock)
                 return
             visit = self._make_visit(self, place)
+            if self._tls is not None:
+                visit = Handshake(self, place, self._tls, visit)
             visit.stream = stream = Stream(sock, peer=peer, poller=self._poller, callback=visit.heard)
             self._visits[stream] = visit
             visit.begin()
@@ -260,6 +263,12 @@ class Listener:
         if error is not None:
             self._explain(visit.stream, error)
         self._look_if_empty()
+
+    def visit_becomes(self, visit: Visit, then: Visit) -> None:
+        then.stream = stream = visit.stream
+        self._visits[stream] = then
+        stream.take_over(then.heard)
+        then.begin()
 
     def visit_goes_on(self, visit: Visit, work: Coroutine[Any, Any, None]) -> None:
         del self._visits[visit.stream]

@@ -184,13 +184,12 @@ class Stream:
         try:
             if self.backlog:
                 await self._drained()
-            self.wire = wire = self._wrap(context, server_side, server_hostname, session)
+            wire = self.wrap(context, server_side=server_side, server_hostname=server_hostname, session=session)
             while wire.handshake() == BLOCKED:
                 await self.readable()
-            self.tls = wire.info()
+            self.secured(wire)
         finally:
             self.deadline = before
-        self._busy = True  # the peer may have spoken in the same packet
 
     async def aclose(self) -> None:
         """Send what is left, say goodbye in both TLS and TCP, close. Bounded by CLOSE_SECONDS; raises nothing of the
@@ -237,6 +236,37 @@ class Stream:
         self._tell()
         self._end()
         self.wire.sock.close()
+
+    # -- for who shakes hands without a task
+
+    def wrap(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> TlsWire:
+        """TLS from here on, beginning with its handshake. TlsError, ConnectionError: closed."""
+        try:
+            # The new socket takes the descriptor over from the plain one, and closes it if it fails after that.
+            sock = context.wrap_socket(
+                self.wire.sock,
+                server_side=server_side,
+                do_handshake_on_connect=False,
+                server_hostname=server_hostname,
+                session=session,
+            )
+        except (OSError, ValueError) as error:
+            self.close()
+            raise broken(error) if isinstance(error, OSError) else TlsError(str(error)) from None
+        self.wire = wire = TlsWire(sock)
+        return wire
+
+    def secured(self, wire: TlsWire) -> None:
+        """The handshake is done."""
+        self.tls = wire.info()
+        self._busy = True  # the peer may have spoken in the same packet
 
     # -- for the pump and the dialler -------------------------------------------------------------------------------
 
@@ -407,23 +437,6 @@ class Stream:
                     waiting.set_exception(TimeoutError("the peer took too long"))
 
     # -- within ------------------------------------------------------------------------------------------------------
-
-    def _wrap(
-        self, context: ssl.SSLContext, server_side: bool, server_hostname: str | None, session: ssl.SSLSession | None
-    ) -> TlsWire:
-        try:
-            # The new socket takes the descriptor over from the plain one, and closes it if it fails after that.
-            sock = context.wrap_socket(
-                self.wire.sock,
-                server_side=server_side,
-                do_handshake_on_connect=False,
-                server_hostname=server_hostname,
-                session=session,
-            )
-        except (OSError, ValueError) as error:
-            self.close()
-            raise broken(error) if isinstance(error, OSError) else TlsError(str(error)) from None
-        return TlsWire(sock)
 
     def _wait(self) -> asyncio.Future[None]:
         if self.closed:

@@ -109,10 +109,10 @@ def server(name: str) -> Mechanism | None:
 
 def plain(login: str, password: str, authorize: str = "") -> bytes:
     """PLAIN's one message, not yet in base64. Raises ValueError for a NUL inside."""
-    parts = (authorize, login, password)
-    if any("\0" in part for part in parts):
+    message = f"{authorize}\0{login}\0{password}"
+    if message.count("\0") != 2:
         raise ValueError("NUL in credentials")
-    return "\0".join(parts).encode("utf-8", "surrogateescape")
+    return message.encode("utf-8", "surrogateescape")
 
 
 def credentials(login: bytes, password: bytes) -> Credentials:
