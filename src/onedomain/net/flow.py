@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from onedomain.net.poller import BROKEN, IN, LARGE_SIZE, RECEIVE_SIZE
+from onedomain.net.poller import BROKEN, IN, LARGE_SIZE
 from onedomain.net.stream import Stream
-from onedomain.net.wire import BLOCKED, RECORD, Bytes, broken
+from onedomain.net.wire import BLOCKED, RECORD, Bytes, Source, broken
 
 Filter = Callable[[bytes], bytes | None]
 """Sees bytes before they are passed. None passes them as they are; bytes go instead of them, b"" keeps them back.
@@ -25,8 +25,8 @@ Gate = Callable[[], bool]
 BULK = 16_384
 """A read this large is likely to be followed by many."""
 
-EASY = 32
-"""Pieces in a row that the sink took whole, after which they are larger: what it leaves is copied, and kept here."""
+EASY = 8
+"""Pieces in a row that the sink took whole, after which they are larger: what it leaves is kept here."""
 
 LITTLE = RECORD
 """Read at once of a peer that sends little: nothing of a TLS record is left behind, of which no event would tell."""
@@ -49,15 +49,15 @@ class Flow:
     `count` is of bytes received; `over`: there will be no more of them."""
 
     __slots__ = (
-        "_back", "_bulk", "_gate", "_give", "_patient", "_poller", "_relay", "_sink_gone", "_stopped", "_take",
-        "_taken", "_usual", "count", "held", "kept", "look", "over", "reason", "sink", "source", "unseen",
+        "_back", "_bulk", "_from", "_gate", "_patient", "_poller", "_relay", "_sink_gone", "_stopped", "_taken", "_to",
+        "_usual", "count", "held", "kept", "look", "over", "reason", "sink", "source", "unseen",
     )  # fmt: skip
 
     def __init__(self, relay: Joined, source: Stream, sink: Stream, look: Filter | None, gate: Gate | None) -> None:
         self._relay = relay
         self._poller = source.poller
-        self._take = source.taker()
-        self._give = sink.wire.give
+        self._from: Source = source.source
+        self._to = sink.wire.bare
         self._back: Flow | None = None
         self._gate = gate
         self._usual = True  # none of the next four, nor `over`, nor `held`
@@ -121,9 +121,6 @@ class Flow:
         if not self._bulk:
             self._little()
             return
-        if self._may_splice():
-            self._splice()
-            return
         buffer = self._poller.buffer if self._taken < EASY else self._poller.large_buffer
         filled = count = 0
         end = False
@@ -154,7 +151,7 @@ class Flow:
     def _little(self) -> None:
         """Some commands, or their answers, as nearly always: by as few calls as can be."""
         try:
-            data = self._take(LITTLE)
+            data = self._from.recv(LITTLE)
         except BlockingIOError:
             data = None
         except OSError as error:
@@ -235,7 +232,7 @@ class Flow:
             self.send(data)
             return
         try:
-            sent = self._give(data)
+            sent = self._to.send(data)
         except BlockingIOError:
             sent = BLOCKED
         except OSError as error:
@@ -243,40 +240,6 @@ class Flow:
             return
         if sent != len(data):
             sink.keep(data, sent)
-
-    def _may_splice(self) -> bool:
-        return (
-            (self.look is None or self.unseen >= BULK)
-            and self._gate is None
-            and not self._sink_gone
-            and self.source.tls is None
-            and self.sink.tls is None
-        )
-
-    def _splice(self) -> None:
-        """Once through the kernel, without a copy. What the sink does not take comes out of the pipe again."""
-        limit = RECEIVE_SIZE if self._taken < EASY else LARGE_SIZE
-        if self.look is not None:
-            limit = min(self.unseen, limit)
-        try:
-            count, left = self._poller.splice(self.source.fd, self.sink.fd, limit)
-        except OSError:
-            # Which side it was, and what it means, an ordinary read and write tell.
-            count, left = 0, b""
-        if not count:
-            self._bulk = False
-            self.pump()
-            return
-        self.count += count
-        self._relay.moved_at = self._poller.now
-        if self.look is not None:
-            self.unseen -= count
-        self._bulk = count >= BULK
-        self.source.received()
-        if left:
-            self.send(left)
-            self._ask()
-        self._passed()
 
     def _passed(self) -> None:
         """Where the sink takes all of it, fewer and larger pieces cost less. They are waited for while it is certain

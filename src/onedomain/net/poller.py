@@ -10,11 +10,8 @@ buffer per event is fair to the others by itself, and TLS needs no failing read 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import select
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 IN = select.EPOLLIN
@@ -24,11 +21,10 @@ BROKEN = select.EPOLLHUP | select.EPOLLERR
 
 SWEEP_SECONDS = 1.0
 RECEIVE_SIZE = 65536
-LARGE_SIZE = 1 << 18
-"""What is read, or moved by one splice, where a peer sends much and the other takes all of it at once."""
+LARGE_SIZE = 1 << 20
+"""What is read where a peer sends much and the other takes all of it at once."""
 
 _BATCH = 256
-_SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 Callback = Callable[[int], None]
 """Told the epoll mask. A hint, no more: a descriptor's number may have been used anew since the kernel looked."""
@@ -56,7 +52,6 @@ class Poller:
         self._swept: set[Swept] = set()
         self._soon: list[Callable[[], None]] = []
         self._in_batch = False
-        self._pipe: tuple[int, int] | None = None
         self._epoll = select.epoll()
         loop.add_reader(self._epoll.fileno(), self._ready)
         self._timer = loop.call_later(SWEEP_SECONDS, self._sweep)
@@ -99,33 +94,6 @@ class Poller:
         """
         self._callbacks.pop(fd, None)
 
-    def splice(self, source: int, sink: int, limit: int) -> tuple[int, bytes]:
-        """Move up to `limit` bytes between two sockets; how many were taken from `source`, and which of them `sink`
-        had no room for. 0 may mean the end, too. OSError.
-
-        There is one pipe, and it is empty between calls.
-        """
-        if self._pipe is None:
-            self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            with suppress(OSError):  # the administrator allows less: as large as pipes are
-                fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, LARGE_SIZE)
-        out, into = self._pipe
-        count = os.splice(source, into, limit, flags=_SPLICE)
-        given = 0
-        try:
-            while given < count:
-                moved = os.splice(out, sink, count - given, flags=_SPLICE)
-                if not moved:
-                    raise BlockingIOError
-                given += moved
-        except OSError:
-            # No room now, or no sink any more: sending it in the ordinary way will tell.
-            left = bytearray()
-            while given + len(left) < count:
-                left += os.read(out, count)
-            return count, bytes(left)
-        return count, b""
-
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Once the batch of events that is being gone through is over, which saves the loop a turn; else as the loop's.
         """
@@ -146,10 +114,6 @@ class Poller:
         if not self.loop.is_closed():
             self.loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
-        if self._pipe is not None:
-            os.close(self._pipe[0])
-            os.close(self._pipe[1])
-            self._pipe = None
         self._callbacks.clear()
         self._swept.clear()
         _pollers.pop(self.loop, None)

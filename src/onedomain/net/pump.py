@@ -2,8 +2,6 @@
 
 Knows streams, when to stop reading and when all is over. Does not know what the bytes mean: a filter may look at them,
 or change them, for as long as it is set. Nothing is kept for an idle session but the two sockets.
-
-Plain bulk that no filter wants to see goes from socket to socket inside the kernel (splice(2)); see flow.py.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from contextlib import suppress
 from onedomain.model.failure import Failed, refuse
 from onedomain.net.linger import Linger
 from onedomain.net.poller import BROKEN, IN, OUT, Callback, Poller
-from onedomain.net.wire import BLOCKED, RECORD, Bytes, PlainWire, TlsError, TlsInfo, TlsWire, Wire, broken
+from onedomain.net.wire import BLOCKED, RECORD, Bytes, PlainWire, Source, TlsError, TlsInfo, TlsWire, Wire, broken
 
 SLICE = 65536
 """Most bytes handed to the kernel in one call."""
@@ -301,20 +301,18 @@ class Stream:
             self._acknowledge()
         return count
 
-    def taker(self) -> Callable[[int], bytes | None]:
+    @property
+    def source(self) -> Source:
         """Reads as `receive` does, by as few calls as can be: it may raise what the kernel raises, and the end is to be
         told by `ended`.
         """
-        return self.receive if self._quick_ack else self.wire.take
+        return self if self._quick_ack else self.wire.bare
+
+    recv = receive
 
     def ended(self) -> None:
         """Its end was read past us."""
         self._eof = True
-
-    def received(self) -> None:
-        """Something was read past us (splice)."""
-        if self._quick_ack:
-            self._acknowledge()
 
     def take_unread(self) -> bytes:
         data, self._unread = self._unread, b""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -52,6 +51,20 @@ class TlsInfo:
     resumed: bool
 
 
+class Source(Protocol):
+    def recv(self, limit: int, /) -> bytes | None:
+        """`receive`, but that it may raise what the kernel raises."""
+        ...
+
+
+class Bare(Source, Protocol):
+    """A wire without a layer of ours, where there is such a thing."""
+
+    def send(self, data: Bytes, /) -> int:
+        """Likewise."""
+        ...
+
+
 class Wire(Protocol):
     """`reads_on` and `sends_on` say which event ends a BLOCKED; they differ from IN and OUT inside TLS only."""
 
@@ -62,13 +75,8 @@ class Wire(Protocol):
     def sock(self) -> socket.socket: ...
 
     @property
-    def take(self) -> Callable[[int], bytes | None]:
-        """`receive` for who calls it often, without a layer between: it may raise what the kernel raises."""
-        ...
-
-    @property
-    def give(self) -> Callable[[Bytes], int]:
-        """`send`, likewise."""
+    def bare(self) -> Bare:
+        """For who reads and sends often."""
         ...
 
     def receive(self, limit: int) -> bytes | None:
@@ -105,12 +113,8 @@ class PlainWire:
         self.sends_on = OUT
 
     @property
-    def take(self) -> Callable[[int], bytes]:
-        return self.sock.recv
-
-    @property
-    def give(self) -> Callable[[Bytes], int]:
-        return self.sock.send
+    def bare(self) -> socket.socket:
+        return self.sock
 
     def receive(self, limit: int) -> bytes | None:
         try:
@@ -158,12 +162,8 @@ class TlsWire:
         self.sends_on = OUT
 
     @property
-    def take(self) -> Callable[[int], bytes | None]:
-        return self.receive
-
-    @property
-    def give(self) -> Callable[[Bytes], int]:
-        return self.send
+    def bare(self) -> TlsWire:
+        return self
 
     def handshake(self) -> int:
         """0 when it is done, or BLOCKED until `reads_on`. TlsError, ConnectionError."""
@@ -200,6 +200,8 @@ class TlsWire:
         except OSError as error:
             raise broken(error) from None
         return None
+
+    recv = receive
 
     def receive_into(self, view: memoryview) -> int:
         try:
