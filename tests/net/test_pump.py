@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import resource
 import socket
 from collections import Counter
@@ -123,6 +124,55 @@ async def test_bulk_both_ways_at_once(three: Three) -> None:
     )  # fmt: skip
     assert results[2] == up
     assert results[3] == down
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_pieces_of_any_size_past_filters_that_skip(three: Three, seed: int) -> None:
+    dice = random.Random(seed)
+    sizes = (1, 8, 500, 16_384, 16_385, 65_536, 200_000, 1_500_000)
+    seen = 0
+
+    def look(data: bytes) -> None:
+        nonlocal seen
+        assert three.relay is not None
+        seen += len(data)
+        three.relay.skip_down(dice.choice((0, 0, 3_000_000, *sizes)))
+
+    def change(data: bytes) -> bytes | None:
+        return data.swapcase() if dice.random() < 0.5 else None
+
+    task = three.start(upstream=change, downstream=look)
+
+    async def talk(stream: Stream, data: bytes) -> None:
+        place = 0
+        while place < len(data):
+            piece = data[place:place + dice.choice(sizes)]
+            await stream.write(piece)
+            place += len(piece)
+            for _ in range(dice.choice((0, 0, 3, 30))):
+                await asyncio.sleep(0)
+
+    async def hear(stream: Stream) -> bytes:
+        data = bytearray()
+        while piece := await stream.read(dice.choice(sizes)):
+            data += piece
+            for _ in range(dice.choice((0, 0, 0, 30))):
+                await asyncio.sleep(0)
+        return bytes(data)
+
+    async def serve() -> None:
+        await talk(three.server, down)
+        three.server.wire.half_close()
+
+    up, down = dice.randbytes(1_000_000), dice.randbytes(12_000_000)
+    heard, up_heard, *_ = await asyncio.gather(
+        hear(three.client), read_exactly(three.server, len(up)), talk(three.client, up), serve()
+    )
+    assert heard == down
+    assert up_heard.lower() == up.lower()
+    result = await task
+    assert (result.upstream, result.downstream, result.ended) == (len(up), len(down), End.SERVER)
+    assert 0 < seen < len(down)
 
 
 async def test_a_slow_reader_costs_no_memory(three: Three) -> None:
