@@ -123,21 +123,6 @@ async def test_the_same_with_and_without(words: bytes) -> None:
         assert [value for name, _, value, _ in values if name == "logins_total"] == [3]
 
 
-async def test_a_home_that_stays_open_after_its_last_word_is_not_waited_for() -> None:
-    home = FakeImap(replies={"AUTHENTICATE": WELCOME, "LOGOUT": b"* BYE leaving\r\n{tag} OK bye"})
-    async with in_front_of(home) as running:
-        for number in range(2):  # as a task, and without one
-            assert (await session(running)).endswith(b"\r\n* BYE leaving\r\nc OK bye\r\n")
-            assert (await over(running, number + 1))[-1]["ended"] == "server"
-
-
-async def test_what_looks_like_the_last_word_is_none() -> None:
-    home = a_home(NOOP=b"* BYE not yet\r\n{tag} OK", LOGOUT=b"* BYE really\r\nc BAD\r\n{tag} OK bye")
-    async with in_front_of(home) as running:
-        for _ in range(2):
-            assert (await session(running)).endswith(b"b OK\r\n* BYE really\r\nc BAD\r\nc OK bye\r\n")
-
-
 async def test_nothing_is_left_that_only_a_search_would_free() -> None:
     async with in_front_of(a_home()) as running:
         gc.collect()

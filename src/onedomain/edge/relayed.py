@@ -110,7 +110,7 @@ class Relayed:
     @property
     def done(self) -> bool:
         """Both have taken their leave: the client by LOGOUT, the home by BYE."""
-        return bool(self._scanner.leaving) and self._answers.bye
+        return self._scanner.leaving and self._answers.bye
 
     def _gate(self) -> bool:
         if self._parts.fence.may_forward(self._seat.account):
@@ -183,8 +183,6 @@ class Relayed:
         answers = self._answers
         passed = answers.hear(data)
         if answers.calm:
-            if self.done and self._is_last(data):
-                self._relay.last_down()
             return None
         self._heard()
         if left := answers.literal:
@@ -192,10 +190,6 @@ class Relayed:
         if answers.held is not None:
             passed = (data if passed is None else passed) + self._hold()
         return passed
-
-    def _is_last(self, data: bytes) -> bool:
-        """Whether it ends with the answer to LOGOUT, behind which RFC 9051 section 6.1.3 has nothing but the end."""
-        return data[data.rfind(b"\n", 0, -1) + 1:].startswith(self._scanner.leaving + b" OK ")
 
     def _skip(self, count: int) -> None:
         """The literal that has begun need not be heard to its end."""

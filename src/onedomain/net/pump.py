@@ -125,11 +125,6 @@ class Relay:
         """Said from within the downstream filter: it need not see the `count` bytes behind what it is looking at."""
         self._down.unseen = count
 
-    def last_down(self) -> None:
-        """Said from within the downstream filter: nothing comes behind what it is looking at, so the end of the
-        server's connection need not be waited for."""
-        self._finish(End.SERVER)
-
     def hold_down(self, held: bool) -> None:
         """While held nothing more is read from the server: what a filter keeps back stays all that waits."""
         self._down.hold(held)

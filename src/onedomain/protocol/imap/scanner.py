@@ -92,7 +92,7 @@ class Scanner:
         self._literals = 0                # of the command: messages
         self._literal: list[bytes] | None = None  # None: not kept
         self.asked: list[bytes] = []
-        self.leaving = b""                # the tag of the client's LOGOUT, once it has said so
+        self.leaving = False              # the client has said LOGOUT
         self.idle = True                  # between commands, nothing unread
 
     @property
@@ -193,7 +193,7 @@ class Scanner:
             if name == b"IDLE":
                 self.asked.append(words[0])
             elif name == b"LOGOUT":
-                self.leaving = words[0]
+                self.leaving = True
             return ()
         return self._act(words[0], name, line, 2 if uid else 1)
 
