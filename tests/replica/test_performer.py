@@ -211,3 +211,28 @@ async def test_who_has_lost_the_lease_writes_no_more(written: int) -> None:
         with pytest.raises(Failed, match="do not run here"):
             await lost.perform(action)
     assert list(target.server.boxes) == ["INBOX"] and target.server.boxes["INBOX"].uidnext == 1 + 2 * written
+
+
+@pytest.mark.parametrize("letters", [1, 2, 50])
+@pytest.mark.parametrize("kind", ["node", "dovecot"])
+def test_what_is_too_large_is_refused_and_nothing_that_cannot_be_kept_is_deleted(kind: str, letters: int) -> None:
+    """Where UIDs are not given it ends with the first, as with any that is refused."""
+    performer, source, target, kept = bench(kind, [b"a", b"b" * 99, b"c", b"d" * 99], Groups(letters))
+    source.server.largest = target.server.largest = 50
+    given = kind == "node"
+    copies = tuple(Copy(uid, NONE, uid - 1, uid if given else 0) for uid in range(1, 5))
+    answers = now(performer.perform(Append("INBOX", "INBOX", copies)))
+    kinds = [type(answer).__name__ for answer in answers]
+    assert kinds == (["Copied", "Refused", "Copied", "Refused"] if given else ["Copied", "Refused"])
+    assert answers[1].identity.large and "99 octets" in answers[1].reason and not answers[1].for_now
+    assert len(target.server.boxes["INBOX"].messages) == kinds.count("Copied") == performer.done["copied"]
+    for raw in (b"e" * 99, b"f"):
+        target.server.append("INBOX", raw, NONE, 9)
+    uids = tuple(target.server.boxes["INBOX"].messages)
+    now(performer.perform(Expunge("INBOX", uids)))
+    assert [message.raw for message in target.server.boxes["INBOX"].messages.values()] == [b"e" * 99]
+    assert [uid for _, _, uid, _ in kept.bodies] == [uid for uid in uids if uid != uids[-2]]
+    target.server.create("Old")
+    target.server.append("Old", b"g" * 99, NONE, 9)
+    now(performer.perform(DeleteFolder("Old")))
+    assert len(target.server.boxes["Old"].messages) == 1

@@ -15,7 +15,7 @@ from onedomain.decision.link.identity import filler, identity_of
 from onedomain.model.failure import Failed, again, refuse
 from onedomain.model.replica import Folder, Identity, Listing, Mark, Numbering
 
-from .server import No, Server
+from .server import Message, No, Server
 
 T = TypeVar("T")
 
@@ -90,7 +90,12 @@ class ServerEnd:
     async def read_identities(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> Mapping[int, Identity]:
         self.step("identities")
         messages = self._box(folder, uidvalidity).messages
-        return {uid: identity_of(messages[uid].raw) for uid in uids if uid in messages}
+        return {uid: self._letter(uid, messages[uid]).identity for uid in uids if uid in messages}
+
+    def _letter(self, uid: int, message: Message) -> Letter:
+        if self.server.largest is not None and len(message.raw) > self.server.largest:
+            return Letter(uid, message.flags, message.date, b"", message.modseq, len(message.raw))
+        return Letter(uid, message.flags, message.date, message.raw, message.modseq)
 
     async def letters(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> AsyncIterator[Letter]:
         self.step("letters")
@@ -102,7 +107,7 @@ class ServerEnd:
                     self.between()  # what follows may be gone by the time it is asked for
                     if uid not in messages:
                         return
-                yield Letter(uid, message.flags, message.date, message.raw, message.modseq)
+                yield self._letter(uid, message)
 
     async def create_folder(
         self, name: str, uidvalidity: int, special_use: str = "", identity: str = ""

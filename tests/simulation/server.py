@@ -81,6 +81,7 @@ class Server:
         self.subscriptions: set[str] = set()
         self.room: int | None = None  # messages
         self.clock: Callable[[], int] | None = None
+        self.largest: int | None = None  # octets of a message that links read of it
         self.named: dict[tuple[str, int, int], str] = {}  # (identity of folder, UIDVALIDITY, UID) -> digest
         self.create("INBOX")
 

@@ -458,6 +458,43 @@ def test_there_is_no_room_for_what_is_burned(target: str, room: int) -> None:
     assert texts(one.target, "INBOX") == [*(f"body {n}" for n in range(1, 5)), "new 5"]
 
 
+@pytest.mark.parametrize(("source", "target"), [
+    ("dovecot", "dovecot"), ("cyrus", "node"), ("dovecot", "burning"), ("node", "plain"), ("imap", "cyrus"),
+])
+def test_a_message_that_is_larger_than_links_carry(source: str, target: str) -> None:
+    """All else is carried, and a person is told, once. It stays where it is: also at an old primary that has returned,
+    also in a folder that has been deleted since.
+    """
+    one = world(source, target, Server(source, 1).path("Lists"))
+    for server in (one.source, one.target):
+        server.largest = 1000
+    lists, large = one.source.path("Lists"), b"Message-ID: <l>\r\n\r\n" + b"x" * 2000
+    for name in ("INBOX", lists):
+        for number, raw in enumerate((b"Message-ID: <a>\r\n\r\nahead", large, b"Message-ID: <b>\r\n\r\nbehind")):
+            one.source.append(name, raw, frozenset(), 20 + number)
+    report = one.sweep()
+    assert report is not None and report.whole
+    one.quiet()
+    one.check_equal()
+    assert [alert.partition(":")[0] for alert in one.alerts] == ["INBOX", lists] and not one.aside, one.alerts
+    assert "2019 octets" in one.alerts[0] and texts(one.target, "INBOX")[4:] == ["ahead", "behind"]
+    one.source.append("INBOX", large, frozenset(), 30)  # and another that no link has seen
+    state, promotion = one.disk.state, one.fail_over()
+    one.target.expunge("INBOX", tuple(uid for uid, m in one.target.boxes["INBOX"].messages.items() if m.date == 20))
+    one.target.delete(one.target.path("Lists"))
+    one.commanded.add(one.target.path("Lists"))
+    one.bring_back(state, promotion)
+    one.quiet()
+    assert texts(one.source, "INBOX") == [*(f"body {n}" for n in range(1, 5)), "behind"]
+    assert sorted(texts(one.target, "INBOX")) == sorted([*texts(one.source, "INBOX"), "x" * 2000, "x" * 2000])
+    assert sum(message.raw == large for _, _, message in one.target.everything()) == 3
+    assert any("is on the replica only" in alert for alert in one.alerts)
+    assert not any(len(raw) > 1000 for raw in one.aside)
+    before = len(one.driver.log)
+    one.quiet()
+    assert not any(each.startswith(("Expunge", "DeleteFolder", "SetAside")) for each in one.driver.log[before:])
+
+
 def test_a_pass_takes_its_time_by_the_number_of_folders_and_not_by_its_square() -> None:
     """Or one account with thousands of folders would hold up all others of its linker."""
 

@@ -19,10 +19,11 @@ from onedomain.net.dial import dial, secure
 from onedomain.net.stream import Stream
 from onedomain.net.tls import ClientContexts
 from onedomain.protocol.imap.client import Argument, Command, Commands
+from onedomain.protocol.imap.lines import Chunk
 from onedomain.protocol.imap.response import (
+    Big,
     Continuation,
     Response,
-    ResponseError,
     ResponseLimits,
     ResponseParser,
     Tagged,
@@ -30,6 +31,8 @@ from onedomain.protocol.imap.response import (
 )
 
 READ = 65536
+SLOWEST = 100_000
+"""Octets per second of a literal that is passed over."""
 MAX_RESPONSES = 200_000
 """Untagged responses to one command: more folders or messages than anybody has is a server gone mad."""
 
@@ -282,7 +285,7 @@ class ImapSession:
                 elif isinstance(event, Tagged | Continuation):
                     return event
                 else:
-                    raise ResponseError("a literal that was not to be streamed")
+                    self._pass_over(event)
 
     async def _more(self) -> None:
         data = await self.stream.read(READ)
@@ -292,11 +295,19 @@ class ImapSession:
 
     async def _next(self) -> Response:
         with troubles(self.doing):
-            while (event := self._parser.next_event()) is None:
-                await self._more()
-            if isinstance(event, Tagged | Untagged | Continuation):
-                return event
-            raise ResponseError("a literal that was not to be streamed")
+            while True:
+                event = self._parser.next_event()
+                if event is None:
+                    await self._more()
+                elif isinstance(event, Tagged | Untagged | Continuation):
+                    return event
+                else:
+                    self._pass_over(event)
+
+    def _pass_over(self, event: Big | Chunk) -> None:
+        """A literal that the parser was told not to collect; it takes its time. Its response says how large it was."""
+        if isinstance(event, Big):
+            self.stream.deadline = (self.stream.deadline or self._clock()) + event.size / SLOWEST
 
     def _babble(self, reason: str) -> Trouble:
         reason = f"{self.doing}: {reason}"

@@ -87,11 +87,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a message's bytes say of it. `delivery`: our delivery id or ""; `filler`: one of ours, made to be burned."""
+    """What a message's bytes say of it. `delivery`: our delivery id or ""; `filler`: one of ours, made to be burned.
+
+    `large`: more bytes than links carry; they were not read, `digest` is how many they are. It stays where it is.
+    """
 
     digest: str
     delivery: str = ""
     filler: bool = False
+    large: bool = False
 
 
 @dataclass(frozen=True, slots=True)

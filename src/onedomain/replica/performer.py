@@ -163,7 +163,10 @@ class Performer:
                 try:
                     rows = await target.read(name)
                     uids = tuple(row.uid for row in rows.rows)
-                    await self._set_aside(Side.TARGET, name, uids, "folder deleted", rows.before.uidvalidity)
+                    _, large = await self._set_aside(Side.TARGET, name, uids, "folder deleted", rows.before.uidvalidity)
+                    if large:
+                        await self._keeping.alert("", f"{name} stays at the replica: {_too_large(max(large.values()))}")
+                        return None
                     await target.delete_folder(name)
                 except Failed as refusal:
                     if must or refusal.failure.kind is Kind.AGAIN:
@@ -189,13 +192,15 @@ class Performer:
                 return untaken
             case Expunge(folder, uids, keep_bodies, modseq):
                 if keep_bodies:
-                    await self._set_aside(Side.TARGET, folder, uids, "deleted")
+                    _, large = await self._set_aside(Side.TARGET, folder, uids, "deleted")
+                    uids = tuple(uid for uid in uids if uid not in large)
                 await target.expunge(folder, uids, modseq)
                 self.done["expunged"] += len(uids) * keep_bodies
             case ExpungeDeleted(folder):
                 await target.expunge_deleted(folder)
             case SetAside(side, folder, uids, why):
-                return await self._set_aside(side, folder, uids, why)
+                done, _ = await self._set_aside(side, folder, uids, why)
+                return done
             case Find(deliveries):
                 return await target.find(deliveries)
             case Confirm(deliveries):
@@ -237,16 +242,20 @@ class Performer:
 
     async def _set_aside(
         self, side: Side, folder: str, uids: Sequence[int], why: str, uidvalidity: int = 0
-    ) -> tuple[int, ...]:
+    ) -> tuple[tuple[int, ...], dict[int, int]]:
+        """Those that are in our own store now; those that are too large for it, with their octets."""
         done: list[int] = []
+        large: dict[int, int] = {}
         if not uids:
-            return ()
+            return (), large
         async with aclosing(self._grouped(self._on(side), folder, sorted(uids), uidvalidity)) as groups:
             async for group in groups:
-                await self._keeping.set_aside(side, folder, group, why)
-                self.done["aside"] += len(group)
-                done += [letter.uid for letter in group]
-        return tuple(done)
+                large.update({letter.uid: letter.octets for letter in group if letter.octets})
+                if kept := [letter for letter in group if not letter.octets]:
+                    await self._keeping.set_aside(side, folder, kept, why)
+                    self.done["aside"] += len(kept)
+                    done += [letter.uid for letter in kept]
+        return tuple(done), large
 
     async def _append(self, action: Append) -> tuple[Outcome, ...]:
         """Where UIDs are not given, a message that is gone ends it as a refused one does: the next takes its UID.
@@ -262,6 +271,9 @@ class Performer:
         ) as groups:
             group = await self._next(groups)
             while group:
+                group, large = _fitting(group, given)
+                outcomes.update(large)
+                self.done["refused"] += len(large)
                 letters = []
                 for letter in group:
                     copy = wanted[letter.uid]
@@ -276,7 +288,8 @@ class Performer:
                     self._sent(action.folder, letters[:straight], given), self._next(groups))
                 outcomes.update(zip(sent, answers, strict=False))
                 left = left[straight:]
-                if len(answers) < len(sent) or (not given and isinstance(answers[-1], Refused)):
+                refused = large or (answers and isinstance(answers[-1], Refused))
+                if len(answers) < len(sent) or (not given and refused):
                     break
         return _in_order(action, outcomes, given)
 
@@ -324,6 +337,19 @@ class Performer:
         finally:
             if (close := getattr(letters, "aclose", None)) is not None:
                 await close()
+
+
+def _fitting(group: list[Letter], given: bool) -> tuple[list[Letter], dict[int, Refused]]:
+    """What is not too large for links, and what is; where UIDs are not given, up to the first that is."""
+    large = [letter for letter in group if letter.octets]
+    if large and not given:
+        group, large = group[: group.index(large[0])], large[:1]
+    refused = {letter.uid: Refused(_too_large(letter.octets), letter.identity) for letter in large}
+    return [letter for letter in group if not letter.octets], refused
+
+
+def _too_large(octets: int) -> str:
+    return f"a message of {octets} octets is larger than links carry"
 
 
 def _straight(left: Sequence[int], sent: Sequence[int]) -> int:

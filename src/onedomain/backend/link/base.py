@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
+from onedomain.decision.link.identity import identity_of
 from onedomain.model.account import Account
 from onedomain.model.replica import Identity, Listing, Mark, Powers
 
@@ -20,7 +21,8 @@ class Letter:
     """A message on its way. `uid` 0: whichever comes. `date` is INTERNALDATE in seconds since 1970.
 
     `modseq` is the one that it has where it comes from, 0 where there are none; a target that can choose gives none
-    below, so that what clients know of the source stays true.
+    below, so that what clients know of the source stays true. `octets`: of one that is larger than links carry; its
+    bytes are not here.
     """
 
     uid: int
@@ -28,6 +30,11 @@ class Letter:
     date: int
     raw: bytes = field(repr=False)
     modseq: int = 0
+    octets: int = 0
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(f"{self.octets} octets", large=True) if self.octets else identity_of(self.raw)
 
 
 class LinkEnd(Protocol):

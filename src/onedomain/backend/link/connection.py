@@ -23,7 +23,9 @@ from onedomain.protocol.imap.response import ResponseError, ResponseLimits, Tagg
 from onedomain.protocol.imap.rows import RowParser
 
 LARGEST = 160 * 1024 * 1024
-"""Bytes of a message. A larger one stops its link, which says why: nobody may believe that it was carried."""
+"""Bytes of a message that is carried, as it is in memory. A larger one stays where it is, and a person is told."""
+AROUND = 4 * 1024 * 1024
+"""Bytes of a response around its message."""
 
 
 _FOR_GOOD = frozenset(("OVERQUOTA", "TOOBIG", "LIMIT", "CANNOT", "BADCHARSET", "UNKNOWN-CTE"))
@@ -75,7 +77,7 @@ class Connection:
 
     @classmethod
     async def open(cls, door: ImapDoor, login: Login, account: Account) -> Connection:
-        parser = RowParser(ResponseLimits(response=LARGEST))
+        parser = RowParser(ResponseLimits(response=LARGEST + AROUND, stream_above=LARGEST))
         session = await ImapSession.open(door, parser=parser)
         try:
             session.doing = f"link to {account.address} at {door.endpoint}"

@@ -22,7 +22,7 @@ from onedomain.decision.link.identity import identity_of
 from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import Identity, Mark, Row
 from onedomain.protocol.imap.client import Argument, Command
-from onedomain.protocol.imap.response import ResponseError, Untagged, fetched
+from onedomain.protocol.imap.response import Big, ResponseError, Untagged, fetched
 from onedomain.protocol.imap.rows import internal_date, message_flags
 from onedomain.protocol.imap.sequence import BadSet, format_set, parse_set
 
@@ -135,7 +135,7 @@ class Reading:
         found = {}
         async with aclosing(self.letters(folder, uids, uidvalidity)) as letters:
             async for letter in letters:
-                found[letter.uid] = identity_of(letter.raw)
+                found[letter.uid] = letter.identity
         return found
 
     async def letters(self, folder: str, uids: Sequence[int], uidvalidity: int) -> AsyncGenerator[Letter, None]:
@@ -223,11 +223,14 @@ def _letter(response: Untagged, section: str = "BODY[]") -> Letter | None:
         return None
     found = fetched(response.values)
     raw, uid = found.get(section), found.get("UID")
+    octets = raw.size if isinstance(raw, Big) else 0
+    if octets:
+        raw = b""
     if not isinstance(raw, bytes) or not isinstance(uid, int) or "FLAGS" not in found or "INTERNALDATE" not in found:
         return None
     modseq = found.get("MODSEQ")
     number = modseq[0] if isinstance(modseq, list) and modseq and isinstance(modseq[0], int) else 0
-    return Letter(uid, message_flags(found["FLAGS"]), _date(found), raw, number)
+    return Letter(uid, message_flags(found["FLAGS"]), _date(found), raw, number, octets)
 
 
 def _date(found: dict[str, Any]) -> int:

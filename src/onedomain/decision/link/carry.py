@@ -80,7 +80,10 @@ def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried
             if isinstance(outcome, Refused) and outcome.for_now:
                 rest = tuple(row.uid for row in left[done:])
                 return Carried(link, tuple(identities), missed=missed, full=outcome.reason, left=rest)
-            if isinstance(outcome, Refused):
+            if isinstance(outcome, Refused) and outcome.identity.large:
+                yield Alert(link.source_name, f"message {row.uid} is not on the replica: {outcome.reason}")
+                link = replace(link, refused=(*link.refused, row.uid))
+            elif isinstance(outcome, Refused):
                 aside: tuple[int, ...] = yield SetAside(Side.SOURCE, link.source_name, (row.uid,), outcome.reason)
                 yield Alert(link.source_name, f"message {row.uid} is refused by the replica: {outcome.reason}")
                 link = replace(link, refused=(*link.refused, row.uid))

@@ -55,15 +55,16 @@ def pair(
         seen.append(there[target_uid])
     strangers = {uid: there[uid] for uid in rows if uid not in fillers}
     surplus = surplus or link.settled
-    twice = frozenset(strangers) if surplus else (yield from _twice(link, source, strangers))
+    large = frozenset(uid for uid, it in strangers.items() if it.large)  # nowhere else, and nowhere to put it
+    twice = (frozenset(strangers) if surplus else (yield from _twice(link, source, strangers))) - large
     for uid in strangers:
         if uid in twice:
             drop.append(uid)
         else:
             link = replace(link, kept=(*link.kept, uid))
             yield Alert(link.source_name, f"message {uid} is on the replica only; it is kept")
-    if strangers and link.settled:
-        yield Alert(link.source_name, f"{len(strangers)} messages came to the replica unasked; they are set aside")
+    if twice and link.settled:
+        yield Alert(link.source_name, f"{len(twice)} messages came to the replica unasked; they are set aside")
     link = replace(link, target=replace(link.target, uidnext=uidnext), settled=True)
     return Paired(link, tuple(missing.values()), tuple(flags), tuple(sorted(drop)), fillers, tuple(seen))
 
