@@ -30,13 +30,22 @@ class Ids:
         self._nonce = nonce
         self._last = 0
         self._dice = b""
+        self._high, self._first = -1, ""  # of the time: the digits that stay the same for a second
 
     def next(self) -> str:
-        self._last = max(self._last + 1, int(self._clock.time() * 1_000_000))
+        now = int(self._clock.time() * 1_000_000)
+        self._last = now if now > self._last else self._last + 1
         # for many ids at a time: each asking is a system call
         dice = self._dice or self._nonce.token(DICE * AT_ONCE)
         self._dice = dice[DICE:]
-        return _digits(self._last, TIME_SIZE) + _digits(int.from_bytes(dice[:DICE], "big"), RANDOM_SIZE)
+        high, low = divmod(self._last, 1296 * 1296)
+        if high != self._high:
+            self._high, self._first = high, _digits(high, TIME_SIZE - 4)
+        third, second = divmod(low, 1296)
+        chance, last = divmod(int.from_bytes(dice[:DICE], "big"), 1296)
+        chance, middle = divmod(chance, 1296)
+        return (f"{self._first}{_PAIRS[third]}{_PAIRS[second]}"
+                f"{_digits(chance, RANDOM_SIZE - 4)}{_PAIRS[middle]}{_PAIRS[last]}")
 
 
 def derived_id(parent: str, purpose: str) -> str:

@@ -44,7 +44,7 @@ GATHER = 4
 """Turns of the loop that a sync waits at most, as long as each brings more to be synced: on a fast disk a sync would
 else be begun for every second message, and each goes to a thread and back.
 """
-PATIENCE = 0.001
+PATIENCE = 0.003
 """Seconds that a sync waits at most for as many as came lately: one keeps the CPU as busy for one message as for ten.
 """
 

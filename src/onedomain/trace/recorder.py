@@ -29,6 +29,18 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=st
 _quote = json.encoder.encode_basestring
 
 
+def _written(value: Any, depth: int = 2) -> str:
+    """Lists of names, and lists of names by name, are in every line about a message."""
+    kind = type(value)
+    if kind is str:
+        return _quote(value)
+    if kind is list and depth:
+        return f"[{','.join([_written(one, depth - 1) for one in value])}]"
+    if kind is dict and depth and all(type(key) is str for key in value):
+        return f"{{{','.join([f'{_quote(key)}:{_written(one, depth - 1)}' for key, one in value.items()])}}}"
+    return _encode(value)
+
+
 class Turns(Protocol):
     """An event loop, or whoever gathers what is to be done in a turn of it."""
 
@@ -80,7 +92,7 @@ class Recorder:
                 elif kind is int or (kind is float and -LARGE < value < LARGE):
                     parts.append(f'"{key}":{value!r}')
                 elif value is not None and value != "":
-                    parts.append(f'"{key}":{_encode(value[:MAX_FIELD] if isinstance(value, str) else value)}')
+                    parts.append(f'"{key}":{_written(value[:MAX_FIELD] if isinstance(value, str) else value)}')
         except (TypeError, ValueError) as error:
             parts[1:] = [f'"unwritable":{_quote(repr(error))}']
         text = ",".join(parts) + "}"

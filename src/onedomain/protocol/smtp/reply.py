@@ -38,7 +38,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        return " ".join(line for line in self.lines if line)
+        return self.lines[0] if len(self.lines) == 1 else " ".join([line for line in self.lines if line])
 
     @property
     def is_done(self) -> bool:
@@ -57,7 +57,8 @@ class Reply:
         return self.code >= 500
 
     def __str__(self) -> str:
-        return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
+        words = f"{self.code} {self.enhanced}" if self.enhanced else str(self.code)
+        return f"{words} {text}" if (text := self.text) else words
 
     def failure(self, doing: str = "") -> Failure:
         """What a reply that was not hoped for means: 5xx give up, anything else try again."""
