@@ -144,11 +144,18 @@ class FakeAuthenticator:
 
     def __init__(self, view: Book) -> None:
         self._view = view
+        self.known: dict[tuple[str, str, str], Account] = {}
+        self.checks = 0
+
+    def at_once(self, credentials: Credentials, address: str) -> Account | None:
+        return self.known.get((credentials.login, credentials.password, address))
 
     async def check(self, credentials: Credentials, client: tuple[str, int], local: tuple[str, int]) -> Account:
         account = self._view.account(credentials.login)
         if account is None or credentials.password != "right":
             raise Failed(refuse(535, "5.7.8", "authentication failed"))
+        self.checks += 1
+        self.known[credentials.login, credentials.password, client[0]] = account
         return account
 
 
@@ -190,8 +197,12 @@ class Edge:
     counts: Counts = field(default_factory=Counts)
     crashes: Crashes = field(default_factory=lambda: Crashes())
     heads: Heads = field(default_factory=Heads)
+    authenticator: FakeAuthenticator = field(init=False)
     port: int = 0
     listener: Listener | None = None
+
+    def __post_init__(self) -> None:
+        self.authenticator = FakeAuthenticator(self.book)
 
     async def connect(self) -> Client:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -249,7 +260,7 @@ async def edge(
     parts = SmtpParts(
         directory=made.book, board=made.board, spool=made.spool, levels=made.levels, clock=RealClock(),
         trace=made.notes, count=made.counts, tls=tls.context if tls is not None and not implicit else None,
-        authenticator=FakeAuthenticator(made.book) if rules.submission else None, links=made.links,
+        authenticator=made.authenticator if rules.submission else None, links=made.links,
         crash=made.crashes, heads=made.heads)
 
     handler = SmtpEdge(parts, made.rules)

@@ -176,3 +176,14 @@ async def test_login_mechanism_in_steps() -> None:
         assert await client.ask("AUTH LOGIN") == "334 VXNlcm5hbWU6"
         assert await client.ask("YW5uQGV4YW1wbGUuY29t") == "334 UGFzc3dvcmQ6"
         assert (await client.ask("cmlnaHQ=")).startswith("235")
+
+
+async def test_who_is_known_is_not_asked_about_again() -> None:
+    async with edge(view=book(ANN), rules=SUBMISSION) as made:
+        for _ in range(2):
+            client = await made.ready()
+            assert await client.ask(RIGHT) == "235 2.7.0 authentication successful"
+            assert (await send(client, "ann@example.com", mail=OWN))[-1].startswith("250")
+        assert made.authenticator.checks == 1 and len(made.spool.messages) == 2
+        assert all(message.envelope.login == "ann@example.com" for message in made.spool.messages)
+        assert b"with ESMTPA id" in made.spool.messages[1].data

@@ -26,6 +26,9 @@ from onedomain.protocol.message.stamp import (
 )
 from onedomain.protocol.smtp.event import Mail, Rcpt
 
+SHOWN = 50
+"""Most recipients named in one line of the trace."""
+
 
 class Message:
     """`hop` is how it comes to us, `login` the account that submits it, or ""."""
@@ -49,6 +52,12 @@ class Message:
     def id(self) -> str:
         """The queue id, or "" before the body."""
         return self._draft.id if self._draft is not None else ""
+
+    @property
+    def shown(self) -> dict[str, list[str]]:
+        """What the client named -> the accounts and addresses that it means."""
+        said = self.recipients.said
+        return said if len(said) <= SHOWN else dict(list(said.items())[:SHOWN])
 
     def add(self, rcpt: Rcpt) -> Failure | None:
         """One recipient more, with all that it stands for, or none of it."""

@@ -61,6 +61,10 @@ class LevelReached(Protocol):
 
 
 class Authenticator(Protocol):
+    def at_once(self, credentials: Credentials, address: str) -> Account | None:
+        """Whose they are, where that has been found out lately and nobody has to wait; None: `check` finds out."""
+        ...
+
     async def check(self, credentials: Credentials, client: tuple[str, int], local: tuple[str, int]) -> Account:
         """Whose credentials these are. Raises Failed; takes its time where passwords were wrong."""
         ...

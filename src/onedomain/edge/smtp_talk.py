@@ -15,7 +15,7 @@ from typing import Any
 
 from onedomain.decision.sender import check_sender
 from onedomain.edge.smtp_message import Message
-from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
+from onedomain.edge.smtp_ports import Authenticator, SmtpParts, SmtpRules
 from onedomain.model.account import Account, Level
 from onedomain.model.failure import Failed, Failure, again, refuse
 from onedomain.net.stream import Stream
@@ -42,9 +42,6 @@ from onedomain.queue.crash import AFTER_250
 
 LOOP = "5.4.6"
 REACHED = {Level.SPOOL: "", Level.PRIMARY: " and delivered", Level.REPLICA: ", delivered and copied"}
-SHOWN = 50
-"""Most recipients named in one line of the trace."""
-
 TOLD = 200
 """Most refusals of one session that the trace tells: a client must not be able to fill the log's disk."""
 
@@ -125,7 +122,7 @@ class SmtpTalk:
             case StartTls():
                 return self._start_tls(event)
             case Auth():
-                return self._authenticate(event)
+                return self._auth(event)
             case Xclient():
                 self._xclient(event)
             case Malformed():
@@ -165,17 +162,27 @@ class SmtpTalk:
         self.server.tls_started()
         self._account = self._known_hop = None
 
-    async def _authenticate(self, event: Auth) -> None:
-        if self._parts.authenticator is None:
+    def _auth(self, event: Auth) -> Coroutine[Any, Any, None] | None:
+        authenticator = self._parts.authenticator
+        if authenticator is None:
             self.server.refuse(again(454, "4.7.0", "authentication is not available"))
-            return
+        elif (account := authenticator.at_once(event.credentials, self._client)) is not None:
+            self._let_in(account)
+        else:
+            return self._check(authenticator, event)
+        return None
+
+    async def _check(self, authenticator: Authenticator, event: Auth) -> None:
         self._stream.deadline = None
         try:
-            self._account = await self._parts.authenticator.check(
-                event.credentials, (self._client, self._port), self._stream.local)
+            account = await authenticator.check(event.credentials, (self._client, self._port), self._stream.local)
         except Failed as failed:
             self.server.refuse(failed.failure)
-            return
+        else:
+            self._let_in(account)
+
+    def _let_in(self, account: Account) -> None:
+        self._account = account
         self._known_hop = None
         self.server.accept()
 
@@ -339,7 +346,7 @@ class SmtpTalk:
         self._parts.count.add("smtp_messages_total", listener=self._rules.name)
         self._trace(
             "received", queue_id=message.id, message_id=message.message_id, sender=message.sender,
-            recipients=_shown(message), login=message.login, size=size,
+            recipients=message.shown, login=message.login, size=size,
             seconds=round(self._parts.clock.monotonic() - began, 3))
 
     def _answer(self, message: Message, level: str = "") -> None:
@@ -353,7 +360,7 @@ class SmtpTalk:
         if failure.enhanced == LOOP:
             self._parts.count.add("smtp_loops_total", listener=self._rules.name)
         self._note("refused", failure, queue_id=message.id, sender=message.sender, message_id=message.message_id,
-                   recipients=_shown(message))
+                   recipients=message.shown)
         if not answered:
             self.server.refuse(failure)
         self._message = None
@@ -390,9 +397,3 @@ class SmtpTalk:
 
     def _trace(self, event: str, **fields: object) -> None:
         self._parts.trace.note(event, listener=self._rules.name, client=self._client, **fields)
-
-
-def _shown(message: Message) -> dict[str, list[str]]:
-    """What the client named -> the accounts and addresses that it means."""
-    said = message.recipients.said
-    return said if len(said) <= SHOWN else dict(list(said.items())[:SHOWN])
