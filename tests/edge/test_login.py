@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from onedomain.backend.base import Backend
 from onedomain.directory.delta import Delta
 from onedomain.edge.login import (
     TRIES_AT_ONCE,
@@ -19,6 +20,7 @@ from onedomain.edge.login import (
     LoginRules,
     LogIns,
 )
+from onedomain.edge.submission import SubmissionLogIn
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, Kind, again, refuse
 from onedomain.model.server import Endpoint, LoginWay, Server
@@ -97,6 +99,22 @@ async def test_without_a_hash_the_home_decides(door: Door) -> None:
     assert door.entered == [Admission(ANN, "home's own", False)]
     failure, _ = await door.try_("ann", "guess")
     assert failure.enhanced == "5.7.8"
+
+
+async def test_who_submits_mail_is_known_where_our_own_hash_has_decided(door: Door) -> None:
+    def nowhere(name: str) -> Backend:
+        raise AssertionError(f"{name} is not to be asked")
+
+    submission = SubmissionLogIn(door.log_ins, nowhere)
+    await door.try_("joe", "right")
+    await door.try_("ann", "home's own")
+    assert submission.at_once(Credentials("joe", "right"), "192.0.2.1") is JOE
+    assert door.notes.named("login")[-1] == {
+        "account": "joe@example.com", "client": "192.0.2.1", "service": "submission", "seconds": 0.0}
+    assert submission.at_once(Credentials("joe", "wrong"), "192.0.2.1") is None
+    assert submission.at_once(Credentials("joe", "right"), "192.0.2.2") is None
+    assert submission.at_once(Credentials("ann", "home's own"), "192.0.2.1") is None, "her home decides, each time"
+    assert len(door.notes.named("login")) == 3
 
 
 async def test_nobody_gets_in_where_nobody_would_look_at_the_password(door: Door) -> None:
