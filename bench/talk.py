@@ -107,6 +107,7 @@ class Talk:
         self.done = Done()
         self._poll = select.epoll()
         self._open: dict[int, Session] = {}
+        self._heard = memoryview(bytearray(READ))
         self._started = 0
         self._warming = False
         self._context = client_context() if work.tls else None
@@ -217,17 +218,18 @@ class Talk:
         sock = session.sock
         while True:
             try:
-                data = sock.recv(READ)
+                size = sock.recv_into(self._heard)  # recv would make room for READ octets each time
             except WAITS:
                 return
             except ConnectionError as error:
-                data = b""
+                size = 0
                 session.tail += repr(error).encode()
-            if not data:
+            if not size:
                 self._lost(session)
                 return
-            self.done.octets += len(data)
-            tail = session.tail = (session.tail + data)[-TAIL:] if len(data) < TAIL else data[-TAIL:]
+            self.done.octets += size
+            data = bytes(self._heard[max(0, size - TAIL) : size])
+            tail = session.tail = (session.tail + data)[-TAIL:] if session.tail else data
             if tail.endswith(b"\n"):
                 last = tail[tail.rfind(b"\n", 0, -1) + 1 :]
                 if last.startswith(session.want):
