@@ -104,6 +104,10 @@ class Wire(Protocol):
         ...
 
 
+_ROOM = memoryview(bytearray(65536))
+"""For reads of the usual size: recv would make a bytes object of that size first, whose memory is new each time."""
+
+
 class PlainWire:
     __slots__ = ("reads_on", "sends_on", "sock")
 
@@ -118,7 +122,9 @@ class PlainWire:
 
     def receive(self, limit: int) -> bytes | None:
         try:
-            return self.sock.recv(limit)
+            if limit != len(_ROOM):
+                return self.sock.recv(limit)
+            return _ROOM[: self.sock.recv_into(_ROOM)].tobytes()
         except BlockingIOError:
             return None
         except OSError as error:
