@@ -11,6 +11,7 @@ from onedomain.decision.retry import HOUR, Patience, Pauses
 from onedomain.model.account import Level
 from onedomain.model.failure import Failed, again
 from onedomain.model.message import Envelope, Outcome, State, Target
+from onedomain.queue.body import BytesBody, StoredBody
 from onedomain.queue.bounce import HOURLY
 from onedomain.queue.dispatch import GONE, Dispatcher
 from onedomain.queue.limits import SpoolLimits
@@ -94,6 +95,17 @@ def test_one_message_to_several_servers_reaches_each_once() -> None:
         assert stage.boxes() == {address(0): 1, address(1): 1, address(2): 1, "friend@example.net": 1}
         assert stage.s0.deliveries == 1, "one transaction for both of its accounts"
         assert {world.bodies[id] for world in stage.worlds.values()} == {b"A: b\r\n\r\nbody"}
+
+    play(scene)
+
+
+def test_memory_is_kept_for_what_goes_soon() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.board.down.add("s1")
+        waits = stage.spool.entries[await stage.put(address(1))]
+        assert isinstance(stage.spool.body(waits), StoredBody)
+        goes = stage.spool.entries[await stage.put(address(1), address(0))]
+        assert isinstance(stage.spool.body(goes), BytesBody), "one of its servers is up"
 
     play(scene)
 

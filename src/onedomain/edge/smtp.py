@@ -63,7 +63,7 @@ class SmtpEdge:
             talk.told()
             if talk.over:
                 return
-            data = await (stream.read(READ) if talk.in_body else stream.rest(READ_COMMANDS))
+            data = await (stream.read(READ) if talk.message is not None else stream.rest(READ_COMMANDS))
             if not data:
                 return
             server.receive(data)

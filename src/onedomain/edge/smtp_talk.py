@@ -66,13 +66,13 @@ class SmtpTalk:
         self._account: Account | None = None
         self._known_hop: Hop | None = None   # until any of it changes
         self._hello = ""        # as a trusted hop passes it on
-        self._message: Message | None = None
+        self.message: Message | None = None  # on its way in
         self._failed: Failure | None = None  # of the body that is coming in
         self._body_began = 0.0
         self._body_size = 0
-        self._answered = 0.0                 # when the client last had an answer
+        self.answered = 0.0                  # when the client last had an answer
         self._told = 0
-        self._acknowledged = False           # a 250 for a message is in the output
+        self.acknowledged = False            # a 250 for a message is in the output
         self.over = False
         self.failure: Failure | None = None
         self.resume: Callable[[], None] | None = None
@@ -85,19 +85,14 @@ class SmtpTalk:
     def take_output(self) -> bytes:
         """What is to be sent now."""
         if output := self.server.take_output():
-            self._answered = self._loop.time()
+            self.answered = self._stream.poller.now
         return output
 
     def told(self) -> None:
         """The output has been sent."""
-        if self._acknowledged:
-            self._acknowledged = False
+        if self.acknowledged:
+            self.acknowledged = False
             self._parts.crash.reach(AFTER_250)
-
-    @property
-    def in_body(self) -> bool:
-        """Whether a message is on its way in: there is more to read than commands."""
-        return self._message is not None
 
     def take(self, event: Event) -> Coroutine[Any, Any, None] | None:
         """What follows from an event, the most frequent first; what has to be waited for is returned. `over` says
@@ -142,7 +137,7 @@ class SmtpTalk:
         """Until when the client may be silent."""
         # A client that sends an octet now and then would else hold its session for ever.
         if not self._body_began:
-            return self._answered + self._rules.idle
+            return self.answered + self._rules.idle
         due = self._body_began + self._rules.idle + self._body_size / self._rules.least_rate
         return min(self._loop.time() + self._rules.idle, due)
 
@@ -158,7 +153,7 @@ class SmtpTalk:
             await self._stream.start_tls(self._parts.tls, server_side=True)
         except TimeoutError:
             raise ConnectionError("no TLS handshake in time") from None  # a 421 now would be no TLS
-        self._answered = self._loop.time()
+        self.answered = self._loop.time()
         self.server.tls_started()
         self._account = self._known_hop = None
 
@@ -208,8 +203,8 @@ class SmtpTalk:
     def _begin_message(self, event: Mail) -> Message:
         self.forget_message()
         login = self._account.address if self._account is not None else ""
-        self._message = Message(self._parts, self._rules, event, client=self._client, login=login)
-        return self._message
+        self.message = Message(self._parts, self._rules, event, client=self._client, login=login)
+        return self.message
 
     def _group(self, event: Group) -> None:
         """All of it, or nothing yet: where anything is refused it comes again one by one, and is told and counted
@@ -238,7 +233,7 @@ class SmtpTalk:
         return check_sender(self._parts.directory, self._account.address, event.sender)
 
     def _recipient(self, event: Rcpt) -> None:
-        message = self._message
+        message = self.message
         assert message is not None
         failure = message.add(event)
         if failure is None:
@@ -251,7 +246,7 @@ class SmtpTalk:
     # ---- body
 
     def _body_start(self) -> None:
-        message = self._message
+        message = self.message
         assert message is not None
         try:
             self._begin_body(message)
@@ -283,7 +278,7 @@ class SmtpTalk:
 
     def _body_chunk(self, event: BodyChunk) -> Coroutine[Any, Any, None] | None:
         self._body_size += len(event.data)
-        message = self._message
+        message = self.message
         if self._failed is not None or message is None:
             return None
         try:
@@ -304,7 +299,7 @@ class SmtpTalk:
         self.server.fail_body(failure)
 
     def _body_end(self, event: BodyEnd) -> Coroutine[Any, Any, None] | None:
-        message = self._message
+        message = self.message
         assert message is not None
         self._body_began = 0.0
         if (failure := event.failure or self._failed) is not None:
@@ -332,7 +327,7 @@ class SmtpTalk:
     def _committed(self, message: Message, size: int, began: float, failure: Failure | None) -> None:
         if failure is None:
             self._received(message, size, began)
-        if self._message is not message:
+        if self.message is not message:
             return  # the client has gone meanwhile
         if failure is None:
             self._answer(message)
@@ -351,8 +346,8 @@ class SmtpTalk:
 
     def _answer(self, message: Message, level: str = "") -> None:
         self.server.accept(f"queued as {message.id}{level}")
-        self._acknowledged = True
-        self._message = None
+        self.acknowledged = True
+        self.message = None
 
     def _refused(self, message: Message, failure: Failure, *, answered: bool = False) -> None:
         message.abort()
@@ -363,7 +358,7 @@ class SmtpTalk:
                    recipients=message.shown)
         if not answered:
             self.server.refuse(failure)
-        self._message = None
+        self.message = None
 
     async def _reach_level(self, message: Message) -> str:
         """What the 250 says of it. After the body there is no way back: a level out of reach is told and counted."""
@@ -380,9 +375,9 @@ class SmtpTalk:
         return REACHED[reached]
 
     def forget_message(self) -> None:
-        if self._message is not None:
-            self._message.abort()
-            self._message = None
+        if self.message is not None:
+            self.message.abort()
+            self.message = None
         self._body_began = 0.0
 
     # ---- telling

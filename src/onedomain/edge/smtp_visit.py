@@ -18,13 +18,14 @@ from onedomain.net.visit import Host, Visit
 
 
 class SmtpVisit(Visit):
-    __slots__ = ("_committing", "_edge", "_talk")
+    __slots__ = ("_committing", "_due", "_edge", "_talk")
 
     def __init__(self, edge: SmtpEdge, host: Host, place: str) -> None:
         super().__init__(host, place)
         self._edge = edge
         self._talk: SmtpTalk
         self._committing = False
+        self._due = 0.0  # in a body: until when there has to be more of it
 
     def begin(self) -> None:
         stream, edge = self.stream, self._edge
@@ -45,7 +46,7 @@ class SmtpVisit(Visit):
             stream.ask(reading=False)  # what comes behind a message waits in the kernel until that has its answer
             return
         try:
-            data = stream.receive(READ if talk.in_body else READ_COMMANDS)
+            data = stream.receive(READ if talk.message is not None else READ_COMMANDS)
         except ConnectionError as error:
             self._over(error)
             return
@@ -59,8 +60,7 @@ class SmtpVisit(Visit):
 
     def sweep(self, now: float) -> None:
         """About once a second."""
-        deadline = self.stream.deadline
-        if not self._committing and deadline is not None and now >= deadline:
+        if not self._committing and now >= (self._due or self._talk.deadline()):
             self._as_task()
 
     def leave(self) -> None:
@@ -91,9 +91,11 @@ class SmtpVisit(Visit):
                 if server.waits:
                     self._committing = True
                     return
-            if output := talk.take_output():
+            if output := server.take_output():
+                talk.answered = stream.poller.now
                 stream.push(output)
-            talk.told()
+            if talk.acknowledged:
+                talk.told()
         except Exception as error:  # noqa: BLE001  as in a listener's task: told there, and hurts no other
             self._over(error)
             return
@@ -103,7 +105,7 @@ class SmtpVisit(Visit):
         elif stream.backlog:
             self._as_task()
         else:
-            stream.deadline = talk.deadline()
+            self._due = talk.deadline() if talk.message is not None else 0.0
             stream.ask(reading=True)
 
     def _over(self, error: BaseException | None = None, *, done: bool = False) -> None:

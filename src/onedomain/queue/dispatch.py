@@ -167,9 +167,14 @@ class Dispatcher:
         """Puts the message in line wherever it has something to do."""
         if entry.held or self._stopping:
             return
+        goes = False
         for lane, job in self.jobs(entry):
             lane.add(job)
-            self._pump(lane)
+            if self.usable(lane.server):
+                goes = True
+                self._pump(lane)
+        if not goes:
+            self.spool.cool(entry)
 
     def jobs(self, entry: Entry) -> list[tuple[Lane, Job]]:
         """What there is to do for a message, as things are now, by nobody who is at it already."""

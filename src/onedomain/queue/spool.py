@@ -271,6 +271,10 @@ class Spool:
         # asked anew at each read: it may be set aside meanwhile
         return StoredBody(entry, lambda place: (self.read_aside if entry.aside else self.read)(place))
 
+    def cool(self, entry: Entry) -> None:
+        """Its body will not be wanted soon: the memory is for those that will."""
+        self._fresh.forget(entry.id)
+
     async def read(self, place: Position) -> bytes | None:
         return await self._read(self._messages, place)
 
