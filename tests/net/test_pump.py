@@ -290,10 +290,10 @@ async def test_idle(three: Three) -> None:
 
 
 async def test_words_put_the_idle_limit_off(three: Three) -> None:
-    task = three.start(idle=0.15)
-    for _ in range(10):
+    task = three.start(idle=0.5)
+    for _ in range(8):
         await three.client.write(b"a NOOP\r\n")
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.1)
     assert not task.done()
     assert (await task).ended is End.IDLE
 
