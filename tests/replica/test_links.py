@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from onedomain.app.promotions import progress
+from onedomain.decision.move import Progress
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, refuse
 from onedomain.replica.pace import Bounds
@@ -456,6 +458,33 @@ def test_a_renamed_inbox_that_is_deleted_is_no_restore() -> None:
         await town.idle("ann@x")
         linked = town.links.linked("ann@x")
         assert town.same("ann@x") and not town.outlet.alerts and linked is not None and not linked.renamed
+
+    scene(play)
+
+
+def test_a_message_that_only_the_primary_has_is_known_of() -> None:
+    """A move stands still, also under the next linker, until it is gone."""
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        mailbox = town.pools["a"].mailbox("ann@x")
+        mailbox.largest = 100
+        mailbox.append("INBOX", b"x" * 200, frozenset(), 1)
+        town.touch("ann@x", "APPEND")
+        await town.covered("ann@x")
+        await town.idle("ann@x")
+        assert progress(town.links, "ann@x") == Progress(True, "1 messages are larger than links carry", 0)
+        await town.links.stop()
+        town.links = town.new_links()
+        town.links.known("ann@x", town.saved["ann@x"])
+        assert progress(town.links, "ann@x") == Progress(True, "1 messages are larger than links carry", 0)
+        town.links.start()
+        mailbox.expunge("INBOX", (1,))
+        town.touch("ann@x", "EXPUNGE")
+        await town.covered("ann@x")
+        await town.idle("ann@x")
+        assert progress(town.links, "ann@x") == Progress(True, "", 0)
 
     scene(play)
 

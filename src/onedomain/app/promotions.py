@@ -177,4 +177,5 @@ def progress(links: Links, account: str) -> Progress | None:
     if linked is None:
         return None
     whole = linked.was_whole and not linked.behind
-    return Progress(whole, links.trouble(linked), linked.uncovered)
+    large = f"{linked.large} messages are larger than links carry" if linked.large else ""
+    return Progress(whole, links.trouble(linked) or large, linked.uncovered)

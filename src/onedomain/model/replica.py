@@ -137,6 +137,7 @@ class FolderLink:
     runs: tuple[Run, ...] = ()
     kept: tuple[int, ...] = ()
     refused: tuple[int, ...] = ()
+    large: tuple[int, ...] = ()  # of those that were refused: larger than links carry, so on the source only
     untaken: frozenset[str] = frozenset()
     doomed: tuple[int, ...] = ()
     surplus: tuple[int, ...] = ()  # UIDs of the target that are there twice, about to be deleted

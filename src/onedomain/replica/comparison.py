@@ -63,7 +63,8 @@ def folder_lines(link: FolderLink, here: Mapping[int, Row], there: Mapping[int, 
         partner = pairs.target(uid)
         other = there.get(partner)
         if pairs.refused(uid):
-            lines.append(Line(name, uid, 0, Verdict.REFUSED))
+            detail = "larger than links carry, so only here" if uid in link.large else ""
+            lines.append(Line(name, uid, 0, Verdict.REFUSED, detail))
         elif other is None:
             lines.append(Line(name, uid, 0, Verdict.MISSING))
         else:

@@ -54,6 +54,7 @@ class Linked:
     account: Account
     state: LinkState | None = None
     was_whole: bool = False
+    large: int = 0            # messages that links don't carry, so that only the source has them
     returned: bool = False    # the target was the primary, and has nearly all
     copied: bool = False      # all but what left its folder meanwhile, since it was paired the last time
     behind: bool = False
@@ -115,6 +116,11 @@ class Linked:
     @property
     def refused(self) -> int:
         return sum(len(each.refused) for each in self.state.folders) if self.state else 0
+
+    def noted(self, state: LinkState | None) -> None:
+        """What has to be known of it also when it is in memory no more."""
+        if state is not None:
+            self.large = sum(len(each.large) for each in state.folders)
 
     @property
     def uncovered(self) -> int:

@@ -124,6 +124,7 @@ class Links:
         linked = self._links.get(address)
         if linked is not None and linked.state is None:
             linked.was_whole, linked.returned = state.whole, state.surplus
+            linked.noted(state)
 
     def __len__(self) -> int:
         return len(self._links)
@@ -311,6 +312,7 @@ class Links:
         released = linked.ended(taken, whole=report.whole)
         self._release(linked, (), released.consumed)
         linked.behind = not report.whole
+        linked.noted(linked.state)
         linked.copied = not report.stopped and (linked.copied or report.missed)
         if report.whole:
             linked.was_whole = True

@@ -82,7 +82,7 @@ def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried
                 return Carried(link, tuple(identities), missed=missed, full=outcome.reason, left=rest)
             if isinstance(outcome, Refused) and outcome.identity.large:
                 yield Alert(link.source_name, f"message {row.uid} is not on the replica: {outcome.reason}")
-                link = replace(link, refused=(*link.refused, row.uid))
+                link = replace(link, refused=(*link.refused, row.uid), large=(*link.large, row.uid))
             elif isinstance(outcome, Refused):
                 aside: tuple[int, ...] = yield SetAside(Side.SOURCE, link.source_name, (row.uid,), outcome.reason)
                 yield Alert(link.source_name, f"message {row.uid} is refused by the replica: {outcome.reason}")

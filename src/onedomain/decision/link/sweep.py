@@ -39,7 +39,7 @@ from onedomain.decision.link.compare import Difference, changes, lists
 from onedomain.decision.link.folders import INBOX, found_again, match, meant, restored, wiped
 from onedomain.decision.link.pairing import Paired, pair
 from onedomain.decision.link.shapes import Both, Shaped, shape
-from onedomain.decision.link.uids import Pairs, unpaired
+from onedomain.decision.link.uids import Pairs, still_refused, unpaired
 from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Pass, Powers, Side
 from onedomain.model.validities import Validities
 
@@ -510,6 +510,10 @@ class _Sweep:
                 continue
             now = marks.get(work.link.target_name, Mark())
             link = work.link
+            if link.refused:
+                listed = frozenset(row.uid for row in work.rows.rows)
+                gone = frozenset(link.refused) - listed if work.compared else frozenset(work.rows.vanished)
+                link = still_refused(link, gone)
             seen = work.rows.before
             reached = link.source.uidnext if work.held else max(link.source.uidnext, seen.uidnext)
             # Without a snapshot, or room, something is still owed, so the next pass has to hear of it again.

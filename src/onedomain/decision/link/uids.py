@@ -5,7 +5,7 @@ Knows runs, kept and refused messages. Does not know what messages are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from onedomain.model.replica import FolderLink, Run
@@ -36,6 +36,12 @@ class Pairs:
 
     def refused(self, source_uid: int) -> bool:
         return source_uid in self._refused
+
+
+def still_refused(link: FolderLink, gone: Container[int]) -> FolderLink:
+    """The link without messages that were refused and that the source has no longer."""
+    refused, large = (tuple(uid for uid in uids if uid not in gone) for uids in (link.refused, link.large))
+    return replace(link, refused=refused, large=large)
 
 
 def paired(link: FolderLink, source_uid: int, target_uid: int) -> FolderLink:
