@@ -67,6 +67,10 @@ def test_replicas_and_failover(write: Write) -> None:
     config = load(write(MINIMAL, ('servers = ["s1"]', 'servers = ["s1"]\nreplicas = ["s1"]'), more=more))
     assert config.units == (Unit("head", ("s1",), replicas=("s1",)),)
     assert (config.failover.automatic, config.failover.silent, config.failover.lease) == (True, 1.0, 3.0)
+    large = '[limits]\nmessage_size = "200MiB"\n'
+    for replicas, paths in (('\nreplicas = ["s1"]', ["limits.message_size"]), ("", [])):
+        told = load(write(MINIMAL, ('servers = ["s1"]', f'servers = ["s1"]{replicas}'), more=large)).warnings
+        assert [warning.path for warning in told] == paths and all("160 MiB" in warning.message for warning in told)
     unknown = write(MINIMAL, ('servers = ["s1"]', 'servers = ["s1"]\nreplicas = ["s2"]'))
     [(_, path, message)] = problems(unknown)
     assert path == "unit[1].replicas[1]" and "s2" in message

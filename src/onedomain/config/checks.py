@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from onedomain.config.problem import Place, Problem
 from onedomain.config.schema import IMPLICIT_TLS, PORTS, EndpointTable, File, SmarthostTable
 from onedomain.config.texts import advice, say
+from onedomain.model.replica import LARGEST
 
 PASSWORDS = ("submission", "imap", "pop3")
 CONTROL = "control.sock"
@@ -44,6 +45,8 @@ def warnings(file: File) -> list[Problem]:
             found.append(_problem(("unit", index, "servers"), "drained"))
     if file.smarthost is None and any(table.protocol.startswith("submission") for table in file.listener):
         found.append(_problem(("smarthost",), "no_smarthost"))
+    if file.limits.message_size > LARGEST and any(unit.replicas for unit in file.unit):
+        found.append(_problem(("limits", "message_size"), "large_messages", most=LARGEST >> 20))
     return found
 
 

@@ -208,6 +208,11 @@ TEXTS: Table = {
         "passwords may cross the network unprotected",
         "パスワードが暗号化されずにネットワークを流れることがあります",
     ),
+    "large_messages": (
+        "messages above {most} MiB have no second copy",
+        "{most} MiB を超えるメールは複製されません",
+    ),
+    "large_messages?": ("{most}MiB, or less", "{most}MiB 以下にしてください"),
     "no_smarthost": (
         "mail that people send to other domains is refused",
         "他のドメイン宛てに送られるメールは拒否されます",

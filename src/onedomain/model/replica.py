@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+LARGEST = 160 * 1024 * 1024
+"""Octets of a message that links carry, as it is in memory. A larger one stays where it is, and a person is told."""
+
 
 class Side(Enum):
     SOURCE = "source"

@@ -17,13 +17,11 @@ from onedomain.backend.trouble import Trouble, troubles
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, again, refuse
 from onedomain.model.health import Seen
-from onedomain.model.replica import Listing, Mark
+from onedomain.model.replica import LARGEST, Listing, Mark
 from onedomain.protocol.imap.client import Argument, Command, quoted
 from onedomain.protocol.imap.response import ResponseError, ResponseLimits, Tagged, Untagged
 from onedomain.protocol.imap.rows import RowParser
 
-LARGEST = 160 * 1024 * 1024
-"""Bytes of a message that is carried, as it is in memory. A larger one stays where it is, and a person is told."""
 AROUND = 4 * 1024 * 1024
 """Bytes of a response around its message."""
 
