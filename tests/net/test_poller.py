@@ -32,6 +32,22 @@ def test_a_closed_loop_s_poller_is_let_go() -> None:
     assert first._epoll.closed is True
 
 
+async def test_what_is_nobody_s_is_told_of_once() -> None:
+    poller = Poller.running()
+    near, far = socket.socketpair()
+    with near, far:
+        poller.attach(near.fileno(), lambda _: None)
+        poller.interest(near.fileno(), 0, IN)
+        poller.detach(near.fileno())  # and not closed
+        before = poller.rounds
+        far.send(b"x")
+        while poller.rounds == before:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert poller.rounds == before + 1
+
+
 async def test_a_failing_callback_is_told_and_the_others_go_on() -> None:
     poller = Poller.running()
     loud: list[dict[str, Any]] = []

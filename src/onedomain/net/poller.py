@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 IN = select.EPOLLIN
@@ -127,6 +128,7 @@ class Poller:
         for fd, mask in events:
             callback = callbacks.get(fd)
             if callback is None:
+                self._forget(fd)
                 continue
             try:
                 callback(mask)
@@ -140,6 +142,11 @@ class Poller:
                 self._complain("callback failed", error)
         soon.clear()
         self._in_batch = False
+
+    def _forget(self, fd: int) -> None:
+        """Nobody's: closed within this batch, or left open by a mistake, of which we would be told again and again."""
+        with suppress(OSError):
+            self._epoll.unregister(fd)
 
     def _sweep(self) -> None:
         self.now = self.loop.time()
