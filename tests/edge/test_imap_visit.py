@@ -52,7 +52,9 @@ class Told(ImapEdge):
 
 
 @asynccontextmanager
-async def in_front_of(fake: FakeImap, tls: ServerContexts | None = None, **options: int) -> AsyncIterator[Edge]:
+async def in_front_of(
+    fake: FakeImap, tls: ServerContexts | None = None, *, implicit: bool = True, **options: int
+) -> AsyncIterator[Edge]:
     TASKS.clear()
     async with fake.running():
         here = Endpoint("127.0.0.1", fake.port)
@@ -60,7 +62,7 @@ async def in_front_of(fake: FakeImap, tls: ServerContexts | None = None, **optio
         directory = Book((EXAMPLE,), [Unit("head")], [home])
         directory.apply(Delta(1, accounts=(JOE, ANN)))
         made = make_backend(home, Tools(ClientContexts(), Eyes(), Chance(), "edge.example"))
-        over_tls = tls is not None
+        over_tls = implicit and tls is not None
         async with edge_before(lambda name: made, directory, handler, tls=tls, implicit=over_tls, **options) as running:
             yield running
         await made.close()
@@ -154,6 +156,42 @@ async def test_over_tls(certificate: Certificate) -> None:
             client.close()
             await over(running, number + 1)
         assert heard[0] == heard[1] and len(TASKS) == 1
+
+
+async def test_behind_starttls(certificate: Certificate) -> None:
+    contexts = ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
+    async with in_front_of(a_home(), contexts, implicit=False) as running:
+        heard = []
+        for number in range(2):
+            client = await running.connect()
+            assert "STARTTLS" in await client.line()
+            client.send(b"r CAPABILITY\r\n")
+            assert [await client.line() for _ in range(2)][1].startswith("r OK")
+            client.send(b"s STARTTLS\r\na LOGIN joe wrong\r\n")
+            assert (await client.line()).startswith("s OK")
+            await client.writer.start_tls(certificate.client_context(), server_hostname="localhost")
+            heard.append([await client.ask("a LOGIN joe right"), await client.ask("b NOOP")])
+            client.send(b"c LOGOUT\r\n")
+            assert (await client.rest()).endswith(b"c OK bye\r\n")
+            client.close()
+            await over(running, number + 1)
+        assert heard[0] == heard[1] and heard[0][0].startswith("a OK") and len(TASKS) == 1
+        assert [note["ended"] for note in running.notes.named("logout")] == ["server", "server"]
+
+
+async def test_a_handshake_behind_starttls_that_fails(certificate: Certificate) -> None:
+    contexts = ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
+    async with in_front_of(a_home(), contexts, implicit=False) as running:
+        client = await running.connect()
+        await client.line()
+        client.send(b"s STARTTLS\r\n")
+        assert (await client.line()).startswith("s OK")
+        client.send(b"a LOGIN joe right\r\n")
+        assert b"OK" not in await client.rest()
+        client.close()
+        while not running.notes.named("connection lost"):
+            await asyncio.sleep(0.005)
+        assert not TASKS
 
 
 async def known(running: Edge, words: bytes = b"a LOGIN joe right\r\n") -> None:

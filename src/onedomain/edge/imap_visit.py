@@ -9,6 +9,7 @@ Knows the order of things. Does not know IMAP's grammar, nor who may log in.
 
 from __future__ import annotations
 
+import ssl
 from functools import partial
 
 from onedomain.backend.base import Begun, ClientInfo, Session
@@ -16,11 +17,12 @@ from onedomain.edge.imap import ImapEdge, client_info, note_logout
 from onedomain.edge.login import Admission
 from onedomain.edge.relayed import Relayed, hidden_from, relayed
 from onedomain.edge.relays import Seat
+from onedomain.net.handshake import Handshake
 from onedomain.net.pump import RelayResult
 from onedomain.net.visit import Host, Visit
 from onedomain.protocol.imap import oneline
 from onedomain.protocol.imap.capability import through_relay
-from onedomain.protocol.imap.front import Event, Front, FrontOptions, LogIn, accepted, greeting
+from onedomain.protocol.imap.front import Event, Front, FrontOptions, LogIn, StartTls, accepted, greeting
 from onedomain.protocol.sasl import Credentials
 
 READ = 16_384
@@ -30,8 +32,8 @@ SWEEPS = 2
 
 class ImapVisit(Visit):
     __slots__ = (
-        "_admission", "_began", "_begun", "_edge", "_event", "_front", "_greeting", "_joined", "_options", "_program",
-        "_said", "_seat", "_server", "_sweeps", "_tag",
+        "_admission", "_began", "_begun", "_edge", "_event", "_front", "_greeted", "_greeting", "_joined", "_options",
+        "_program", "_said", "_seat", "_server", "_sweeps", "_tag",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +43,7 @@ class ImapVisit(Visit):
         self._edge = edge
         self._options = options
         self._greeting = greeting          # in the clear, and over TLS
+        self._greeted = False
         self._said = b""                   # by the client, where no Front has heard it
         self._front: Front | None = None   # made for the first thing that is not a log-in in one line
         self._event: Event | None = None   # the last that it told
@@ -51,9 +54,12 @@ class ImapVisit(Visit):
         self._joined: Relayed | None = None
 
     def begin(self) -> None:
+        """And again behind STARTTLS."""
         stream = self.stream
         try:
-            stream.push(self._greeting[stream.tls is not None])
+            if not self._greeted:
+                self._greeted = True
+                stream.push(self._greeting[stream.tls is not None])
         except ConnectionError as error:
             self.end(error)
             return
@@ -124,8 +130,17 @@ class ImapVisit(Visit):
             return
         if isinstance(event, LogIn):
             self._log_in(event.credentials)
+        elif isinstance(event, StartTls) and self._edge.parts.tls is not None and self.stream.backlog is None:
+            self._start_tls(self._edge.parts.tls)
         elif event is not None or self.stream.backlog is not None:
             self._as_task()
+
+    def _start_tls(self, context: ssl.SSLContext) -> None:
+        """What came before is forgotten, and so is what came behind it in the clear (RFC 9051 section 11.1)."""
+        self._leave_poller()
+        self._front = self._event = None
+        self._sweeps = 0
+        self._host.visit_becomes(self, Handshake(self._host, self.place, context, self))
 
     def _log_in(self, credentials: Credentials) -> None:
         parts, stream = self._edge.parts, self.stream
