@@ -18,8 +18,9 @@ from tests.lab.process import wait_until
 from bench.dialogue import message
 from bench.figure import Figure, percentile
 from bench.row import Row, Target, scaled
-from bench.row_sync import PATIENCE, SIZE, Watcher
+from bench.row_sync import SIZE
 from bench.stage import US, Contender, Stage
+from bench.watcher import PATIENCE, Watcher
 
 TRIALS = 200
 PAUSE = 0.02
@@ -61,22 +62,23 @@ def _lag(stage: Stage, contender: Contender, scale: float) -> Figure:
     cluster, trials = contender.cluster, scaled(TRIALS, scale, 10)
     [account] = cluster.people
     labs = [cluster.homes[name].lab for name in ("one", "two")]
-    watchers = [Watcher(lab, account) for lab in labs]
-    before, have = contender.cpu(), watchers[0].count()
+    primary, copy = (Watcher(lab.imap(account)) for lab in labs)
+    before, have = contender.cpu(), primary.count
     first: list[float] = []
     second: list[float] = []
     body = message(SIZE)[:-3]
-    with ThreadPoolExecutor(2) as threads, smtplib.SMTP(cluster.edge.host, cluster.edge.port["smtp"]) as session:
+    with ThreadPoolExecutor(1) as threads, smtplib.SMTP(cluster.edge.host, cluster.edge.port["smtp"]) as session:
         for number in range(1, trials + 1):
-            watching = [threads.submit(watcher.until, have + number) for watcher in watchers]
+            # One of them at a time: they take what they look with from those whom they look at.
+            watcher, seen = (primary, first) if number % 4 == 0 else (copy, second)
+            watching = threads.submit(watcher.until, have + number)
             session.sendmail("a@example.net", [account], b"X-Number: %d\r\n" % number + body)
             began = time.perf_counter()
-            one, two = (seen.result() for seen in watching)
-            first.append(one - began)
-            second.append(two - began)
+            seen.append(watching.result() - began)
+            copy.until(have + number)
             time.sleep(PAUSE)
-    for watcher in watchers:
-        watcher.close()
+    primary.close()
+    copy.close()
     own = percentile(first, 0.5) * 1000
     return Figure(
         cost=(contender.cpu() - before) / trials * 1000, p50=percentile(second, 0.5) * 1000,

@@ -20,13 +20,12 @@ from bench.figure import Figure, percentile
 from bench.row import Row, Target, scaled
 from bench.stage import US, Contender, Stage
 from bench.sync_tools import TOOLS, Lab, Pair, Tool
+from bench.watcher import PATIENCE, Watcher
 
 MESSAGES, SIZE = 1000, 10 << 10
 FOLDERS, EACH = 100, 10
 CHECKS = 20  # the kernel counts a process's time in steps of up to 10 ms
 LAGS = 10
-PATIENCE = 20.0
-LOOK_EVERY = 0.0003
 NAMES = {"dovecot": ("mbsync", "dsync", US), "cyrus": ("mbsync", US)}
 """dsync 2.3 can't write to Cyrus over IMAP: it gives up at folders with a special use."""
 ACL = "  acl_user = %u\n"
@@ -131,36 +130,12 @@ def _no_change(stage: Stage, contender: Contender, scale: float) -> Figure:
     )
 
 
-class Watcher:
-    """Sees a folder grow, by asking again and again: IDLE would add what a server makes of it. Asked without a pause,
-    two servers and who asks them would leave nothing of two cores to what is measured.
-    """
-
-    def __init__(self, lab: Lab, user: str) -> None:
-        self._session = lab.imap(user)
-        self._session.select("INBOX", readonly=True)
-
-    def until(self, count: int) -> float:
-        until = time.perf_counter() + PATIENCE
-        while time.perf_counter() < until:
-            if self.count() >= count:
-                return time.perf_counter()
-            time.sleep(LOOK_EVERY)
-        raise RuntimeError(f"message {count} is not on the target after {PATIENCE:g} s")
-
-    def count(self) -> int:
-        return int(self._session.select("INBOX", readonly=True)[1][0] or b"0")
-
-    def close(self) -> None:
-        self._session.logout()
-
-
 def _lag(stage: Stage, contender: Contender, scale: float) -> Figure:
     """The tool is told as soon as the server has said 250."""
     assert isinstance(contender, SyncContender)
     user, trials = contender.fresh(stage), scaled(LAGS, scale, 3)
     contender.run(user)
-    watcher, body = Watcher(contender.pair.target, user), message(SIZE)[:-3]
+    watcher, body = Watcher(contender.pair.target.imap(user)), message(SIZE)[:-3]
     lags, costs = [], []
     try:
         for number in range(1, trials + 1):
