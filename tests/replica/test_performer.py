@@ -27,6 +27,7 @@ from onedomain.decision.link.actions import (
     Subscribe,
 )
 from onedomain.decision.link.identity import identity_of
+from onedomain.decision.link.sweep import Order, sweep
 from onedomain.model.failure import Failed, again
 from onedomain.model.replica import LinkState, Side
 from onedomain.replica.performer import Groups, Performer
@@ -43,6 +44,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.bodies: list[tuple[Side, str, int, str]] = []
+        self.states: list[LinkState] = []
         self.full = False
 
     async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
@@ -52,7 +54,9 @@ class Kept:
 
     async def confirm(self, deliveries: Collection[str]) -> None: ...
     async def whole(self) -> None: ...
-    async def save(self, state: LinkState) -> None: ...
+    async def save(self, state: LinkState) -> None:
+        self.states.append(state)
+
     async def alert(self, folder: str, text: str) -> None: ...
 
 
@@ -98,6 +102,26 @@ def test_bodies_go_in_bounded_groups(groups: Groups, sizes: list[int]) -> None:
     assert answer == tuple(Copied(i + 1, identity_of(raw)) for i, raw in enumerate(BODIES))
     assert target.groups == sizes and +performer.done == {"copied": 5}
     assert all(m.flags == {"\\Seen"} for m in target.server.boxes["INBOX"].messages.values())
+
+
+@pytest.mark.parametrize("kind", ["dovecot", "node"])
+def test_when_much_is_carried_it_is_answered_before_the_rest(kind: str) -> None:
+    groups = Groups(letters=2, appended=2 * len(BODIES[0]) + 1)
+    performer, _, target, _ = bench(kind, BODIES, groups)
+    answer = now(performer.perform(append(1, 2, 3, 4, 5)))
+    assert answer == tuple(Copied(i + 1, identity_of(raw)) for i, raw in enumerate(BODIES[:4]))
+    assert target.groups == [2, 2]
+    assert now(performer.perform(append(5))) == (Copied(5, identity_of(BODIES[4])),)
+
+
+@pytest.mark.parametrize("kind", ["dovecot", "node"])
+def test_a_pass_that_carries_much_saves_in_between(kind: str) -> None:
+    performer, source, target, kept = bench(kind, BODIES, Groups(letters=2, appended=1))
+    order = Order(0.0)
+    report = now(performer.run(sweep(LinkState(), source.powers, target.powers, order)))
+    assert report.whole and len(target.server.boxes["INBOX"].messages) == 5
+    reached = [state.folders[0].source.uidnext for state in kept.states if state.folders]
+    assert [each for each in reached if each in (3, 5)] == [3, 5]
 
 
 @pytest.mark.parametrize("letters", [1, 2, 50])

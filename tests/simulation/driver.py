@@ -23,7 +23,7 @@ from .server import No, Server
 
 T = TypeVar("T")
 
-GROUPS = Groups(letters=7, octets=1000)
+GROUPS = Groups(letters=7, octets=1000, appended=2500)
 
 
 class Crash(Exception):

@@ -57,10 +57,15 @@ WRITING = (CreateFolder, RenameFolder, DeleteFolder, Subscribe, SetUse, Append, 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The most of a group of bodies: whichever is reached first. One message may be larger. Two are in memory."""
+    """The most of a group of bodies: whichever is reached first. One message may be larger. Two are in memory.
 
-    letters: int = 50
+    An Append is answered when so many octets (`appended`) were carried: what is left is asked for again, so that what
+    has been done is saved.
+    """
+
+    letters: int = 500
     octets: int = 4 << 20
+    appended: int = 32 << 20
 
 
 class Keeping(Protocol):
@@ -266,11 +271,13 @@ class Performer:
         wanted = {copy.source_uid: copy for copy in action.copies}
         outcomes: dict[int, Outcome] = {}
         left = [copy.source_uid for copy in action.copies]
+        octets = 0
         async with aclosing(
             self._grouped(self._source, action.source_folder, sorted(wanted), action.uidvalidity)
         ) as groups:
             group = await self._next(groups)
             while group:
+                last = group[-1].uid
                 group, large = _fitting(group, given)
                 outcomes.update(large)
                 self.done["refused"] += len(large)
@@ -291,6 +298,9 @@ class Performer:
                 refused = large or (answers and isinstance(answers[-1], Refused))
                 if len(answers) < len(sent) or (not given and refused):
                     break
+                octets += sum(len(letter.raw) for letter in letters)
+                if group and octets >= self._groups.appended:
+                    return _in_order(_until(action, last), outcomes, given)
         return _in_order(action, outcomes, given)
 
     async def _sent(self, folder: str, letters: Sequence[Letter], given: bool) -> Sequence[Copied | Refused]:
@@ -360,6 +370,11 @@ def _straight(left: Sequence[int], sent: Sequence[int]) -> int:
             break
         count += 1
     return count
+
+
+def _until(action: Append, uid: int) -> Append:
+    """Its beginning, with the message of this UID of the source."""
+    return replace(action, copies=tuple(copy for copy in action.copies if copy.source_uid <= uid))
 
 
 def _in_order(action: Append, outcomes: dict[int, Outcome], given: bool) -> tuple[Outcome, ...]:

@@ -142,8 +142,9 @@ class Append:
     """-> tuple[Copied | Refused | Gone, ...] in their order. Bodies pass by the plan.
 
     Where UIDs are not given it ends with the first that is refused or gone, as the next would take its UID: one
-    MULTIAPPEND, which is all or nothing (RFC 3502), or one after the other. The source's folder must still say
-    `uidvalidity`, and each message its date, or the plan ends: a RENAME may have put another folder there.
+    MULTIAPPEND, which is all or nothing (RFC 3502), or one after the other. It may end with one that was copied, too:
+    what has been done is then worth saving before the rest. The source's folder must still say `uidvalidity`, and each
+    message its date, or the plan ends: a RENAME may have put another folder there.
     """
 
     source_folder: str

@@ -33,6 +33,8 @@ from onedomain.decision.link.uids import paired
 from onedomain.model.replica import FolderLink, Identity, Numbering, Powers, Row, Side
 
 BATCH = 50
+COPIES = 1000
+"""Messages that are copied before it is saved that they are: what a pass that dies has copied is compared again."""
 BURN_LIMIT = 1000
 """A wider gap is not burned: the folder then has runs, and another UIDVALIDITY after a promotion."""
 
@@ -41,7 +43,8 @@ BURN_LIMIT = 1000
 class Carried:
     """`identities` of what was copied. `disturbed`: a UID came that was not expected: the target has to be read again
     before anything more is copied. `missed`: something was gone; its user may have moved it: it is nowhere yet.
-    `full`: why there is no room now for those that are `left`, or "".
+    `full`: why there is no room now for those that are `left`, or "". Without, what is left is to be copied when the
+    rest is saved.
     """
 
     link: FolderLink
@@ -101,6 +104,8 @@ def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried
             reached = max(link.source.uidnext, row.uid + 1)
             link = replace(link, source=replace(link.source, uidnext=reached))
         left = left[len(answer) :]
+        if len(answer) < len(stretch) and isinstance(answer[-1], Copied):
+            return Carried(link, tuple(identities), missed=missed, left=tuple(row.uid for row in left))
     return Carried(link, tuple(identities), missed=missed)
 
 

@@ -34,7 +34,7 @@ from onedomain.decision.link.actions import (
 )
 from onedomain.decision.link.brake import Brake
 from onedomain.decision.link.calm import calm, only_grown
-from onedomain.decision.link.carry import BATCH, copy, expunge, set_flags
+from onedomain.decision.link.carry import COPIES, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
 from onedomain.decision.link.folders import INBOX, found_again, match, meant, restored, wiped
 from onedomain.decision.link.pairing import Paired, pair
@@ -393,11 +393,12 @@ class _Sweep:
 
     def _carry(self, work: _Work) -> Plan[None]:
         missing = work.found.missing
-        for start in range(0, len(missing), BATCH):
-            if not work.compared and work.link.target.uidnext != work.there.uidnext and not start:
-                work.disturbed = True
-                return
-            carried = yield from copy(work.link, missing[start : start + BATCH], self._target)
+        if missing and not work.compared and work.link.target.uidnext != work.there.uidnext:
+            work.disturbed = True
+            return
+        while missing:
+            batch, missing = missing[:COPIES], missing[COPIES:]
+            carried = yield from copy(work.link, batch, self._target)
             work.link = carried.link
             self._missed = self._missed or carried.missed
             work.arrived.extend(carried.identities)
@@ -405,12 +406,13 @@ class _Sweep:
                 work.disturbed = True
                 return
             yield from self._confirm(work)
+            missing = (*batch[len(batch) - len(carried.left) :], *missing)
             if carried.full:
                 self._full = carried.full
                 work.held = True
-                work.left = (*carried.left, *(row.uid for row in missing[start + BATCH :]))
+                work.left = tuple(row.uid for row in missing)
                 break
-            if start + BATCH < len(missing):  # after the last one it is saved with the end of the pass
+            if missing:  # after the last one it is saved with the end of the pass
                 yield from self._save()
         yield from self._confirm(work)
         seen = work.rows.after if work.rows is not None else 0
