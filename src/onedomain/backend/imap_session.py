@@ -203,6 +203,31 @@ class ImapSession:
                 await self.stream.write(b"*\r\n")
         return self._answered(response, command.tag, untagged)
 
+    async def offer(self, tag: str, piece: bytes, *, seconds: float | None = None) -> Answer | None:
+        """A piece of a command after which the server asks for the next; an answer: it is refused, and over."""
+        self._limit(seconds or self.door.times.command)
+        untagged: list[Untagged] = []
+        await self.give(piece)
+        response = await self._response(untagged)
+        return self._answered(response, tag, untagged) if isinstance(response, Tagged) else None
+
+    async def give(self, piece: bytes, *, seconds: float | None = None) -> None:
+        """A piece of a command that the server has asked for, or need not ask for."""
+        if seconds is not None:
+            self._limit(seconds)
+        with troubles(self.doing):
+            await self.stream.write(piece)
+
+    async def conclude(self, tag: str, piece: bytes, *, seconds: float | None = None) -> Answer:
+        """The last piece of a command."""
+        self._limit(seconds or self.door.times.command)
+        untagged: list[Untagged] = []
+        await self.give(piece)
+        response = await self._response(untagged)
+        if not isinstance(response, Tagged):
+            raise self._babble("a continuation that nobody waits for")
+        return self._answered(response, tag, untagged)
+
     async def run_together(
         self, commands: Sequence[Command], *, seconds: float | None = None, sent: bytes = b""
     ) -> list[Answer]:

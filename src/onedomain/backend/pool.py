@@ -58,6 +58,16 @@ class Pool(Generic[C]):
     def idle(self) -> int:
         return len(self._idle)
 
+    @property
+    def full(self) -> bool:
+        """All of them are lent."""
+        return self._places.locked()
+
+    @property
+    def wanted(self) -> bool:
+        """Somebody waits for one."""
+        return self._waiting > 0
+
     def lend(self, *, fresh: bool = False) -> Loan[C]:
         """A connection, idle or new (`fresh`: only new), for the time of an `async with`. It is kept afterwards if
         nothing was raised and it says that it is good.

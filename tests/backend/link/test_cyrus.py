@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from onedomain.backend.link.base import Letter
 from onedomain.backend.link.cyrus import AT_ONCE, CyrusEnd, CyrusLinks
+from onedomain.backend.link.syncapply import SyncConnection
 from onedomain.decision.link.actions import Copied, Raise, Refused
 from onedomain.decision.link.identity import identity_of
+from onedomain.model.failure import Failed
 from onedomain.model.replica import Numbering
 from tests.backend.contract import account
 from tests.backend.link.contract import DATE, NAME, NONE, SEEN, Case, look, text
@@ -58,10 +60,37 @@ async def test_what_would_end_the_server_or_harm_clients_is_refused(case: Case, 
 async def test_many_letters_and_what_is_staged(
     case: Case, end: CyrusEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onedomain.backend.link.syncapply.STAGED", 250)
+    monkeypatch.setattr("onedomain.backend.link.syncapply.STAGED", 60)
     for start in range(0, 2 * AT_ONCE, AT_ONCE + 20):
         await end.append("INBOX", [letter(start + i, text(start + i)) for i in range(1, AT_ONCE + 21)])
     assert list(look(case)) == [*range(1, 2 * AT_ONCE + 41)]
+
+
+async def test_many_letters_lie_in_their_order_whoever_uploads_them(case: Case, end: CyrusEnd) -> None:
+    uids = [number + 1000 * (number // 100) for number in range(1, 6 * AT_ONCE)]
+    outcomes = await end.append("INBOX", [letter(uid, text(uid)) for uid in uids])
+    assert [each.uid for each in outcomes if isinstance(each, Copied)] == uids
+    assert {uid: raw for uid, (_, raw) in look(case).items()} == {uid: text(uid) for uid in uids}
+    assert end._links.administrators.idle > 1
+
+
+async def test_when_one_of_those_who_upload_fails_a_beginning_is_there(
+    case: Case, end: CyrusEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, uploads = SyncConnection.upload, 0
+
+    async def breaking(sync: SyncConnection, partition: str, messages: Sequence[bytes]) -> list[str]:
+        nonlocal uploads
+        uploads += 1
+        if uploads == 4:
+            sync.close()
+        return await plain(sync, partition, messages)
+
+    monkeypatch.setattr(SyncConnection, "upload", breaking)
+    with pytest.raises(Failed):
+        await end.append("INBOX", [letter(uid, text(uid)) for uid in range(1, 6 * AT_ONCE)])
+    found = list(look(case))
+    assert found == list(range(1, len(found) + 1)) and len(found) in range(0, 4 * AT_ONCE, AT_ONCE)
 
 
 async def test_modseqs_are_not_below_those_of_the_source(end: CyrusEnd) -> None:

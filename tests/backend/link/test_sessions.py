@@ -182,3 +182,28 @@ async def test_those_that_are_leaving_count_until_they_have_left() -> None:
     assert not wanted.done() and len(server.opened) == 2
     gone.set()
     assert (await wanted).account == C and server.opened[0].closed == "left"
+
+
+async def test_more_sessions_of_an_account_only_while_there_are_places_enough() -> None:
+    server = Server()
+    sessions = server.sessions(size=4)
+    one = await sessions.take(A)
+    more = await sessions.take_more(A)
+    assert more is not None and more is not one and sessions.crowded
+    assert await sessions.take_more(A) is None and len(server.opened) == 2
+    sessions.give_more(more)
+    await asyncio.sleep(0)
+    assert more.closed == "left" and not sessions.crowded and sessions.idle == 0
+    sessions.give(one, keep=True)
+    assert await sessions.take(A) is one
+
+
+async def test_one_that_can_not_be_opened_leaves_its_place() -> None:
+    server = Server()
+    sessions = server.sessions(size=4)
+    await sessions.take(A)
+    server.refuse = True
+    with pytest.raises(ConnectionError):
+        await sessions.take_more(A)
+    server.refuse = False
+    assert await sessions.take_more(A) is not None

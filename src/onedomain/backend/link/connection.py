@@ -124,16 +124,27 @@ class Connection:
         return answer
 
     async def run(self, command: Command, *, seconds: float | None = None) -> Answer:
-        await self._begin_asking()
+        await self.begin()
         answer = await self.session.run(command, seconds=seconds)
         self._asking = False
         return answer
 
     async def run_together(self, commands: list[Command], *, seconds: float | None = None) -> list[Answer]:
-        await self._begin_asking()
+        await self.begin()
         answers = await self.session.run_together(commands, seconds=seconds)
         self._asking = False
         return answers
+
+    async def offer(self, tag: str, piece: bytes, *, seconds: float) -> Answer | None:
+        """A piece of a command that was begun and that `conclude` ends; an answer: it is refused, and over."""
+        answer = await self.session.offer(tag, piece, seconds=seconds)
+        self._asking = answer is None
+        return answer
+
+    async def conclude(self, tag: str, piece: bytes, *, seconds: float) -> Answer:
+        answer = await self.session.conclude(tag, piece, seconds=seconds)
+        self._asking = False
+        return answer
 
     async def each(self, name: str, *arguments: Argument) -> AsyncGenerator[Untagged, None]:
         """Untagged responses as they come. What is not taken is skipped before the next command. Raises as `demand`,
@@ -141,7 +152,7 @@ class Connection:
         """
         with troubles(self.session.doing):
             command = self.session.make(name, *arguments)
-        await self._begin_asking()
+        await self.begin()
         async with aclosing(self.session.each(command)) as responses:
             async for response in responses:
                 if isinstance(response, Tagged):
@@ -154,7 +165,8 @@ class Connection:
                 yield response
                 self._left = ""
 
-    async def _begin_asking(self) -> None:
+    async def begin(self) -> None:
+        """A command begins; the one before has to be answered."""
         if self._left:
             tag, self._left = self._left, ""
             await self.session.skip(tag)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, TypeVar
 
 from onedomain.backend.imap_session import Answer
@@ -20,6 +21,7 @@ from onedomain.backend.link.base import Letter
 from onedomain.backend.link.connection import Connection, wire
 from onedomain.backend.link.folders import INBOX
 from onedomain.backend.link.imap_end import ImapEnd, ImapLinks
+from onedomain.backend.link.lanes import Turns, side_by_side
 from onedomain.backend.link.sessions import SessionLimits
 from onedomain.backend.link.syncapply import Changed, Mailbox, Record, SyncConnection, refusal_is
 from onedomain.backend.login import Login, login_of
@@ -37,10 +39,10 @@ from onedomain.protocol.imap.flags import SYSTEM
 
 T = TypeVar("T")
 
-ADMINISTRATORS = 3
-AT_ONCE = 200
+ADMINISTRATORS = 4
+AT_ONCE = 50
 RAISED_AT_ONCE = 50
-BYTES_AT_ONCE = 4 * 2**20
+BYTES_AT_ONCE = 2**20
 FORBIDDEN = '!"%/;<>?\\^'
 """In names, besides the separator (mboxname.c); a "^" would come out as a dot."""
 
@@ -64,6 +66,7 @@ class CyrusEnd(ImapEnd):
         self._links = links
         self._user = user
         self._ids: dict[str, str] = {}
+        self._partitions: dict[str, str] = {}
 
     async def list_folders(self) -> Listing:
         return self._listed(await super().list_folders())
@@ -91,7 +94,7 @@ class CyrusEnd(ImapEnd):
             await self._folders.create(name)
         if special_use and (there is None or there.special_use != special_use):
             await self.set_use(name, special_use)
-        await self.list_folders()
+        self._ids.pop(name, None)  # it may be another now; whoever needs it asks
         return await self._folders.mark(name)
 
     async def _make(self, name: str, uidvalidity: int, identity: str) -> None:
@@ -179,31 +182,70 @@ class CyrusEnd(ImapEnd):
 
     async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
         """Also where the next UIDs will do: if somebody else takes one meanwhile, the mailbox has changed."""
+        parts = list(_chunks(letters))
+        turns = Turns(parts)
         outcomes: list[Copied | Refused] = []
-        for some in _chunks(letters):
-            refused = [_why_not(letter) for letter in some]
-            good = [letter for letter, why in zip(some, refused, strict=True) if not why]
-            uids: list[int] = []
-            if good:
-                await self._connection.let_go()
-                await self._accepted(lambda sync, good=good, uids=uids: self._give(sync, folder, good, uids))  # type: ignore[misc]
-            left = iter(uids)
-            for letter, why in zip(some, refused, strict=True):
-                identity = identity_of(letter.raw)
-                outcomes.append(Refused(why, identity) if why else Copied(next(left), identity))
+        await self._connection.let_go()
+        helpers = min(len(parts), ADMINISTRATORS) - 1
+        await side_by_side(
+            self._take_part(folder, turns, outcomes, helps=helps) for helps in (False, *[True] * helpers)
+        )
         return tuple(outcomes)
 
-    async def _give(self, sync: SyncConnection, folder: str, letters: Sequence[Letter], uids: list[int]) -> Answer:
-        """`uids` become those that they get."""
-        now = await sync.mailbox(await self._id(folder))
+    async def _take_part(
+        self, folder: str, turns: Turns[list[Letter]], outcomes: list[Copied | Refused], *, helps: bool
+    ) -> None:
+        """One administrator's share of an append. Who `helps` does it only while nobody else needs the session."""
+        pool = self._links.administrators
+        if helps and (pool.full or turns.all_taken):
+            return
+        joined = not helps
+        try:
+            async with pool.lend() as sync:
+                joined = True
+                with troubles(sync.session.doing):
+                    while not (helps and pool.wanted) and (taken := turns.take()) is not None:
+                        outcomes += await self._place(sync, folder, taken[1], partial(turns.turn, taken[0]))
+                        turns.final()
+        except Failed:
+            if joined:  # else the others do without
+                raise
+
+    async def _place(
+        self, sync: SyncConnection, folder: str, letters: Sequence[Letter], turn: Callable[[], Awaitable[bool]]
+    ) -> list[Copied | Refused]:
+        """Uploaded at once, put into the folder when it is their turn."""
+        refused = [_why_not(letter) for letter in letters]
+        good = [letter for letter, why in zip(letters, refused, strict=True) if not why]
+        uids: list[int] = []
+        uniqueid = await self._id(folder)
+        guids: list[str] = []
+        if good and uniqueid in self._partitions:  # else it is asked for what the folder is like anyway
+            guids += await sync.upload(self._partitions[uniqueid], [letter.raw for letter in good])
+        await turn()
+        if good:
+            await self._accepted_by(sync, lambda: self._give(sync, uniqueid, good, guids, uids))
+        left = iter(uids)
+        return [
+            Refused(why, identity_of(letter.raw)) if why else Copied(next(left), identity_of(letter.raw))
+            for letter, why in zip(letters, refused, strict=True)
+        ]
+
+    async def _give(
+        self, sync: SyncConnection, uniqueid: str, letters: Sequence[Letter], guids: list[str], uids: list[int]
+    ) -> Answer:
+        """`guids` of what is uploaded, or none: it becomes so; `uids` become those that they get."""
+        now = await sync.mailbox(uniqueid)
+        self._partitions[uniqueid] = now.partition
+        if not guids:
+            guids += await sync.upload(now.partition, [letter.raw for letter in letters])
         uids.clear()
         following = now.uidnext
         for letter in letters:
             uids.append(letter.uid or following)
             if uids[-1] < following:
-                raise self._connection.failed(f"no UID {letter.uid} in {folder}, next is {following}")
+                raise self._connection.failed(f"no UID {letter.uid} in {now.name!a}, next is {following}")
             following = uids[-1] + 1
-        guids = await sync.upload(now.partition, [letter.raw for letter in letters])
         least = now.modseq + 1
         records = [
             Record(uid, max(each.modseq, least), _kept(each.flags), max(each.date, 0), len(each.raw), guid)
@@ -238,16 +280,19 @@ class CyrusEnd(ImapEnd):
     # -- the administrator
 
     async def _accepted(self, work: Callable[[SyncConnection], Awaitable[Answer | None]]) -> None:
+        async with self._links.administrators.lend() as sync:
+            with troubles(sync.session.doing):
+                await self._accepted_by(sync, lambda: work(sync))
+
+    async def _accepted_by(self, sync: SyncConnection, work: Callable[[], Awaitable[Answer | None]]) -> None:
         """Again where the mailbox has changed under it. Raises Failed where it is refused."""
         for left in range(ATTEMPTS - 1, -1, -1):
-            async with self._links.administrators.lend() as sync:
-                with troubles(sync.session.doing):
-                    try:
-                        answer = await work(sync)
-                    except Changed:
-                        if not left:
-                            raise
-                        continue
+            try:
+                answer = await work()
+            except Changed:
+                if not left:
+                    raise
+                continue
             if answer is None or answer.ok:
                 return
             if refusal_is(answer, "IMAP_MAILBOX_BADNAME"):

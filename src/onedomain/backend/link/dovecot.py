@@ -17,6 +17,7 @@ from typing import ClassVar
 from onedomain.backend.link.connection import Connection
 from onedomain.backend.link.doveadm import Doveadm, Update
 from onedomain.backend.link.folders import INBOX, IdentityItem
+from onedomain.backend.link.helpers import Helpers
 from onedomain.backend.link.imap_end import ImapEnd, ImapLinks
 from onedomain.backend.link.sessions import SessionLimits
 from onedomain.backend.mailserver import Tools
@@ -39,9 +40,10 @@ class DovecotEnd(BurningDovecotEnd):
     numbering: ClassVar[Numbering] = Numbering.RAISED
 
     def __init__(
-        self, connection: Connection, give_back: Callable[[Connection, bool], None], doveadm: Doveadm, user: str
+        self, connection: Connection, give_back: Callable[[Connection, bool], None], helpers: Helpers | None,
+        doveadm: Doveadm, user: str,
     ) -> None:
-        super().__init__(connection, give_back)
+        super().__init__(connection, give_back, helpers)
         self._doveadm = doveadm
         self._user = user
 
@@ -71,8 +73,9 @@ class DovecotLinks(ImapLinks):
 
     def make_end(self, connection: Connection) -> ImapEnd:
         if self._doveadm is None:
-            return BurningDovecotEnd(connection, self._give)
-        return DovecotEnd(connection, self._give, self._doveadm, mailbox_name(self.server, connection.account))
+            return BurningDovecotEnd(connection, self._give, self.helpers(connection))
+        user = mailbox_name(self.server, connection.account)
+        return DovecotEnd(connection, self._give, self.helpers(connection), self._doveadm, user)
 
     async def close(self) -> None:
         await super().close()

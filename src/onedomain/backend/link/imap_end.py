@@ -13,6 +13,7 @@ from onedomain.backend.imap_session import ImapDoor
 from onedomain.backend.link.base import Letter
 from onedomain.backend.link.connection import Connection
 from onedomain.backend.link.folders import INBOX, Folders, IdentityItem
+from onedomain.backend.link.helpers import Helpers
 from onedomain.backend.link.reading import Reading
 from onedomain.backend.link.sessions import SessionLimits, Sessions
 from onedomain.backend.link.writing import Writing
@@ -34,14 +35,17 @@ class ImapEnd:
     unasked_literals: ClassVar[bool] = False
     """Only for kinds that are known to swallow the literal of an APPEND that they refuse."""
 
-    def __init__(self, connection: Connection, give_back: Callable[[Connection, bool], None]) -> None:
+    def __init__(
+        self, connection: Connection, give_back: Callable[[Connection, bool], None], helpers: Helpers | None = None
+    ) -> None:
         self._connection = connection
         self._give_back = give_back
+        self._helpers = helpers
         self._closed = False
         self.powers = Powers(self.numbering, connection.changes, connection.can("UIDPLUS"))
         self._folders = Folders(connection, self.identity_item(connection))
         self._reading = Reading(connection)
-        self._writing = Writing(connection, unasked=self.unasked_literals)
+        self._writing = Writing(connection, unasked=self.unasked_literals, helpers=helpers)
 
     def identity_item(self, connection: Connection) -> IdentityItem:
         return IdentityItem("MAILBOXID", alone=True) if connection.can("OBJECTID") else IdentityItem()
@@ -138,6 +142,8 @@ class ImapEnd:
     async def close(self, *, broken: bool = False) -> None:
         if not self._closed:
             self._closed = True
+            if self._helpers is not None:
+                await self._helpers.close()
             self._give_back(self._connection, not broken)
 
 
@@ -153,6 +159,7 @@ class ImapLinks:
         self.powers = Powers(self.numbering, changes=True)
         self._tools = tools
         self._door = ImapDoor(server.imap, tools.contexts, tools.imap_times, quick_ack)
+        self._alone = False
         name = f"links to {server.name}"
         self._sessions: Sessions[Connection] = Sessions(name, self._open, limits or SessionLimits())
 
@@ -178,6 +185,18 @@ class ImapLinks:
             self._saw(trouble.seen, trouble.seconds, trouble.failure.reason)
             raise
         return connection
+
+    def helpers(self, connection: Connection) -> Helpers | None:
+        """For a session of the same account."""
+        sessions = self._sessions
+        if self._alone:
+            return None
+        return Helpers(lambda: sessions.take_more(connection.account), sessions.give_more, lambda: sessions.crowded,
+                       self._stay_alone)
+
+    def _stay_alone(self) -> None:
+        """How this server keeps mail does not let several sessions append to a folder."""
+        self._alone = True
 
     def _login(self, account: Account) -> Login:
         return login_of(self.server, account, None)

@@ -72,6 +72,31 @@ class Sessions(Generic[C]):
             self._leave()
             raise
 
+    @property
+    def crowded(self) -> bool:
+        """Half of the places are taken, or somebody waits for one: no time for luxury."""
+        return bool(self._waiters) or 2 * self._lent >= self._limits.size
+
+    async def take_more(self, account: Account) -> C | None:
+        """Another session of an account that has one; None where others may need its place. Raises as opening does."""
+        if self._closed or self.crowded:
+            return None
+        self._lent += 1
+        try:
+            await self._make_room()
+            return await self._open(account)
+        except BaseException:
+            self._leave()
+            raise
+
+    def give_more(self, session: C) -> None:
+        """Back from `take_more`: it ends."""
+        if session.good and not self._closed:
+            self._say_goodbye(session)
+        else:
+            session.close()
+        self._leave()
+
     def give(self, session: C, *, keep: bool) -> None:
         address = session.account.address
         if not keep or not session.good or self._closed or address in self._idle:

@@ -11,6 +11,7 @@ and only after words that they surely understand.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +19,8 @@ from dataclasses import replace
 from onedomain.backend.imap_session import Answer
 from onedomain.backend.link.base import Letter
 from onedomain.backend.link.connection import Connection, Opened, for_good, wire
+from onedomain.backend.link.helpers import HELPERS, Helpers
+from onedomain.backend.link.lanes import Turns, side_by_side
 from onedomain.decision.link.actions import Copied, Refused
 from onedomain.decision.link.identity import filler, identity_of
 from onedomain.protocol.imap.client import Command, quoted
@@ -29,6 +32,12 @@ from onedomain.protocol.imap.sequence import BadSet, format_set, parse_set
 
 AT_ONCE = 100
 BYTES_AT_ONCE = 1024 * 1024
+STALL, FAST = 3.0, 1_000_000
+"""Seconds without anything final, besides one for so many octets, after which a server is believed to lock what it
+writes to from the first octet of an APPEND on: whose turn it is then waits for one who waits for him (Dovecot's mdbox).
+"""
+PART, MANY = 25, 100
+"""Messages of an APPEND beside others, and how many there must be in all that other sessions are opened for it."""
 SLOWEST = 100_000
 """Bytes per second that a server takes at least, or its time is up."""
 
@@ -37,20 +46,30 @@ _ATOM = re.compile(r"[!#$&'+,./0-9:;<=>?@A-Z^_`a-z|}~-]{1,255}")
 
 
 class Writing:
-    """`unasked`: literals may leave without waiting, where LITERAL+ is announced."""
+    """`unasked`: literals may leave without waiting, where LITERAL+ is announced. `helpers`: further sessions of the
+    account, of a kind of server that keeps an APPEND to itself until its last octet.
+    """
 
-    def __init__(self, connection: Connection, *, unasked: bool) -> None:
+    def __init__(self, connection: Connection, *, unasked: bool, helpers: Helpers | None = None) -> None:
         self._connection = connection
+        self._helpers = helpers
         self._unasked = unasked and connection.can("LITERAL+")
         self._several = connection.can("MULTIAPPEND")
         self._names_uids = connection.can("UIDPLUS")
 
     async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
         outcomes: list[Copied | Refused] = []
-        for chunk in self._chunks(letters):
+        helpers = self._helpers if self._unasked and self._several else None
+        if helpers is not None and len(letters) >= (2 * PART if helpers.there else MANY):
+            if not await self._append_side_by_side(folder, letters, helpers, outcomes):
+                self._helpers = None
+                helpers.useless()
+            if len(outcomes) == len(letters) or (outcomes and isinstance(outcomes[-1], Refused)):
+                return tuple(outcomes)
+        for chunk in self._chunks(letters[len(outcomes) :], AT_ONCE):
             done = await self._append(folder, chunk)
             outcomes += done
-            if len(done) < len(chunk) or any(isinstance(each, Refused) for each in done):
+            if not _whole(chunk, done):
                 break
         return tuple(outcomes)
 
@@ -102,11 +121,11 @@ class Writing:
 
     # ---- appending
 
-    def _chunks(self, letters: Sequence[Letter]) -> Iterator[list[Letter]]:
+    def _chunks(self, letters: Sequence[Letter], at_once: int) -> Iterator[list[Letter]]:
         chunk: list[Letter] = []
         size = 0
         for letter in letters:
-            full = not self._several or len(chunk) >= AT_ONCE or size + len(letter.raw) > BYTES_AT_ONCE
+            full = not self._several or len(chunk) >= at_once or size + len(letter.raw) > BYTES_AT_ONCE
             if chunk and full:
                 yield chunk
                 chunk, size = [], 0
@@ -117,18 +136,31 @@ class Writing:
 
     async def _append(self, folder: str, chunk: Sequence[Letter]) -> list[Copied | Refused]:
         """One chunk; where it is refused one by one, to find which it was, and no further than that."""
-        limit = self._connection.limit("APPENDLIMIT")
-        if limit is None or all(len(letter.raw) <= limit for letter in chunk):
-            answer = await self._send(folder, chunk)
-            if answer.ok:
-                uids = self._uids(answer, len(chunk))
-                return [Copied(uid, identity_of(each.raw)) for uid, each in zip(uids, chunk, strict=True)]
-            if len(chunk) == 1:
-                return [await self._refusal(folder, chunk[0], answer)]
-            if not for_good(answer):
-                raise self._connection.refused(f"APPEND {folder}", answer)
-        elif len(chunk) == 1:
+        if self._fits(chunk):
+            return await self._answered(folder, chunk, await self._send(folder, chunk))
+        if len(chunk) == 1:
+            limit = self._connection.limit("APPENDLIMIT")
             return [Refused(f"larger than the server's limit of {limit} bytes", identity_of(chunk[0].raw))]
+        return await self._one_by_one(folder, chunk)
+
+    def _fits(self, chunk: Sequence[Letter]) -> bool:
+        limit = self._connection.limit("APPENDLIMIT")
+        return limit is None or all(len(letter.raw) <= limit for letter in chunk)
+
+    async def _answered(self, folder: str, chunk: Sequence[Letter], answer: Answer) -> list[Copied | Refused]:
+        if answer.tagged.status == "BAD":
+            # What it read of the rest as commands nobody knows; nothing more is said here.
+            self._connection.close()
+        if answer.ok:
+            uids = self._uids(answer, len(chunk))
+            return [Copied(uid, identity_of(each.raw)) for uid, each in zip(uids, chunk, strict=True)]
+        if len(chunk) == 1:
+            return [await self._refusal(folder, chunk[0], answer)]
+        if not for_good(answer):
+            raise self._connection.refused(f"APPEND {folder}", answer)
+        return await self._one_by_one(folder, chunk)
+
+    async def _one_by_one(self, folder: str, chunk: Sequence[Letter]) -> list[Copied | Refused]:
         outcomes: list[Copied | Refused] = []
         for letter in chunk:
             outcomes += await self._append(folder, [letter])
@@ -148,6 +180,12 @@ class Writing:
         return Refused(answer.words, identity_of(letter.raw), for_now=answer.code == "OVERQUOTA")
 
     async def _send(self, folder: str, chunk: Sequence[Letter]) -> Answer:
+        tag, pieces = self._spelt(folder, chunk)
+        pieces[-1] += b"\r\n"
+        return await self._connection.run(Command(tag, tuple(pieces)), seconds=self._seconds(chunk))
+
+    def _spelt(self, folder: str, chunk: Sequence[Letter]) -> tuple[str, list[bytes]]:
+        """An APPEND's tag and pieces, the server being waited for after each but the last, which lacks its line end."""
         pieces: list[bytes] = []
         command = self._connection.session.make("APPEND", wire(folder))
         line = b"".join(command.pieces).removesuffix(b"\r\n")
@@ -164,14 +202,58 @@ class Writing:
                 pieces.append(b"".join(current))
                 current = []
             current.append(letter.raw)
-        current.append(b"\r\n")
         pieces.append(b"".join(current))
-        seconds = self._connection.session.door.times.command + sum(len(each.raw) for each in chunk) / SLOWEST
-        answer = await self._connection.run(Command(command.tag, tuple(pieces)), seconds=seconds)
-        if answer.tagged.status == "BAD":
-            # What it read of the rest as commands nobody knows; nothing more is said here.
-            self._connection.close()
-        return answer
+        return command.tag, pieces
+
+    def _seconds(self, chunk: Sequence[Letter]) -> float:
+        return self._connection.session.door.times.command + sum(len(each.raw) for each in chunk) / SLOWEST
+
+    # ---- appending side by side
+
+    async def _append_side_by_side(
+        self, folder: str, letters: Sequence[Letter], helpers: Helpers, outcomes: list[Copied | Refused]
+    ) -> bool:
+        """False: they stand in each other's way, and a beginning of the letters was appended."""
+        parts = list(self._chunks(letters, PART))
+        turns = Turns(parts)
+        largest = max(sum(len(letter.raw) for letter in part) for part in parts)
+        stalled = False
+
+        async def watch() -> None:
+            nonlocal stalled
+            stalled = await turns.watch(STALL + (HELPERS + 1) * largest / FAST)
+
+        async def help_out(coming: asyncio.Future[Connection | None]) -> None:
+            if (connection := await turns.or_over(coming)) is not None:
+                await Writing(connection, unasked=True)._take_part(folder, turns, outcomes)
+
+        await side_by_side((
+            watch(), self._take_part(folder, turns, outcomes), *(help_out(each) for each in helpers.called())
+        ))
+        return not stalled
+
+    async def _take_part(self, folder: str, turns: Turns[list[Letter]], outcomes: list[Copied | Refused]) -> None:
+        """One session's share: everything of an APPEND but its end, which is what makes it final, when it is due."""
+        while (taken := turns.take()) is not None:
+            number, chunk = taken
+            half = None
+            if self._fits(chunk):
+                half = Half(self._connection, *self._spelt(folder, chunk), self._seconds(chunk))
+            if half is not None:
+                await half.begin()
+            if not await turns.turn(number):
+                if half is not None:
+                    await half.take_back()
+                return
+            if half is not None:
+                done = await self._answered(folder, chunk, await half.end())
+            else:
+                done = await self._append(folder, chunk)
+            outcomes.extend(done)
+            if not _whole(chunk, done):
+                turns.stop()
+                return
+            turns.final()
 
     def _uids(self, answer: Answer, count: int) -> list[int]:
         code = answer.tagged.code
@@ -185,6 +267,36 @@ class Writing:
         if len(uids) != count:
             raise self._connection.failed(f"{count} messages were appended as {code.values}")
         return uids
+
+
+class Half:
+    """An APPEND on its way, whose last octets wait until it may be made final."""
+
+    def __init__(self, connection: Connection, tag: str, pieces: Sequence[bytes], seconds: float) -> None:
+        self._connection = connection
+        self._tag = tag
+        self._pieces = pieces
+        self._seconds = seconds
+        self._answer: Answer | None = None
+
+    async def begin(self) -> None:
+        await self._connection.begin()
+        for piece in self._pieces[:-1]:
+            self._answer = self._answer or await self._connection.offer(self._tag, piece, seconds=self._seconds)
+        if self._answer is None:
+            await self._connection.session.give(self._pieces[-1], seconds=self._seconds)
+
+    async def end(self) -> Answer:
+        return self._answer or await self._connection.conclude(self._tag, b"\r\n", seconds=self._seconds)
+
+    async def take_back(self) -> None:
+        """A message without an octet ends the whole command: RFC 3502 section 6.3.11."""
+        if self._answer is None:
+            await self._connection.conclude(self._tag, b" {0+}\r\n\r\n", seconds=self._seconds)
+
+
+def _whole(chunk: Sequence[Letter], done: Sequence[Copied | Refused]) -> bool:
+    return len(done) == len(chunk) and all(isinstance(each, Copied) for each in done)
 
 
 def _sendable(flag: str) -> bool:

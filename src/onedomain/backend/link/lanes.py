@@ -1,0 +1,102 @@
+"""Messages that several sessions give a server side by side, and that become its folder's in one order.
+
+Knows turns: who is free takes the next part, hands it over, and makes it final when all parts before it are. Does not
+know what a part is, nor how it is handed over.
+
+Most of what an append takes a server is waiting for its disk, message by message, before the folder changes at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Generic, TypeVar
+
+P = TypeVar("P")
+T = TypeVar("T")
+
+
+class Turns(Generic[P]):
+    """The parts of one work, each taken once. After `stop` nobody gets a part or a turn any more."""
+
+    def __init__(self, parts: Sequence[P]) -> None:
+        self._parts = parts
+        self._taken = 0
+        self._final = 0
+        self._stopped = False
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._over = asyncio.Event()
+
+    def take(self) -> tuple[int, P] | None:
+        """The next part and its number; None: there is none left."""
+        if self.all_taken:
+            return None
+        self._taken += 1
+        return self._taken - 1, self._parts[self._taken - 1]
+
+    @property
+    def all_taken(self) -> bool:
+        return self._stopped or self._taken == len(self._parts)
+
+    async def turn(self, number: int) -> bool:
+        """Once all parts before this one are final: whether it may be, too."""
+        if number > self._final and not self._stopped:
+            waiter = self._waiting[number] = asyncio.get_running_loop().create_future()
+            await waiter
+        return not self._stopped
+
+    def final(self) -> None:
+        """The part whose turn it was is done with."""
+        self._final += 1
+        if (waiter := self._waiting.pop(self._final, None)) is not None and not waiter.done():
+            waiter.set_result(None)
+        if self._final == len(self._parts):
+            self._over.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        for waiter in self._waiting.values():
+            if not waiter.done():
+                waiter.set_result(None)
+        self._over.set()
+
+    async def watch(self, seconds: float) -> bool:
+        """Stops all where nothing becomes final for so long: whether it did."""
+        while not self._over.is_set():
+            before = self._final
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._over.wait()
+            except TimeoutError:
+                if self._final == before:
+                    self.stop()
+                    return True
+        return False
+
+    async def or_over(self, coming: asyncio.Future[T]) -> T | None:
+        """What is to come; None if there is nothing left to do before. What is to come goes on."""
+        over = asyncio.get_running_loop().create_task(self._over.wait())
+        either: list[asyncio.Future[Any]] = [coming, over]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+        return coming.result() if coming.done() and not self._over.is_set() else None
+
+
+async def side_by_side(lanes: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Until all have come to their ends. Raises what the first to fail did, after all others were cut off."""
+    tasks = [asyncio.get_running_loop().create_task(lane) for lane in lanes]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        left = [task for task in tasks if not task.done()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # of several failures one is told
