@@ -135,6 +135,18 @@ async def test_those_who_have_no_task_are_told() -> None:
     assert told[2:] == [log.poison]
 
 
+async def test_a_defect_of_one_who_is_told_leaves_nobody_without_an_answer() -> None:
+    log = journal(ForgetfulDisk())
+    defects: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: defects.append(context["exception"]))
+    log.append(b"x")
+    log.when_durable(lambda failure: defects[1])  # type: ignore[arg-type, return-value]
+    told: list[object] = []
+    log.when_durable(told.append)
+    await log.commit()
+    assert [type(defect) for defect in defects] == [IndexError] and told == [None]
+
+
 async def test_commit_waits_for_its_own_sync(tmp_path: Path) -> None:
     """With a real thread: whoever commits while a sync is in flight gets the next one, not that one."""
 

@@ -241,12 +241,15 @@ class Spool:
 
     def _accepted(self, entry: Entry, body: bytes | None, told: Callable[[Failure | None], None],
                   failure: Failure | None) -> None:
-        if failure is None:
-            self._crash.reach(crash.AFTER_SYNC)
-            self._enter(entry, body)
-        else:
+        if failure is not None:
             self._shelf.take(entry)
-        told(failure)
+            told(failure)
+            return
+        self._crash.reach(crash.AFTER_SYNC)
+        try:
+            self._enter(entry, body)
+        finally:
+            told(None)
 
     def _write(self, head: record.Head, meta: bytes, buffers: list[bytes]) -> Entry:
         self._check()

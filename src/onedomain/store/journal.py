@@ -37,16 +37,13 @@ from onedomain.store.segment import (
 )
 
 Told = Callable[[Failure | None], None]
-"""None: it is durable. Else why that is not known. Must not raise."""
+"""None: it is durable. Else why that is not known."""
 
 SEGMENT_SIZE = 64 << 20
 GATHER = 4
-"""Turns of the loop that a sync waits at most, as long as each brings more to be synced: on a fast disk a sync would
-else be begun for every second message, and each goes to a thread and back.
-"""
+"""Turns of the loop that a sync waits at most, as long as each brings more to be synced."""
 PATIENCE = 0.003
-"""Seconds that a sync waits at most for as many as came lately: one keeps the CPU as busy for one message as for ten.
-"""
+"""Seconds that a sync waits at most for as many as came lately: it costs as much for one message as for ten."""
 
 COMPANY = 3
 """Fewer than so many are not waited for."""
@@ -236,9 +233,7 @@ class Journal:
 
     async def commit(self) -> None:
         """Returns when everything appended so far is durable; raises Failed if that is not known."""
-        if self.poison:
-            raise Failed(self.poison)
-        if not self._dirty and not self._syncing:
+        if not self.poison and not self._dirty and not self._syncing:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.when_durable(partial(_settle, done))
@@ -302,8 +297,7 @@ class Journal:
             asyncio.get_running_loop().call_soon(self._gather, GATHER)
         else:
             self._syncing = False
-        for told in waiting:
-            told(None)
+        self._answer(waiting, None)
 
     def _fail(self, waiting: list[Told], segments: list[Segment], error: BaseException) -> None:
         poison = self.poison = _poisoned(f"sync: {error!r}")
@@ -314,10 +308,17 @@ class Journal:
         def tell(cut: asyncio.Future[None]) -> None:
             if not cut.cancelled():
                 cut.exception()
-            for told in waiting:
-                told(poison)
+            self._answer(waiting, poison)
 
         asyncio.get_running_loop().run_in_executor(self._threads, self._cut_back, segments).add_done_callback(tell)
+
+    @staticmethod
+    def _answer(waiting: list[Told], failure: Failure | None) -> None:
+        for told in waiting:
+            try:
+                told(failure)
+            except Exception as error:  # noqa: BLE001  one's bug must not leave the others without an answer
+                asyncio.get_running_loop().call_exception_handler({"message": "told of a sync", "exception": error})
 
     def _cut_back(self, segments: list[Segment]) -> None:
         """In the thread. Those who wait are about to be told no: no replay should find their records."""
