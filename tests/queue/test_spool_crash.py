@@ -258,7 +258,10 @@ def test_nothing_is_lost_doubled_or_forged_whenever_the_power_goes() -> None:
     assert attempt_all(True, range(1, 3), step=4) == []
 
 
-def test_nothing_leaves_the_net_whenever_the_power_goes() -> None:
+@pytest.mark.parametrize("flush", [notes.FLUSH_SECONDS, 0.001])
+def test_nothing_leaves_the_net_whenever_the_power_goes(flush: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soon flushed, checkpoints come while attempts are being made durable."""
+    monkeypatch.setattr(notes, "FLUSH_SECONDS", flush)
     assert attempt_all(True, range(1), life=net_script) == []
     assert attempt_all(True, range(1, 3), step=9, life=net_script) == []
 

@@ -38,6 +38,8 @@ class Notes:
         self._flushing: asyncio.Task[None] | None = None
         self._checkpoint_at = CHECKPOINT_SIZE
         self._has_reserve = False
+        self._under_way: list[bytes] = []               # being made durable for somebody
+        self._meanwhile: list[bytes] | None = None      # those of a checkpoint's time
 
     def open(self) -> list[Damage]:
         """Blocks; OSError."""
@@ -84,7 +86,14 @@ class Notes:
         self._write()
         for event in events:
             self._append(event)
-        await self._journal.commit()
+        self._under_way += events
+        if self._meanwhile is not None:
+            self._meanwhile += events
+        try:
+            await self._journal.commit()
+        finally:
+            for event in events:
+                self._under_way.remove(event)
 
     def _write(self) -> None:
         while self._unwritten:
@@ -132,8 +141,16 @@ class Notes:
         self._write()
         old = list(self._journal.sizes)
         self._journal.rotate()
-        async for event in events:
-            self._append(event)
+        # Whoever has these made durable books them when they are: `events` may not know of them yet. Said twice, and
+        # behind what came of it, an attempt changes nothing, or leaves a doubt.
+        self._meanwhile = list(self._under_way)
+        try:
+            async for event in events:
+                self._append(event)
+            for event in self._meanwhile:
+                self._append(event)
+        finally:
+            self._meanwhile = None
         await self._journal.commit()
         await self._journal.drop(old)
         self._checkpoint_at = CHECKPOINT_SIZE + 2 * sum(self._journal.sizes.values())
