@@ -38,6 +38,7 @@ offlineimap|offlineimap3|clients
 curl|curl|clients
 swaks|swaks|clients
 saslpasswd2|sasl2-bin|cyrus
+faketime|faketime|clocks
 openssl|openssl|TLS
 ip|iproute2|namespaces
 nc|netcat-openbsd|network
