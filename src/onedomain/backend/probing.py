@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Protocol
 
 from onedomain.backend.base import DELIVERY, IMAP, Attempt
@@ -152,8 +153,9 @@ class Probes:
                 return None
             family = f"probe-{self._delivery.hello}-"
             one, two = (family + self._nonce.token(16).hex() for _ in range(2))
+            date = formatdate()  # Cyrus compares dates, too, and gives its own second to a message without one
             for each in (one, two):
-                outcome = (await server.deliver(self._message(account, each, one, RAW), _no_attempt))[0]
+                outcome = (await server.deliver(self._message(account, each, one, RAW, date), _no_attempt))[0]
                 if outcome.state is not State.DONE:
                     assert outcome.failure is not None
                     raise Failed(outcome.failure)
@@ -170,12 +172,15 @@ class Probes:
         finally:
             session.close()
 
-    def _message(self, account: str, delivery_id: str, message_id: str = "", subject: bytes = b"probe") -> Delivery:
+    def _message(
+        self, account: str, delivery_id: str, message_id: str = "", subject: bytes = b"probe", date: str = ""
+    ) -> Delivery:
         name = recipient_name(self._server, self._account(account), account)
         envelope = Envelope("", (Target(account, account),), eight_bit=not subject.isascii())
         headers = f"{DELIVERY_ID_HEADER}: {delivery_id}\r\n".encode("ascii")
         text = (
-            b"Subject: OneDomain " + subject + b"\r\nAuto-Submitted: auto-generated\r\n"
+            (f"Date: {date}\r\n".encode() if date else b"")
+            + b"Subject: OneDomain " + subject + b"\r\nAuto-Submitted: auto-generated\r\n"
             + f"Message-ID: <{message_id or delivery_id}@{self._delivery.hello}>\r\n\r\nprobe\r\n".encode("ascii")
         )
         return Delivery(delivery_id, envelope, ((0, name),), _Bytes(text), headers)
