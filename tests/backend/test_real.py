@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,25 @@ class TestCyrus(Contract):
             master_user=lab.proxy, master_password=lab.proxy_password, probe_accounts=PROBE,
         )  # fmt: skip
         return Case(lab, server, b"Success SESSIONID")
+
+    async def test_what_it_drops_is_seen_also_from_one_second_to_the_next(
+        self, start_cyrus: Callable[..., Any], case: Case, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A message without a date has Cyrus's own, by which it tells two of one Message-ID apart."""
+        lab = start_cyrus(duplicatesuppression=True)
+        place = {"imap": local(lab.imap_port), "delivery": local(lab.lmtp_port)}
+        backend = case.backend(**place, master_user=lab.proxy, master_password=lab.proxy_password)
+        deliver = backend.deliver
+
+        async def slowly(*what: Any) -> Any:
+            answer = await deliver(*what)
+            await asyncio.sleep(1.1)
+            return answer
+
+        monkeypatch.setattr(backend, "deliver", slowly)
+        manners = await backend.manners(PROBE[0])
+        assert manners is not None and manners.suppresses
+        await backend.close()
 
 
 @pytest.mark.real
