@@ -151,6 +151,8 @@ class Probes:
             await log_in(session, login)
             if "UIDPLUS" not in session.capabilities:
                 return None
+            # Cyrus makes a mailbox behind its OK to the first log-in, and refuses a delivery at that moment (451).
+            await session.ask("NOOP")
             family = f"probe-{self._delivery.hello}-"
             one, two = (family + self._nonce.token(16).hex() for _ in range(2))
             date = formatdate()  # Cyrus compares dates, too, and gives its own second to a message without one
