@@ -18,6 +18,7 @@ from bench import (
     row_idle,
     row_imap,
     row_lag,
+    row_links,
     row_recovery,
     row_relay,
     row_reload,
@@ -31,7 +32,7 @@ from bench.figure import Result
 from bench.row import Row
 from bench.stage import US, Stage
 
-PARTS = (row_imap, row_idle, row_smtp, row_relay, row_submission, row_reload, row_recovery, row_three)
+PARTS = (row_imap, row_idle, row_smtp, row_relay, row_submission, row_reload, row_recovery, row_three, row_links)
 ROWS = [row for part in PARTS for row in part.ROWS]
 QUICK = 0.1
 

@@ -26,6 +26,16 @@ IMAP_BULK = (
     Step(b"c LOGOUT\r\n", b"c OK"),
 )
 IMAP_IDLE = (Step(b"", b"* OK"), Step(LOGIN, b"a OK", ends=True))
+IMAP_FLAGS = (
+    Step(b"", b"* OK"),
+    Step(LOGIN, b"a OK"),
+    Step(b"b SELECT INBOX\r\n", b"b OK"),
+    Step(b"c STORE 1 -FLAGS.SILENT (\\Flagged)\r\n", b"c OK"),
+    Step(b"d STORE 1 +FLAGS.SILENT (\\Flagged)\r\n", b"d OK"),
+    Step(b"e LOGOUT\r\n", b"e OK", ends=True),
+)
+"""Two changes."""
+
 POP3_SESSION = (
     Step(b"", b"+OK"),
     Step(b"USER %u\r\n", b"+OK"),

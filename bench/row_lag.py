@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from tests.acceptance.cluster import KINDS, Cluster, Home, add_accounts, control
+from tests.lab.edge import Edge
 from tests.lab.process import wait_until
 
 from bench.dialogue import message
@@ -48,12 +49,13 @@ def _start(pair: tuple[str, str], stage: Stage, name: str) -> Contender:
     cluster = contender.cluster
     for home in cluster.homes.values():
         home.lab.prepare(*cluster.people)
-    wait_until(lambda: _whole(cluster), "the link", PATIENCE)
+    wait_until(lambda: whole(cluster.edge), "the link", PATIENCE)
     return contender
 
 
-def _whole(cluster: Cluster) -> bool:
-    pairs: list[dict[str, Any]] = control(cluster.edge, "status")["links"]["pairs"]
+def whole(edge: Edge) -> bool:
+    """Whether there are links, and none has anything to carry."""
+    pairs: list[dict[str, Any]] = control(edge, "status")["links"]["pairs"]
     return bool(pairs) and all(pair["whole"] == pair["accounts"] and not pair["uncovered"] for pair in pairs)
 
 

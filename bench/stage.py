@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache
@@ -189,9 +189,8 @@ class Stage:
         return Contender(name, edge, edge.port)
 
     def edge(self, *behind: Behind, strangers: str = "", **options: Any) -> Edge:
-        """Ourselves with everything on; the limits are raised so far as the load is one address and fifty people.
-
-        One home for each of `behind`, and people on all of them in turn. `strangers` is their password hash.
+        """Ourselves in front of sinks: one home for each of `behind`, and people on all of them in turn. `strangers` is
+        their password hash.
         """
         homes = [
             {
@@ -202,24 +201,30 @@ class Stage:
             }
             for number, one in enumerate(behind)
         ]
+        edge = self.edge_before(homes, **options)
+        mine = hashed()
+        rows = [(person, f"home{n % len(homes)}", mine) for n, person in enumerate(PEOPLE)]
+        rows += [(person, "home0", strangers) for person in STRANGERS]
+        edge.run("account", "import", people_file(edge, rows))
+        return edge
+
+    def edge_before(self, homes: Sequence[Mapping[str, Any]], **options: Any) -> Edge:
+        """Ourselves with everything on, and nobody in the directory; the limits are raised so far as the load is one
+        address and fifty people. `homes` are tables of the file.
+        """
         limits = {"account_sessions": 100_000, "message_size": 100 << 20, "spool_size": 20 << 30}
         many = {"max_sessions": 100_000, "max_sessions_per_address": 100_000}
         folder = self.new_folder("o")
-        edge = Edge(
+        return Edge(
             folder,
             directory=f"sqlite:///{folder / 'directory.db'}",
-            servers=homes,
+            servers=list(homes),
             certificate=self.certificate,
             workers=2,
             listener=dict.fromkeys(("imap", "imaps", "pop3", "smtp", "submission"), many),
             extra={"limits": limits, **options.pop("extra", {})},
             **options,
         )
-        mine = hashed()
-        rows = [(person, f"home{n % len(homes)}", mine) for n, person in enumerate(PEOPLE)]
-        rows += [(person, "home0", strangers) for person in STRANGERS]
-        edge.run("account", "import", people_file(edge, rows))
-        return edge
 
 
 def rewrite(edge: Edge) -> None:
@@ -229,12 +234,12 @@ def rewrite(edge: Edge) -> None:
         database.execute("update account set shown = ?, no_modseq = 1", (shown.spelt(),))
 
 
-def people_file(edge: Edge, people: Iterable[tuple[str, str, str]]) -> Path:
-    """(address, home, password hash) of each, for `onedomain account import`."""
+def people_file(edge: Edge, people: Iterable[tuple[str, str, str]], replica: str = "") -> Path:
+    """(address, home, password hash) of each, for `onedomain account import`; `replica` has all second copies."""
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(["address", "unit", "primary", "password"])
-    rows.writerows([address, "all", home, password] for address, home, password in people)
+    rows.writerow(["address", "unit", "primary", "replicas", "password"])
+    rows.writerows([address, "all", home, replica, password] for address, home, password in people)
     file = edge.folder / "people.csv"
     file.write_text(text.getvalue())
     return file
