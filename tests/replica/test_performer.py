@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import pytest
 
 from onedomain.backend.link.base import Letter
+from onedomain.backend.trouble import Trouble
 from onedomain.decision.link.actions import (
     Action,
     Append,
@@ -29,6 +30,7 @@ from onedomain.decision.link.actions import (
 from onedomain.decision.link.identity import identity_of
 from onedomain.decision.link.sweep import Order, sweep
 from onedomain.model.failure import Failed, again
+from onedomain.model.health import Seen
 from onedomain.model.replica import LinkState, Side
 from onedomain.replica.performer import Groups, Performer
 
@@ -208,6 +210,27 @@ def test_a_failure_drops_the_plan() -> None:
 
 def fail(question: str) -> None:
     raise Failed(again(451, "4.4.2", f"{question}: connection lost"))
+
+
+@pytest.mark.parametrize(("seen", "whole"), [(Seen.OK, True), (Seen.REFUSED, False), (Seen.SILENT, False)])
+def test_an_empty_folder_that_can_not_be_deleted_holds_nothing_up(seen: Seen, whole: bool) -> None:
+    """NO [NOPERM] and the like: the server works. A connection that breaks still ends the pass."""
+    performer, source, target, kept = bench("dovecot", BODIES)
+    target.server.create("Public")
+
+    async def refuse(name: str) -> None:
+        raise Trouble(again(451, "4.3.0", "the mail server refuses", f"DELETE {name}"), seen)
+
+    target.delete_folder = refuse  # type: ignore[method-assign]
+    plan = sweep(LinkState(), source.powers, target.powers, Order(0.0))
+    if whole:
+        assert now(performer.run(plan)).whole and kept.states[-1].strangers == ("Public",)
+        assert len(target.server.boxes["INBOX"].messages) == len(BODIES)
+    else:
+        with pytest.raises(Trouble):
+            now(performer.run(plan))
+    with pytest.raises(Trouble):
+        now(performer.perform(DeleteFolder("Public")))
 
 
 @pytest.mark.parametrize("written", [0, 1])

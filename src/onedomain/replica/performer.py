@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from onedomain.backend.link.base import Letter, LinkEnd
+from onedomain.backend.trouble import Trouble
 from onedomain.decision.link.actions import (
     Action,
     Alert,
@@ -47,6 +48,7 @@ from onedomain.decision.link.actions import (
     Whole,
 )
 from onedomain.model.failure import Failed, Kind, again
+from onedomain.model.health import Seen
 from onedomain.model.replica import LinkState, Listing, Numbering, Side
 
 T = TypeVar("T")
@@ -174,7 +176,7 @@ class Performer:
                         return None
                     await target.delete_folder(name)
                 except Failed as refusal:
-                    if must or refusal.failure.kind is Kind.AGAIN:
+                    if must or not _answered(refusal):
                         raise
                     return None
                 self.done["deleted"] += 1
@@ -356,6 +358,13 @@ def _fitting(group: list[Letter], given: bool) -> tuple[list[Letter], dict[int, 
         group, large = group[: group.index(large[0])], large[:1]
     refused = {letter.uid: Refused(_too_large(letter.octets), letter.identity) for letter in large}
     return [letter for letter in group if not letter.octets], refused
+
+
+def _answered(refusal: Failed) -> bool:
+    """The server works, and will not: now or ever. What it may take another day must not hold up the mail."""
+    if isinstance(refusal, Trouble):
+        return refusal.seen is Seen.OK
+    return refusal.failure.kind is not Kind.AGAIN
 
 
 def _too_large(octets: int) -> str:
