@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -283,3 +284,12 @@ def test_what_is_too_large_is_refused_and_nothing_that_cannot_be_kept_is_deleted
     target.server.append("Old", b"g" * 99, NONE, 9)
     now(performer.perform(DeleteFolder("Old")))
     assert len(target.server.boxes["Old"].messages) == 1
+
+
+def test_what_was_too_large_and_is_gone_is_forgotten() -> None:
+    performer, source, target, kept = bench("node", BODIES)
+    now(performer.run(sweep(LinkState(), source.powers, target.powers, Order(0.0))))
+    (inbox,) = kept.states[-1].folders
+    stale = replace(kept.states[-1], folders=(replace(inbox, large=(99,)),))
+    assert now(performer.run(sweep(stale, source.powers, target.powers, Order(0.0, audit=True)))).whole
+    assert kept.states[-1].folders[0].large == ()

@@ -194,8 +194,8 @@ def _same(link: FolderLink, folder: Folder, links: Iterable[FolderLink], source:
 def _emptied(link: FolderLink, folder: Folder) -> FolderLink:
     """Nothing on the target has a partner any more; it goes when the renamed folder has been copied."""
     return replace(
-        link, source=Mark(folder.mark.uidvalidity, 1), runs=(), kept=(*link.kept, ANOTHER), refused=(), last=Pass(),
-        doomed=(),
+        link, source=Mark(folder.mark.uidvalidity, 1), runs=(), kept=(*link.kept, ANOTHER), refused=(), large=(),
+        last=Pass(), doomed=(),
     )
 
 

@@ -512,9 +512,10 @@ class _Sweep:
                 continue
             now = marks.get(work.link.target_name, Mark())
             link = work.link
-            if link.refused:
+            if link.refused or link.large:
                 listed = frozenset(row.uid for row in work.rows.rows)
-                gone = frozenset(link.refused) - listed if work.compared else frozenset(work.rows.vanished)
+                known_refused = frozenset((*link.refused, *link.large))
+                gone = known_refused - listed if work.compared else frozenset(work.rows.vanished)
                 link = still_refused(link, gone)
             seen = work.rows.before
             reached = link.source.uidnext if work.held else max(link.source.uidnext, seen.uidnext)
