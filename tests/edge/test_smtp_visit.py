@@ -5,15 +5,18 @@ What is said is tested in test_smtp.py.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from onedomain.edge.smtp import SmtpEdge
 from onedomain.edge.smtp_talk import SmtpTalk
 from onedomain.net.stream import Stream
+from onedomain.net.tls import CertificateFiles, ServerContexts
 from tests.directory.views import account, book
-from tests.edge.smtp_kit import Client, Edge, edge
+from tests.edge.smtp_kit import RULES, Client, Edge, edge
 from tests.edge.test_smtp import BODY, MAIL, send
+from tests.lab.tls import Certificate
 
 ANN = account("ann@example.com")
 
@@ -134,4 +137,44 @@ async def test_a_defect_ends_its_session_and_no_other(monkeypatch: pytest.Monkey
         monkeypatch.undo()
         assert (await send(other, "ann@example.com"))[-1].startswith("250")
         assert len(told) == 1 and len(made.notes.named("session failed")) == 1
+        made.notes.events.clear()
+
+
+@pytest.mark.parametrize("what", [
+    MAIL + b"RCPT TO:<ann@example.com>\r\n" * 200 + b"DATA\r\n",
+    MAIL + b"RCPT TO:<ann@example.com>\r\nBDAT 6000 LAST\r\n" + b"x" * 5998 + b"\r\n",
+], ids=["recipients", "chunk"])
+async def test_a_large_record_is_heard_to_its_end(what: bytes, certificate: Certificate) -> None:
+    """What OpenSSL has taken from the kernel no event tells of."""
+    contexts = ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
+    async with edge(view=book(ANN), tls=contexts, implicit=True) as made:
+        trust = certificate.client_context()
+        client = Client(*await asyncio.open_connection("localhost", made.port, ssl=trust))
+        assert (await client.reply()).startswith("220 ")
+        await client.ask("EHLO client.example.org")
+        client.send(what)
+        codes = await client.codes(what.count(b"RCPT") + 2)
+        assert codes[-1] == (354 if b"DATA" in what else 250)
+        client.close()
+
+
+async def test_who_stops_in_a_body_has_one_pause() -> None:
+    """However much has come by then."""
+    async with edge(view=book(ANN), rules=replace(RULES, idle=2.0)) as made:
+        client = await made.ready()
+        client.send(MAIL + b"RCPT TO:<ann@example.com>\r\nDATA\r\n" + b"x" * 70 + (b"\r\n" + b"x" * 70) * 100)
+        assert await client.codes(3) == [250, 250, 354]
+        began = asyncio.get_running_loop().time()
+        assert (await client.reply()).startswith("421")
+        assert asyncio.get_running_loop().time() - began < 3.5, "sessions are looked at about once a second"
+
+
+async def test_a_defect_while_an_answer_is_told_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with edge(view=book(ANN)) as made:
+        client, hang = await hanging(made)
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        monkeypatch.setattr(SmtpTalk, "_answer", lambda self, message, level="": 1 // 0)
+        hang.set()
+        assert await client.ended()
+        assert len(made.spool.messages) == 1 and len(made.notes.named("session failed")) == 1
         made.notes.events.clear()

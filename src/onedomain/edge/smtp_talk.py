@@ -68,14 +68,14 @@ class SmtpTalk:
         self._hello = ""        # as a trusted hop passes it on
         self.message: Message | None = None  # on its way in
         self._failed: Failure | None = None  # of the body that is coming in
-        self._body_began = 0.0
+        self._body_began = self._body_heard = 0.0
         self._body_size = 0
         self.answered = 0.0                  # when the client last had an answer
         self._told = 0
         self.acknowledged = False            # a 250 for a message is in the output
         self.over = False
         self.failure: Failure | None = None
-        self.resume: Callable[[], None] | None = None
+        self.resume: Callable[[BaseException | None], None] | None = None
         self._loop = asyncio.get_running_loop()
 
     def greet(self) -> None:
@@ -139,7 +139,7 @@ class SmtpTalk:
         if not self._body_began:
             return self.answered + self._rules.idle
         due = self._body_began + self._rules.idle + self._body_size / self._rules.least_rate
-        return min(self._loop.time() + self._rules.idle, due)
+        return min(self._body_heard + self._rules.idle, due)
 
     # ---- who is there
 
@@ -259,7 +259,7 @@ class SmtpTalk:
     def _begin_body(self, message: Message) -> None:
         self._failed = None
         message.begin(self._hop(message))
-        self._body_began = self._loop.time()
+        self._body_began = self._body_heard = self._loop.time()
         self._body_size = 0
 
     def _hop(self, message: Message) -> Hop:
@@ -278,6 +278,7 @@ class SmtpTalk:
 
     def _body_chunk(self, event: BodyChunk) -> Coroutine[Any, Any, None] | None:
         self._body_size += len(event.data)
+        self._body_heard = self._loop.time()
         message = self.message
         if self._failed is not None or message is None:
             return None
@@ -325,16 +326,22 @@ class SmtpTalk:
         self._answer(message, await self._reach_level(message))
 
     def _committed(self, message: Message, size: int, began: float, failure: Failure | None) -> None:
-        if failure is None:
-            self._received(message, size, began)
-        if self.message is not message:
-            return  # the client has gone meanwhile
-        if failure is None:
-            self._answer(message)
-        else:
-            self._refused(message, failure)
+        defect: Exception | None = None
+        try:
+            if failure is None:
+                self._received(message, size, began)
+            if self.message is not message:
+                return  # the client has gone meanwhile
+            if failure is None:
+                self._answer(message)
+            else:
+                self._refused(message, failure)
+        except Exception as error:  # noqa: BLE001  it is the session's, as anywhere else, and not that of the sync
+            defect = error
         if self.resume is not None:
-            self.resume()
+            self.resume(defect)
+        elif defect is not None:
+            raise defect
 
     def _received(self, message: Message, size: int, began: float) -> None:
         """From here on the message is ours, whatever happens to this session (promise 1)."""

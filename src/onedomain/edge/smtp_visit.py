@@ -18,14 +18,13 @@ from onedomain.net.visit import Host, Visit
 
 
 class SmtpVisit(Visit):
-    __slots__ = ("_committing", "_due", "_edge", "_talk")
+    __slots__ = ("_committing", "_edge", "_talk")
 
     def __init__(self, edge: SmtpEdge, host: Host, place: str) -> None:
         super().__init__(host, place)
         self._edge = edge
         self._talk: SmtpTalk
         self._committing = False
-        self._due = 0.0  # in a body: until when there has to be more of it
 
     def begin(self) -> None:
         stream, edge = self.stream, self._edge
@@ -46,7 +45,8 @@ class SmtpVisit(Visit):
             stream.ask(reading=False)  # what comes behind a message waits in the kernel until that has its answer
             return
         try:
-            data = stream.receive(READ if talk.message is not None else READ_COMMANDS)
+            # Of a TLS record nothing may be left behind: no event would tell of it.
+            data = stream.receive(READ if talk.message is not None or stream.tls is not None else READ_COMMANDS)
         except ConnectionError as error:
             self._over(error)
             return
@@ -60,7 +60,7 @@ class SmtpVisit(Visit):
 
     def sweep(self, now: float) -> None:
         """About once a second."""
-        if not self._committing and now >= (self._due or self._talk.deadline()):
+        if not self._committing and now >= self._talk.deadline():
             self._as_task()
 
     def leave(self) -> None:
@@ -72,9 +72,11 @@ class SmtpVisit(Visit):
     def abort(self) -> None:
         self._over()
 
-    def _committed(self) -> None:
+    def _committed(self, error: BaseException | None) -> None:
         self._committing = False
-        if self.stream.leaving:
+        if error is not None:
+            self._over(error)
+        elif self.stream.leaving:
             self._as_task()
         else:
             self._go()
@@ -105,7 +107,6 @@ class SmtpVisit(Visit):
         elif stream.backlog:
             self._as_task()
         else:
-            self._due = talk.deadline() if talk.message is not None else 0.0
             stream.ask(reading=True)
 
     def _over(self, error: BaseException | None = None, *, done: bool = False) -> None:
