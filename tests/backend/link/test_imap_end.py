@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
-from onedomain.backend.link import folders
+from onedomain.backend.link import folders, reading
 from onedomain.backend.link.base import Letter, LinkEnd
 from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
@@ -230,6 +230,22 @@ async def test_messages_that_went_meanwhile_are_left_out() -> None:
     async with asked(ALL, UID_FETCH=letters.replace(b"[EXPUNGEISSUED]", b"[SERVERBUG]")) as (end, _):
         with pytest.raises(Failed):
             _ = [each async for each in end.letters("INBOX", [4, 5, 6], 7)]
+
+
+@pytest.mark.parametrize(("octets", "then"), [(40, ["51:150", "151:200"]), (1000, ["51:54", "55:58"]), (9000, ["51"])])
+async def test_as_many_bodies_are_asked_as_will_be_taken(
+    octets: int, then: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stops in the middle has asked for little more, and the next question is as small from its beginning."""
+    monkeypatch.setattr(reading, "OCTETS_AT_ONCE", 4000)
+    one = b'* %d FETCH (UID %d FLAGS () INTERNALDATE "01-Jan-1970 00:00:00 +0000" BODY[] {%d}\r\n%b)'
+    replies = b"\r\n".join(one % (uid, uid, octets, b"x" * octets) for uid in range(1, 31))
+    async with asked(ALL, UID_FETCH=replies) as (end, fake):
+        async with aclosing(end.letters("INBOX", range(1, 201), 7)) as letters:
+            assert [(await anext(letters)).uid for _ in range(30)] == list(range(1, 31))
+        _ = [each.uid async for each in end.letters("INBOX", range(51, 201), 7)]
+        sets = [line.split()[3] for line in fake.lines if "UID FETCH" in line]
+        assert sets[0] == "1:50" and sets[1 : 1 + len(then)] == then
 
 
 async def test_only_mail_that_is_not_older_than_the_ids_is_searched() -> None:

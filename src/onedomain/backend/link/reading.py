@@ -28,7 +28,10 @@ from onedomain.protocol.imap.sequence import BadSet, format_set, parse_set
 
 _ID = re.compile(r"[0-9a-z]{17}")
 MAX_VANISHED = 5_000_000
-UIDS_AT_ONCE = 1000
+UIDS_AT_ONCE, OCTETS_AT_ONCE = 500, 4 << 20
+"""The most of one FETCH of bodies: what its taker leaves has to be read all the same before the next command. How many
+octets there will be is guessed from the messages before, from few of them with care."""
+FIRST_UIDS = 50
 AHEAD, AHEAD_OCTETS = 50, 65536
 """Of what is new so many messages are read before anybody has asked for their bytes, if they have fewer octets."""
 IDS_AT_ONCE = 50
@@ -40,6 +43,7 @@ class Reading:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._ahead: tuple[str, int, dict[int, Letter]] = ("", 0, {})
+        self._at_once = FIRST_UIDS
 
     async def read(self, folder: str, since: int, first: int) -> Rows:
         connection = self._connection
@@ -149,8 +153,8 @@ class Reading:
             raise connection.failed(f"{folder} has UIDVALIDITY {opened.mark.uidvalidity}, not {uidvalidity}")
         items = ["UID", "FLAGS", "INTERNALDATE", *(["MODSEQ"] if connection.changes else []), "BODY.PEEK[]"]
         left = iter(sorted(set(uids)))
-        while some := list(islice(left, UIDS_AT_ONCE)):
-            last = 0
+        while some := list(islice(left, self._at_once)):
+            last = taken = octets = 0
             wanted = set(some)
             async with aclosing(connection.each("UID FETCH", format_set(some).decode(), items)) as responses:
                 async for response in responses:
@@ -161,6 +165,10 @@ class Reading:
                     if letter.uid <= last:
                         raise connection.failed("messages come in no order")
                     last = letter.uid
+                    taken += 1
+                    octets += letter.octets or len(letter.raw)
+                    most = min(UIDS_AT_ONCE, max(FIRST_UIDS, 4 * taken))
+                    self._at_once = max(1, min(most, taken * OCTETS_AT_ONCE // max(1, octets)))
                     yield letter
 
     # ---- deliveries
