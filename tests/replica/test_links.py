@@ -16,7 +16,7 @@ from onedomain.replica.pace import Bounds
 from onedomain.replica.parts import Rhythm
 
 from ..health.virtual import VirtualClock, run
-from .kit import WORKER, Town, towns
+from .kit import WORKER, SlowEnd, Town, towns
 
 
 def scene(play: Callable[[], Awaitable[None]]) -> None:
@@ -554,5 +554,28 @@ def test_a_busy_account_that_never_holds_still_is_covered_in_the_end(pair: tuple
             await asyncio.sleep(town.dice.random() * 0.004)
         await town.covered("ann@x", 30)
         assert len(town.outlet.confirmed) == town.number
+
+    scene(play)
+
+
+@pytest.mark.parametrize("cut", ["a", "b"])
+def test_a_pass_that_is_cancelled_while_an_end_closes_gives_back_the_other(
+    cut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        close = SlowEnd.close
+
+        async def cancelled(end: SlowEnd, *, broken: bool = False) -> None:
+            await close(end, broken=broken)
+            if end._pool is town.pools[cut]:
+                raise asyncio.CancelledError
+
+        monkeypatch.setattr(SlowEnd, "close", cancelled)
+        town.links.start()
+        town.deliver("ann@x")
+        await asyncio.sleep(1)
+        assert town.pools["a"].dials and town.pools["a"].lent == town.pools["b"].lent == 0
 
     scene(play)

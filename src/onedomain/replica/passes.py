@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -114,8 +115,9 @@ class Passes:
             self._parts.outlet.alert(linked.address, "", f"link fails: {error!r}")
             raise Cut("", again(451, "4.3.0", "the link cannot run", repr(error)), sure=False) from error
         finally:
-            for end in ends.values():
-                await end.close(broken=broken)
+            async with AsyncExitStack() as closing:  # each of them, also when cancelled while one closes
+                for end in ends.values():
+                    closing.push_async_callback(end.close, broken=broken)
         if audit:
             linked.audit_at = self.audit_after(began)
         if report.whole and not keeping.told:

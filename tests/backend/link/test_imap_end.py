@@ -12,6 +12,7 @@ import pytest
 
 from onedomain.backend.link import folders, reading
 from onedomain.backend.link.base import Letter, LinkEnd
+from onedomain.backend.link.imap_end import ImapEnd
 from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
 from onedomain.decision.link.actions import Copied, Refused
@@ -370,3 +371,25 @@ async def test_no_way_in() -> None:
         master = replace(server, login_way=LoginWay.MASTER, master_user="m", master_password="p")
         await make_link_server(master, replace(tools, watch=eyes)).end(account())
     assert [sighting.server for sighting in eyes.sightings] == ["mail1"]
+
+
+class Waiting:
+    """Helpers that never come back."""
+
+    async def close(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_who_is_cancelled_while_it_closes_gives_back_its_place() -> None:
+    async with asked(ALL) as (end, _):
+        assert isinstance(end, ImapEnd)
+        back = []
+        give_back = end._give_back
+        end._helpers = Waiting()  # type: ignore[assignment]
+        end._give_back = lambda connection, whole: (back.append(whole), give_back(connection, whole))[1]
+        closing = asyncio.create_task(end.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert back == [True]

@@ -142,9 +142,11 @@ class ImapEnd:
     async def close(self, *, broken: bool = False) -> None:
         if not self._closed:
             self._closed = True
-            if self._helpers is not None:
-                await self._helpers.close()
-            self._give_back(self._connection, not broken)
+            try:
+                if self._helpers is not None:
+                    await self._helpers.close()
+            finally:  # also when cancelled while it waits: the place is somebody else's next
+                self._give_back(self._connection, not broken)
 
 
 class ImapLinks:
