@@ -262,11 +262,9 @@ async def test_a_loop_over_the_world_outside_is_cut(
     world = start_postfix(start=False, settings={"virtual_alias_maps": back})
     cluster = make_cluster("node", people=2, extra=smarthost(world, world.smtp_port))
     edge = cluster.edge
-    main = world.config / "main.cf"  # who its way back leads to was not known before
-    main.write_text(main.read_text() + f"""
-transport_maps = inline:{{ {{example.com = smtp:[{edge.host}]:{edge.port["smtp"]}}} }}
-relay_domains = example.com
-""")
+    # Who its way back leads to was not known before.
+    way_back = f"inline:{{ {{example.com = smtp:[{edge.host}]:{edge.port['smtp']}}} }}"
+    world.set(transport_maps=way_back, relay_domains="example.com")
     await asyncio.to_thread(world.start)
     cluster.change("account", "set", "n1-0@example.com", "--forward", "round@example.net", "--keep-copy")
     with cluster.smtp() as client:

@@ -68,7 +68,6 @@ virtual_mailbox_base = {folder}/mail
 virtual_mailbox_maps = static:all/
 virtual_uid_maps = static:5000
 virtual_gid_maps = static:5000
-{settings}
 """
 
 MASTER = """\
@@ -96,6 +95,14 @@ anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 """
+
+
+def _with(main: str, settings: Mapping[str, str]) -> str:
+    """Each parameter once: of one that is given twice every program warns as it starts, postlogd too, which then at
+    times waits for itself to take the warning, and all others for it.
+    """
+    kept = [line for line in main.splitlines() if line.partition("=")[0].strip() not in settings]
+    return "".join(f"{line}\n" for line in [*kept, *(f"{key} = {value}" for key, value in settings.items())])
 
 
 class Postfix(Server):
@@ -138,17 +145,15 @@ class Postfix(Server):
                 "smtpd_tls_security_level": "may",
             } | more
         route = ", ".join(f"{{ {d} = {protocol}:[{to}]:{port} }}" for d, (to, port) in (relay or {}).items())
-        self._main = (
-            MAIN.format(
-                folder=folder,
-                programs=PROGRAMS,
-                name=name,
-                host=host,
-                relay=route or "{ nowhere.invalid = discard: }",
-                domains=" ".join(relay or {}),
-                settings="\n".join(f"{key} = {value}" for key, value in more.items()),
-            )
+        main = MAIN.format(
+            folder=folder,
+            programs=PROGRAMS,
+            name=name,
+            host=host,
+            relay=route or "{ nowhere.invalid = discard: }",
+            domains=" ".join(relay or {}),
         )
+        self._main = _with(main, more)
         (self.config / "main.cf").write_text(self._main)
         (self.config / "master.cf").write_text(MASTER.format(host=host, port=self.smtp_port))
 
@@ -162,9 +167,12 @@ class Postfix(Server):
     def change(self, **settings: str) -> None:
         """Stops, and starts with further lines in main.cf, in place of those that an earlier call gave."""
         self.stop()
-        text = self._main + "".join(f"{key} = {value}\n" for key, value in settings.items())
-        (self.config / "main.cf").write_text(text)
+        self.set(**settings)
         self.start()
+
+    def set(self, **settings: str) -> None:
+        """The same before it is started."""
+        (self.config / "main.cf").write_text(_with(self._main, settings))
 
     def _is_ready(self) -> bool:
         return answers(self.host, self.smtp_port)
