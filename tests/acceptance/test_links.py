@@ -175,6 +175,7 @@ def test_what_a_client_deletes_goes_however_it_spells_the_folder_and_a_wiped_pri
         for name, count in (("INBOX", 80), ("INBOX/Deep", 80), ("Few", 9)):
             session.create(name)
             append_many(session, name, many[:count])
+    wait_until(lambda: has_begun(cluster), "a linker that is active", 30)
     control(cluster.edge, "link_retry", account=ann)
     await_same(cluster, ann)
     for spelt in ("iNboX", "inbox/Deep"):
