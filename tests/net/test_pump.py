@@ -160,14 +160,14 @@ async def test_pieces_of_any_size_past_filters_that_skip(three: Three, seed: int
                 await asyncio.sleep(0)
         return bytes(data)
 
-    async def serve() -> None:
-        await talk(three.server, down)
+    async def serve() -> bytes:
+        """Its end is that of the relay, so it has heard all by then."""
+        heard, _ = await asyncio.gather(read_exactly(three.server, len(up)), talk(three.server, down))
         three.server.wire.half_close()
+        return heard
 
     up, down = dice.randbytes(1_000_000), dice.randbytes(12_000_000)
-    heard, up_heard, *_ = await asyncio.gather(
-        hear(three.client), read_exactly(three.server, len(up)), talk(three.client, up), serve()
-    )
+    heard, up_heard, _ = await asyncio.gather(hear(three.client), serve(), talk(three.client, up))
     assert heard == down
     assert up_heard.lower() == up.lower()
     result = await task
