@@ -403,14 +403,19 @@ def test_doubt_without_end_is_given_up_as_such() -> None:
     play(scene)
 
 
+async def lost_in_its_queue(stage: Stage) -> str:
+    """A message that a server with a queue of its own has taken, and nobody heard it say so."""
+    backend = stage.backends["s0"]
+    backend.server = dataclasses.replace(backend.server, queue_time=600.0)
+    stage.s0.faults.update({"lost before": 1.0})
+    return await stage.put(address(0))
+
+
 def test_a_server_with_a_queue_of_its_own_is_asked_for_longer() -> None:
     """It took the message, the answer was lost, and its own delivery failed once: to be seen minutes later only."""
 
     async def scene(stage: Stage) -> None:
-        backend = stage.backends["s0"]
-        backend.server = dataclasses.replace(backend.server, queue_time=600.0)
-        stage.s0.faults.update({"lost before": 1.0})
-        late = await stage.put(address(0))
+        late = await lost_in_its_queue(stage)
         await asyncio.sleep(1)
         stage.s0.store_late(400, address(0), late)
         await asyncio.sleep(390)
@@ -428,10 +433,7 @@ def test_a_no_counts_only_if_the_server_has_answered_ever_since() -> None:
     """It was away between two looks: what was in its queue had no time to be filed."""
 
     async def scene(stage: Stage) -> None:
-        backend = stage.backends["s0"]
-        backend.server = dataclasses.replace(backend.server, queue_time=600.0)
-        stage.s0.faults.update({"lost before": 1.0})
-        late = await stage.put(address(0))
+        late = await lost_in_its_queue(stage)
         await asyncio.sleep(30)
         stage.s0.up = False
         await asyncio.sleep(2000)
@@ -449,10 +451,7 @@ def test_a_no_from_before_its_death_counts_no_more() -> None:
     """Its mailboxes could be looked into, its door was seen to be gone: nobody asked it meanwhile."""
 
     async def scene(stage: Stage) -> None:
-        backend = stage.backends["s0"]
-        backend.server = dataclasses.replace(backend.server, queue_time=600.0)
-        stage.s0.faults.update({"lost before": 1.0})
-        late = await stage.put(address(0))
+        late = await lost_in_its_queue(stage)
         await asyncio.sleep(1)
         assert stage.trace.named("looked up")
         stage.board.down.add("s0")
