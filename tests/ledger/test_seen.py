@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onedomain.ledger.seen import Seen
+from onedomain.ledger.seen import NOTHING, Seen, Told
 
 
 def test_a_uid_names_one_message() -> None:
@@ -17,9 +17,10 @@ def test_a_uid_names_one_message() -> None:
 
 def test_uidnext_does_not_go_back() -> None:
     seen = Seen()
-    seen.uidnext("a/INBOX/1", 10, 0)
-    assert seen.nexts("a/INBOX/") == {"a/INBOX/1": 10} and not seen.nexts("a/Work/")
-    seen.uidnext("a/INBOX/1", 9, 0)
+    ten, nine = Told(10, "by A"), Told(9, "by B")
+    seen.uidnext("a/INBOX/1", ten, NOTHING)
+    assert seen.nexts("a/INBOX/") == {"a/INBOX/1": ten} and not seen.nexts("a/Work/")
+    seen.uidnext("a/INBOX/1", nine, NOTHING)
     assert not seen.contradictions, "asked for before anybody had read 10"
-    seen.uidnext("a/INBOX/1", 9, 10)
-    assert seen.contradictions == ["a/INBOX/1: UIDNEXT went back from 10 to 9"]
+    seen.uidnext("a/INBOX/1", nine, ten)
+    assert seen.contradictions == ["a/INBOX/1: UIDNEXT went back from 10 (by A) to 9 (by B)"]

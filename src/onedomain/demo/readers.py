@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onedomain.ledger.corpus import TOKEN_HEADER
-from onedomain.ledger.seen import Seen
+from onedomain.ledger.seen import NOTHING, Seen, Told
 
 PAUSE = 0.05
 TIMEOUT = 20.0
@@ -95,10 +95,11 @@ class Readers:
         try:
             session.login(person, self._password)
             folder = dice.choice(FOLDERS)
-            before = self._seen.nexts(f"{person}/{folder}/")
+            before, asked = self._seen.nexts(f"{person}/{folder}/"), time.time()
             if session.select(folder, readonly=True)[0] == "OK":
                 mailbox = f"{person}/{folder}/{_number(session, 'UIDVALIDITY')}"
-                self._seen.uidnext(mailbox, _number(session, "UIDNEXT"), before.get(mailbox, 0))
+                how = f"{asked:.3f} to {time.time():.3f} through {door[0]}"
+                self._seen.uidnext(mailbox, Told(_number(session, "UIDNEXT"), how), before.get(mailbox, NOTHING))
                 _, found = session.uid("SEARCH", "ALL")
                 uids = (found[0] or b"").decode().split()
                 for uid, token in self._tokens(session, dice.sample(uids, min(AT_ONCE, len(uids)))):

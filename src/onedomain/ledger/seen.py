@@ -7,9 +7,20 @@ Knows tokens and numbers that clients have read. Knows no socket. Used by severa
 from __future__ import annotations
 
 import threading
+from typing import NamedTuple
 
 MOST = 100
 """Contradictions that are kept; one is too many."""
+
+
+class Told(NamedTuple):
+    """`how`: when and through which door, for whoever has to find out how it could be."""
+
+    uidnext: int
+    how: str = ""
+
+
+NOTHING = Told(0)
 
 
 class Seen:
@@ -18,7 +29,7 @@ class Seen:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._names: dict[tuple[str, str], str] = {}
-        self._next: dict[str, int] = {}
+        self._next: dict[str, Told] = {}
         self.contradictions: list[str] = []
 
     def message(self, mailbox: str, uid: str, token: str) -> None:
@@ -27,17 +38,18 @@ class Seen:
             if before != token:
                 self._complain(f"{mailbox}: {uid} was {before} and is {token}")
 
-    def nexts(self, prefix: str) -> dict[str, int]:
+    def nexts(self, prefix: str) -> dict[str, Told]:
         """By mailbox, the highest UIDNEXT that anybody has read by now: who asks from now on must not be told less."""
         with self._lock:
-            return {mailbox: uidnext for mailbox, uidnext in self._next.items() if mailbox.startswith(prefix)}
+            return {mailbox: told for mailbox, told in self._next.items() if mailbox.startswith(prefix)}
 
-    def uidnext(self, mailbox: str, uidnext: int, before: int) -> None:
+    def uidnext(self, mailbox: str, told: Told, before: Told) -> None:
         """`before`: what `nexts` said when it had not been asked for yet."""
         with self._lock:
-            if uidnext < before:
-                self._complain(f"{mailbox}: UIDNEXT went back from {before} to {uidnext}")
-            self._next[mailbox] = max(self._next.get(mailbox, 0), uidnext)
+            if told.uidnext < before.uidnext:
+                self._complain(f"{mailbox}: UIDNEXT went back from {before.uidnext} ({before.how}) "
+                               f"to {told.uidnext} ({told.how})")
+            self._next[mailbox] = max(self._next.get(mailbox, NOTHING), told)
 
     def _complain(self, text: str) -> None:
         if len(self.contradictions) < MOST:
