@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onedomain.decision.link.validities import canonical, settled
+from onedomain.decision.link.validities import BURST, canonical, settled
 from onedomain.model.replica import Promotion, Shown
 from onedomain.model.validities import LARGEST, Validities
 
@@ -37,8 +37,17 @@ def test_others_are_shown_as_the_server_says_where_nobody_was_shown_that() -> No
 def test_else_as_something_new() -> None:
     """The server was given the value that clients know, or it is behind."""
     given_ = settled([kept("INBOX", 10, 10), lost("Sent", 11, 11), lost("Junk", 7)], 20)
-    assert [each.uidvalidity for each in given_] == [10, 22, 21]
+    assert [each.uidvalidity for each in given_] == [10, 22 + BURST, 21 + BURST]
     assert [each.renumbered for each in given_] == [False, True, True]
+
+
+def test_the_dead_primary_may_have_made_folders_that_nobody_heard_of() -> None:
+    """From the time, and several within its last second."""
+    last, now = 1_790_000_000, 1_790_000_500
+    (new,) = settled([lost("Sent", last - 1)], last, now)
+    assert new.uidvalidity > now + 10
+    (new,) = settled([lost("Sent", last - 1)], last, last - 3600)
+    assert new.uidvalidity > last + 10, "where its clock is ahead of ours"
 
 
 def test_two_of_one_value_that_would_be_two_are_one_new() -> None:

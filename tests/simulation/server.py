@@ -76,7 +76,8 @@ class Server:
         self.kind = kind
         self.traits = traits or TRAITS[kind]
         self.boxes: dict[str, Box] = {}
-        self._validity = validity
+        self.newest = validity  # UIDVALIDITY: the seconds, as it were; none that it was given is made again
+        self._made = validity
         self._message_ids: set[bytes] = set()
         self.subscriptions: set[str] = set()
         self.room: int | None = None  # messages
@@ -96,10 +97,13 @@ class Server:
             box = self.boxes[name]
             if uidvalidity and not box.messages and self.traits.sets_uidvalidity and box.uidnext == 1:
                 box.uidvalidity = uidvalidity
+                self.newest = max(self.newest, uidvalidity)
             return box
-        self._validity += 1
         given = uidvalidity if self.traits.sets_uidvalidity else 0
-        self.boxes[name] = Box(f"{self.kind}-{self._validity}", given or self._validity, special_use=special_use)
+        validity = given or self.newest + 1
+        self.newest = max(self.newest, validity)
+        self._made += 1
+        self.boxes[name] = Box(f"{self.kind}-{self._made}", validity, special_use=special_use)
         return self.boxes[name]
 
     def _spell(self, name: str) -> None:

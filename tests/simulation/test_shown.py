@@ -20,12 +20,16 @@ class Clients:
 
     def __init__(self) -> None:
         self.seen: dict[tuple[str, int, int], str] = {}
+        self.next: dict[tuple[str, int], int] = {}  # (folder, UIDVALIDITY) -> the highest UIDNEXT
         self.validities: dict[str, int] = {}  # of folders, as they are shown now
 
     def look(self, world: World) -> None:
         self.validities = {}
         for name, box in world.source.boxes.items():
             self.validities[name] = shown = world.shown.shown(box.uidvalidity)
+            before = self.next.get((name, shown), 0)
+            assert box.uidnext >= before, f"{world.label}: {name} {shown}: UIDNEXT {box.uidnext} after {before}"
+            self.next[name, shown] = box.uidnext
             for uid, message in box.messages.items():
                 says = identity_of(message.raw).digest
                 known = self.seen.setdefault((name, shown, uid), says)
@@ -109,3 +113,24 @@ def test_a_move_and_the_way_back_end_as_they_began() -> None:
             assert clients.validities["INBOX"] == 1001
         inbox = world.source.boxes["INBOX"].uidvalidity
         assert world.shown.shown(inbox) == inbox, "nothing is rewritten at the server where it was at first"
+
+
+def test_01_a_new_value_is_none_that_the_dead_primary_gave_unseen() -> None:
+    """Deleted and made again just before it died, and shown; what the replica has under that name keeps no UIDs."""
+    world = World(1, "node", "node", pace=0.0)
+    world.source.create("Work")
+    world.source.append("Work", b"one", frozenset(), 1)
+    world.quiet()
+    world.target.append("Work", b"of a stranger", frozenset(), 1)
+    world.source.append("Work", b"two", frozenset(), 1)
+    clients = Clients()
+    assert world.sweep(audit=True) is not None
+    assert not next(link for link in world.disk.state.folders if link.source_name == "Work").aligned
+    world.source.delete("Work")
+    world.source.create("Work")
+    world.source.append("Work", b"nobody has seen this but its user", frozenset(), 1)
+    clients.look(world)
+    promotion = world.fail_over()
+    assert next(folder for folder in promotion.folders if folder.name == "Work").renumbered
+    world.source = world.target
+    clients.look(world)

@@ -284,7 +284,8 @@ class World:
             if attempt == 19:
                 self.accidents = 0.0
             try:
-                promotion = self.driver.run(promote(self.disk.state, self.target.traits.powers, allowed, self.shown))
+                promotion = self.driver.run(
+                    promote(self.disk.state, self.target.traits.powers, allowed, self.shown, now=self.source.newest))
                 break
             except Crash:
                 self.driver.late.clear()

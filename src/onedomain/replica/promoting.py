@@ -269,7 +269,8 @@ class Promoting:
             was = None
             if account.home.modseq_of == promoted.new and self._kind(promoted.new) in MAKES_IDENTITIES:
                 was = await self._store.left(promoted.account, promoted.new)
-            result = await performer.run(promote(kept[0], target.powers, allowed, before, was))
+            now = int(self._means.clock.time())
+            result = await performer.run(promote(kept[0], target.powers, allowed, before, was, now))
             broken = False
             return result
         finally:

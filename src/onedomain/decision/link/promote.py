@@ -54,11 +54,12 @@ def promote(
     allowed: Mapping[str, int] | None = None,
     before: Validities | None = None,
     was: LinkState | None = None,
+    now: int = 0,
 ) -> Plan[Promotion]:
     """`allowed`: how many UIDs of each source folder the commands since the last pass can have used at most. Where UIDs
     can only be burned, a folder that isn't in it takes another UIDVALIDITY; elsewhere the gap is wide enough, and 0
     means that none is needed. `before`: as what the source's UIDVALIDITYs were shown. `was`: the link's state when the
-    target was the primary before, as its source.
+    target was the primary before, as its source. `now` in seconds since 1970.
     """
     before = before or Validities()
     there: Listing = yield ListFolders(Side.TARGET)
@@ -75,7 +76,7 @@ def promote(
     if reason := _unfit(links, marks):
         # Whoever wanted it all the same shows what is there, and no UID as one that was another message's.
         strange = [_renumbered(folder.name, folder.mark) for folder in there.folders]
-        return Promotion(state.epoch, settled(strange, highest), reason, highest)
+        return Promotion(state.epoch, settled(strange, highest, now), reason, highest)
     arrived: dict[str, dict[int, Identity]] = {}
     rows: dict[str, tuple[Row, ...]] = {}
     for link in links:
@@ -131,7 +132,7 @@ def promote(
         )
     shown += [_renumbered(name, mark) for name, mark in others.items()]
     again = was is not None and modseqs_go_on(was, there)
-    return Promotion(state.epoch + 1, settled(shown, highest), highest=highest, modseqs_again=again)
+    return Promotion(state.epoch + 1, settled(shown, highest, now), highest=highest, modseqs_again=again)
 
 
 def _unfit(links: Sequence[FolderLink], marks: Mapping[str, Mark]) -> str:
