@@ -7,7 +7,7 @@ import gc
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -53,19 +53,24 @@ class Told(ImapEdge):
 
 @asynccontextmanager
 async def in_front_of(
-    fake: FakeImap, tls: ServerContexts | None = None, *, implicit: bool = True, **options: int
+    *fakes: FakeImap, tls: ServerContexts | None = None, implicit: bool = True, **options: int
 ) -> AsyncIterator[Edge]:
+    """They are s1, s2 and so on."""
     TASKS.clear()
-    async with fake.running():
-        here = Endpoint("127.0.0.1", fake.port)
-        home = replace(server("s1"), imap=here, delivery=here, kind="dovecot")
-        directory = Book((EXAMPLE,), [Unit("head")], [home])
+    async with AsyncExitStack() as stack:
+        homes = {}
+        for number, fake in enumerate(fakes, 1):
+            await stack.enter_async_context(fake.running())
+            here = Endpoint("127.0.0.1", fake.port)
+            home = replace(server(f"s{number}"), imap=here, delivery=here, kind="dovecot")
+            homes[home.name] = make_backend(home, Tools(ClientContexts(), Eyes(), Chance(), "edge.example"))
+            stack.push_async_callback(homes[home.name].close)
+        directory = Book((EXAMPLE,), [Unit("head")], [made.server for made in homes.values()])
         directory.apply(Delta(1, accounts=(JOE, ANN)))
-        made = make_backend(home, Tools(ClientContexts(), Eyes(), Chance(), "edge.example"))
         over_tls = implicit and tls is not None
-        async with edge_before(lambda name: made, directory, handler, tls=tls, implicit=over_tls, **options) as running:
+        before = edge_before(homes.__getitem__, directory, handler, tls=tls, implicit=over_tls, **options)
+        async with before as running:
             yield running
-        await made.close()
 
 
 class HomeThatEnds(FakeImap):
@@ -142,7 +147,7 @@ async def test_nothing_is_left_that_only_a_search_would_free() -> None:
 
 async def test_over_tls(certificate: Certificate) -> None:
     contexts = ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
-    async with in_front_of(a_home(), contexts) as running:
+    async with in_front_of(a_home(), tls=contexts) as running:
         heard = []
         for number in range(2):
             reader, writer = await asyncio.open_connection(
@@ -160,7 +165,7 @@ async def test_over_tls(certificate: Certificate) -> None:
 
 async def test_behind_starttls(certificate: Certificate) -> None:
     contexts = ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
-    async with in_front_of(a_home(), contexts, implicit=False) as running:
+    async with in_front_of(a_home(), tls=contexts, implicit=False) as running:
         heard = []
         for number in range(2):
             client = await running.connect()
@@ -181,7 +186,7 @@ async def test_behind_starttls(certificate: Certificate) -> None:
 
 async def test_a_handshake_behind_starttls_that_fails(certificate: Certificate) -> None:
     contexts = ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
-    async with in_front_of(a_home(), contexts, implicit=False) as running:
+    async with in_front_of(a_home(), tls=contexts, implicit=False) as running:
         client = await running.connect()
         await client.line()
         client.send(b"s STARTTLS\r\n")
@@ -415,6 +420,39 @@ async def test_a_move_during_the_log_in() -> None:
         assert said.startswith("a OK") and len(TASKS) == 1
         [seat] = running.parts.relays._seats["joe@example.com"]
         assert seat.account.home.epoch == 2
+        client.close()
+
+
+async def test_a_promotion_during_the_log_in() -> None:
+    """The old home was stopped, and answers when it is back: clients who waited are at the new one."""
+    old, new = a_home(), a_home()
+    async with in_front_of(old, new) as running:
+        await known(running)
+        back, say = asyncio.Event(), old._say
+
+        async def late(writer: asyncio.StreamWriter, reply: bytes) -> None:
+            if b"Welcome" in reply:
+                await back.wait()
+            await say(writer, reply)
+
+        old._say = late  # type: ignore[method-assign]
+        old.lines.clear()
+        client = await running.connect()
+        await client.line()
+        client.send(b"a LOGIN joe right\r\n")
+        while not any("AUTHENTICATE" in line for line in old.lines):
+            await asyncio.sleep(0.005)
+        promoted = Home("s2", ("s1",), epoch=2, pending=True)
+        running.change(replace(JOE, home=promoted))
+        running.parts.homes.board_changed()
+        while not TASKS:
+            await asyncio.sleep(0.005)
+        running.change(replace(JOE, home=replace(promoted, pending=False)), seq=3)
+        back.set()
+        assert (await client.line()).startswith("a OK")
+        client.send(b"b NOOP\r\n")
+        assert await client.line() == "b OK done"
+        assert new.lines[-1].endswith("NOOP") and not any("NOOP" in line for line in old.lines)
         client.close()
 
 

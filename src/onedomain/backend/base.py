@@ -75,7 +75,13 @@ class Session(NamedTuple):
 
 
 class Begun(Protocol):
-    """A log-in that `Backend.begin` began and that is not done. `stop` means that nothing more is told of it."""
+    """A log-in that `Backend.begin` began and that is not done. `stop` means that nothing more is told of it.
+
+    `account`: as it was then. It goes on at the server that was its home.
+    """
+
+    @property
+    def account(self) -> Account: ...
 
     def stop(self) -> Begun: ...
     def close(self) -> None: ...

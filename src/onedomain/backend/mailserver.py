@@ -125,7 +125,7 @@ class MailServer:
             login = login_of(self.server, account, password)
         except Failed:
             return None
-        opening = Opening(self, login, client() if self.traits.takes_identity else None, done)
+        opening = Opening(self, account, login, client() if self.traits.takes_identity else None, done)
         stream = begin_dial(
             self._imap.endpoint, self._tools.contexts.names, poller, opening.heard, quick_ack=self.traits.quick_ack
         )

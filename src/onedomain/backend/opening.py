@@ -44,12 +44,15 @@ class Welcome(NamedTuple):
 
 
 class Opening:
-    """`sent` is what the home was told; `client` is whom it was told it is for."""
+    """`sent` is what the home was told; `client` is whom it was told it is for; `account` as it is when it begins."""
 
-    __slots__ = ("_began", "_done", "_greeting", "_said", "_server", "client", "login", "sent", "stream")
+    __slots__ = ("_began", "_done", "_greeting", "_said", "_server", "account", "client", "login", "sent", "stream")
 
-    def __init__(self, server: Server, login: Login, client: ClientInfo | None, done: Done) -> None:
+    def __init__(
+        self, server: Server, account: Account, login: Login, client: ClientInfo | None, done: Done
+    ) -> None:
         self._server = server
+        self.account = account
         self._done: Done | None = done
         self._greeting = self._said = b""
         self.login = login

@@ -112,9 +112,12 @@ class Homes:
         """A session at the account's primary. Raises Failed: REFUSE if the home says the password is wrong, else AGAIN.
 
         A home that the board calls down is not even dialled; one that goes down meanwhile is waited for no longer.
-        `begun` is a log-in that began `at_once`.
+        `begun` is a log-in that began `at_once`: it goes on where it is only if that is the account's home still.
         """
         account = admission.account
+        if begun is not None and not may_stay(begun.account, account):
+            begun.close()
+            begun = None
         try:
             backend = self._backend(account)
         except Failed:
