@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from onedomain.decision.link.actions import Append
 from onedomain.decision.link.bring_back import bring_back
 from onedomain.decision.link.identity import identity_of
 from onedomain.decision.link.promote import GAP
@@ -130,6 +131,37 @@ def test_a_second_promotion_before_any_pass_gives_no_uid_again(source: str, targ
             assert folder.uidvalidity != validity or box.uidnext >= uidnext, f"{world.label}: {folder.name}"
             assert folder.uidvalidity != validity or box.modseq >= modseq, f"{world.label}: {folder.name}"
     assert folders > 5 or "ONEDOMAIN_SEED" in os.environ
+
+
+@pytest.mark.parametrize("restored", [False, True])
+@pytest.mark.parametrize(("source", "target"), [("node", "node"), ("dovecot", "dovecot"), ("dovecot", "cyrus")])
+def test_a_copy_that_was_cut_off_gives_no_uid_again(source: str, target: str, restored: bool) -> None:
+    """By hand, as the link is not whole: a first copy, or one that is paired again after a restore. The primary had a
+    gap from a promotion of its own, and has shown it, and nothing has come behind it.
+    """
+    world = World(1, source, target, pace=0.0)
+    inbox = world.source.boxes["INBOX"]
+    for number in range(20):
+        world.source.append("INBOX", f"early {number}".encode(), frozenset(), 1)
+    if restored:
+        world.quiet()
+        early = world.source.snapshot()
+    world.source.raise_uidnext("INBOX", inbox.uidnext + GAP + 5)
+    shown = world.source.mark("INBOX")
+    if restored:
+        world.sweep()
+        world.source.restore(early)
+        report = world.sweep()
+        assert report is not None and report.stopped
+        world.source.append("INBOX", b"late", frozenset(), 1)
+    world.crash_at = lambda step, action: "before" if isinstance(action, Append) else ""
+    assert world.sweep() is None
+    world.crash_at = None
+    promotion = world.fail_over()
+    assert not promotion.refused
+    [found] = [folder for folder in promotion.folders if folder.name == "INBOX"]
+    now = world.target.mark("INBOX")
+    assert found.renumbered or (now.uidnext >= shown.uidnext and now.modseq >= shown.modseq)
 
 
 @pytest.mark.parametrize("kind", ["node", "dovecot", "cyrus"])

@@ -145,7 +145,7 @@ class FolderLink:
     doomed: tuple[int, ...] = ()
     surplus: tuple[int, ...] = ()  # UIDs of the target that are there twice, about to be deleted
     resumed: int = 0  # the target's UIDNEXT when `doomed` was written
-    shown: Mark = Mark()  # how far the source was when this link began, after a return: clients may know all below
+    shown: Mark = Mark()  # how far the source was when this link began, or began anew: clients may know all below
     last: Pass = Pass()
     deleted: int = 0
     deleted_from: float = 0.0

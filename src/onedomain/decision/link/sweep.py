@@ -167,7 +167,7 @@ def _forgotten(link: FolderLink) -> FolderLink:
     """Names stay, UIDs are looked at again."""
     return FolderLink(
         link.source_name, link.target_name, link.identity, untaken=link.untaken, gone=link.gone,
-        shown=link.shown, special_use=link.special_use, renamed=link.renamed,
+        shown=_shown(link, link.source), special_use=link.special_use, renamed=link.renamed,
     )
 
 
@@ -176,10 +176,20 @@ def _shape(listing: Listing) -> frozenset[tuple[str, str, int]]:
     return frozenset((folder.name, folder.identity, folder.mark.uidvalidity) for folder in listing.folders)
 
 
+def _shown(link: FolderLink, now: Mark) -> Mark:
+    """How far clients may have seen the source, which is here `now`, or was."""
+    before = link.shown
+    if before.uidvalidity != now.uidvalidity:
+        return now if now.uidvalidity else before
+    return Mark(now.uidvalidity, max(before.uidnext, now.uidnext), max(before.modseq, now.modseq))
+
+
 def _begun(both: Both) -> _Work:
     link = both.link
     if not link.target.uidvalidity:
-        link = replace(link, source=Mark(both.here.mark.uidvalidity, 1), target=Mark(both.there.uidvalidity, 1))
+        now = both.here.mark
+        source, target = Mark(now.uidvalidity, 1), Mark(both.there.uidvalidity, 1)
+        link = replace(link, source=source, target=target, shown=_shown(link, now))
     return _Work(link, link, both.here, both.there)
 
 
