@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 
 import pytest
 
-from onedomain.backend.link.base import Letter
+from onedomain.backend.link.base import Letter, More
 from onedomain.backend.trouble import Trouble
 from onedomain.decision.link.actions import (
     Action,
@@ -33,6 +33,7 @@ from onedomain.decision.link.sweep import Order, sweep
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Seen
 from onedomain.model.replica import LinkState, Side
+from onedomain.replica.load import Load
 from onedomain.replica.performer import Groups, Performer
 
 from ..simulation.ends import ServerEnd, in_turn, now
@@ -68,15 +69,25 @@ class Counted(ServerEnd):
         super().__init__(server)
         self.groups: list[int] = []
         self.short = 0
+        self.streams = False
 
-    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
-        self.groups.append(len(letters))
-        answers = await super().append(folder, letters)
+    async def append(
+        self, folder: str, letters: Sequence[Letter], more: More | None = None
+    ) -> tuple[Copied | Refused, ...]:
+        answers = await super().append(folder, letters, more)
         return answers[: len(answers) - self.short]
 
+    async def _put(self, question: str, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+        self.groups.append(len(letters))
+        return await super()._put(question, folder, letters)
 
-def bench(kind: str, messages: Sequence[bytes], groups: Groups = WIDE) -> tuple[Performer, Counted, Counted, Kept]:
+
+def bench(
+    kind: str, messages: Sequence[bytes], groups: Groups = WIDE, *, streams: bool = False
+) -> tuple[Performer, Counted, Counted, Kept]:
+    """`streams`: the target asks for what follows while it appends."""
     source, target, kept = Counted(Server("node", 1)), Counted(Server(kind, 1)), Kept()
+    target.streams = streams
     for date, raw in enumerate(messages):
         source.server.append("INBOX", raw, NONE, date)
     return Performer(source, target, kept, groups, together=in_turn), source, target, kept
@@ -90,6 +101,7 @@ BODIES = [f"x: {number}\r\n\r\nbody".encode() for number in range(5)]
 NUL = b"x: y\r\n\r\n\0"
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize(
     ("groups", "sizes"),
     [
@@ -99,18 +111,19 @@ NUL = b"x: y\r\n\r\n\0"
         (Groups(octets=1), [1, 1, 1, 1, 1]),  # larger than a group: alone, never refused
     ],
 )
-def test_bodies_go_in_bounded_groups(groups: Groups, sizes: list[int]) -> None:
-    performer, _, target, _ = bench("dovecot", BODIES, groups)
+def test_bodies_go_in_bounded_groups(groups: Groups, sizes: list[int], streams: bool) -> None:
+    performer, _, target, _ = bench("dovecot", BODIES, groups, streams=streams)
     answer = now(performer.perform(append(1, 2, 3, 4, 5, flags=frozenset({"\\Seen"}))))
     assert answer == tuple(Copied(i + 1, identity_of(raw)) for i, raw in enumerate(BODIES))
     assert target.groups == sizes and +performer.done == {"copied": 5}
     assert all(m.flags == {"\\Seen"} for m in target.server.boxes["INBOX"].messages.values())
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("kind", ["dovecot", "node"])
-def test_when_much_is_carried_it_is_answered_before_the_rest(kind: str) -> None:
+def test_when_much_is_carried_it_is_answered_before_the_rest(kind: str, streams: bool) -> None:
     groups = Groups(letters=2, appended=2 * len(BODIES[0]) + 1)
-    performer, _, target, _ = bench(kind, BODIES, groups)
+    performer, _, target, _ = bench(kind, BODIES, groups, streams=streams)
     answer = now(performer.perform(append(1, 2, 3, 4, 5)))
     assert answer == tuple(Copied(i + 1, identity_of(raw)) for i, raw in enumerate(BODIES[:4]))
     assert target.groups == [2, 2]
@@ -127,29 +140,32 @@ def test_a_pass_that_carries_much_saves_in_between(kind: str) -> None:
     assert [each for each in reached if each in (3, 5)] == [3, 5]
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("letters", [1, 2, 50])
-def test_a_message_that_is_gone(letters: int) -> None:
+def test_a_message_that_is_gone(letters: int, streams: bool) -> None:
     for kind, kinds in (("node", "ccgcc"), ("dovecot", "ccg")):
-        performer, source, target, _ = bench(kind, BODIES, Groups(letters))
+        performer, source, target, _ = bench(kind, BODIES, Groups(letters), streams=streams)
         source.server.expunge("INBOX", (3,))
         answer = now(performer.perform(append(1, 2, 3, 4, 5)))
         assert "".join("g" if isinstance(each, Gone) else "c" for each in answer) == kinds
         assert sorted(target.server.boxes["INBOX"].messages) == ([1, 2, 4, 5] if kind == "node" else [1, 2])
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("letters", [1, 2, 50])
-def test_a_refused_message_ends_it_where_uids_are_not_given(letters: int) -> None:
+def test_a_refused_message_ends_it_where_uids_are_not_given(letters: int, streams: bool) -> None:
     for kind, kinds in (("cyrus", "crc"), ("burning", "cr")):
-        performer, _, target, _ = bench(kind, [BODIES[0], NUL, BODIES[1]], Groups(letters))
+        performer, _, target, _ = bench(kind, [BODIES[0], NUL, BODIES[1]], Groups(letters), streams=streams)
         answer = now(performer.perform(append(1, 2, 3)))
         assert "".join("r" if isinstance(each, Refused) else "c" for each in answer) == kinds
         assert len(target.server.boxes["INBOX"].messages) == kinds.count("c")
         assert performer.done["refused"] == 1
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("kind", ["node", "dovecot"])
-def test_what_was_sent_and_not_answered_for_is_not_gone(kind: str) -> None:
-    performer, _, target, _ = bench(kind, BODIES)
+def test_what_was_sent_and_not_answered_for_is_not_gone(kind: str, streams: bool) -> None:
+    performer, _, target, _ = bench(kind, BODIES, Groups(2), streams=streams)
     target.short = 1
     with pytest.raises(Failed, match="not every message"):
         now(performer.perform(append(1, 2, 3)))
@@ -242,7 +258,7 @@ async def test_who_has_lost_the_lease_writes_no_more(written: int) -> None:
     lost = Performer(source, target, kept, Groups(letters=2, octets=1 << 20), may_write=lambda: left > 0,
                      together=in_turn)
 
-    async def counted(folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+    async def counted(folder: str, letters: Sequence[Letter], more: More) -> tuple[Copied | Refused, ...]:
         nonlocal left
         left -= 1
         return await Counted.append(target, folder, letters)
@@ -261,11 +277,14 @@ async def test_who_has_lost_the_lease_writes_no_more(written: int) -> None:
     assert list(target.server.boxes) == ["INBOX"] and target.server.boxes["INBOX"].uidnext == 1 + 2 * written
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("letters", [1, 2, 50])
 @pytest.mark.parametrize("kind", ["node", "dovecot"])
-def test_what_is_too_large_is_refused_and_nothing_that_cannot_be_kept_is_deleted(kind: str, letters: int) -> None:
+def test_what_is_too_large_is_refused_and_nothing_that_cannot_be_kept_is_deleted(
+    kind: str, letters: int, streams: bool
+) -> None:
     """Where UIDs are not given it ends with the first, as with any that is refused."""
-    performer, source, target, kept = bench(kind, [b"a", b"b" * 99, b"c", b"d" * 99], Groups(letters))
+    performer, source, target, kept = bench(kind, [b"a", b"b" * 99, b"c", b"d" * 99], Groups(letters), streams=streams)
     source.server.largest = target.server.largest = 50
     given = kind == "node"
     copies = tuple(Copy(uid, NONE, uid - 1, uid if given else 0) for uid in range(1, 5))
@@ -293,3 +312,32 @@ def test_what_was_too_large_and_is_gone_is_forgotten() -> None:
     stale = replace(kept.states[-1], folders=(replace(inbox, large=(99,)),))
     assert now(performer.run(sweep(stale, source.powers, target.powers, Order(0.0, audit=True)))).whole
     assert kept.states[-1].folders[0].large == ()
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("kind", ["cyrus", "dovecot"])
+def test_a_source_that_breaks_is_at_fault_and_nothing_passes_for_gone(kind: str, streams: bool) -> None:
+    performer, source, target, _ = bench(kind, BODIES, Groups(2), streams=streams)
+
+    def break_off() -> None:
+        if len(target.server.boxes["INBOX"].messages) >= 2:
+            raise Trouble(again(451, "4.4.2", "the connection to the mail server broke"), Seen.REFUSED)
+
+    source.between = break_off
+    with pytest.raises(Trouble):
+        now(performer.perform(append(1, 2, 3, 4, 5)))
+    assert performer.asked is Side.SOURCE and list(target.server.boxes["INBOX"].messages) == [1, 2]
+
+
+def test_what_could_not_be_read_ahead_is_no_end() -> None:
+    async def broken() -> AsyncGenerator[list[Letter], None]:
+        yield [Letter(1, NONE, 0, BODIES[0])]
+        raise Failed(again(451, "4.4.2", "the source broke"))
+
+    load = Load(append(1, 2), broken(), given=True, octets=1000)
+    assert len(now(load.take())) == 1
+    for _ in range(2):
+        with pytest.raises(Failed, match="broke"):
+            now(load.read())
+    with pytest.raises(Failed, match="broke"):
+        now(load.take())

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapp
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from onedomain.backend.link.base import Letter
+from onedomain.backend.link.base import Letter, More
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import filler, identity_of
 from onedomain.model.failure import Failed, again, refuse
@@ -55,6 +55,7 @@ class ServerEnd:
         self.between = between
         self.step = step
         self.closed: list[bool] = []
+        self.streams = server.kind in ("dovecot", "cyrus")  # asks for more while it appends
 
     def _box(self, folder: str, uidvalidity: int = 0) -> Any:
         box = self.server.boxes.get(folder)
@@ -151,8 +152,20 @@ class ServerEnd:
         self.step("use")
         self._box(name).special_use = special_use
 
-    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
-        return await self._put("append", folder, letters)
+    def expect(self, messages: int) -> None:
+        """It has one session."""
+
+    async def append(
+        self, folder: str, letters: Sequence[Letter], more: More | None = None
+    ) -> tuple[Copied | Refused, ...]:
+        outcomes = list(await self._put("append", folder, letters))
+        while self.streams and more is not None:
+            if not (self.powers.numbering is Numbering.GIVEN or all(isinstance(each, Copied) for each in outcomes)):
+                break
+            if not (letters := await more()):
+                break
+            outcomes += await self._put("append", folder, letters)
+        return tuple(outcomes)
 
     async def _put(self, question: str, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
         self.step(question)

@@ -59,6 +59,10 @@ class Pool(Generic[C]):
         return len(self._idle)
 
     @property
+    def size(self) -> int:
+        return self._limits.size
+
+    @property
     def full(self) -> bool:
         """All of them are lent."""
         return self._places.locked()

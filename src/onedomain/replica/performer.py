@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from onedomain.backend.link.base import Letter, LinkEnd
@@ -28,7 +28,6 @@ from onedomain.decision.link.actions import (
     Expunge,
     ExpungeDeleted,
     Find,
-    Gone,
     ListFolders,
     Look,
     Looked,
@@ -50,6 +49,7 @@ from onedomain.decision.link.actions import (
 from onedomain.model.failure import Failed, Kind, again
 from onedomain.model.health import Seen
 from onedomain.model.replica import LinkState, Listing, Numbering, Side
+from onedomain.replica.load import Load, too_large
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -60,13 +60,14 @@ WRITING = (CreateFolder, RenameFolder, DeleteFolder, Subscribe, SetUse, Append, 
 @dataclass(frozen=True, slots=True)
 class Groups:
     """The most of a group of bodies: whichever is reached first. One message may be larger. Two are in memory.
+    Small ones keep both servers busy from the beginning to the end.
 
     An Append is answered when so many octets (`appended`) were carried: what is left is asked for again, so that what
     has been done is saved.
     """
 
-    letters: int = 500
-    octets: int = 4 << 20
+    letters: int = 100
+    octets: int = 1 << 20
     appended: int = 32 << 20
 
 
@@ -172,7 +173,7 @@ class Performer:
                     uids = tuple(row.uid for row in rows.rows)
                     _, large = await self._set_aside(Side.TARGET, name, uids, "folder deleted", rows.before.uidvalidity)
                     if large:
-                        await self._keeping.alert("", f"{name} stays at the replica: {_too_large(max(large.values()))}")
+                        await self._keeping.alert("", f"{name} stays at the replica: {too_large(max(large.values()))}")
                         return None
                     await target.delete_folder(name)
                 except Failed as refusal:
@@ -229,6 +230,9 @@ class Performer:
 
     async def _look(self, look: Look) -> Looked:
         (rows, here), there = await self._together(self._look_here(look), self._look_there())
+        missing = _messages(here) - _messages(there)
+        if look.guess is None and missing > 0:  # else there is one of which somebody was told
+            self._target.expect(missing)
         return Looked(here, there, rows)
 
     async def _look_here(self, look: Look) -> tuple[Rows | None, Listing]:
@@ -270,47 +274,32 @@ class Performer:
         While the target takes one group, the next is read from the source.
         """
         given = self._target.powers.numbering is Numbering.GIVEN
-        wanted = {copy.source_uid: copy for copy in action.copies}
-        outcomes: dict[int, Outcome] = {}
-        left = [copy.source_uid for copy in action.copies]
-        octets = 0
+        uids = sorted(copy.source_uid for copy in action.copies)
         async with aclosing(
-            self._grouped(self._source, action.source_folder, sorted(wanted), action.uidvalidity)
+            self._grouped(self._source, action.source_folder, uids, action.uidvalidity)
         ) as groups:
-            group = await self._next(groups)
-            while group:
-                last = group[-1].uid
-                group, large = _fitting(group, given)
-                outcomes.update(large)
-                self.done["refused"] += len(large)
-                letters = []
-                for letter in group:
-                    copy = wanted[letter.uid]
-                    if letter.date != copy.date:
-                        self.asked = Side.SOURCE
-                        raise Failed(again(451, "4.3.0", "another folder has that name by now", "INTERNALDATE differs"))
-                    letters.append(replace(letter, uid=copy.uid if given else 0, flags=copy.flags))
-                sent = [letter.uid for letter in group]
-                # Those that lie after one that is gone have to wait: their UIDs would come out one too low.
-                straight = len(sent) if given else _straight(left, sent)
-                answers, group = await self._together(
-                    self._sent(action.folder, letters[:straight], given), self._next(groups))
-                outcomes.update(zip(sent, answers, strict=False))
-                left = left[straight:]
-                refused = large or (answers and isinstance(answers[-1], Refused))
-                if len(answers) < len(sent) or (not given and refused):
-                    break
-                octets += sum(len(letter.raw) for letter in letters)
-                if group and octets >= self._groups.appended:
-                    return _in_order(_until(action, last), outcomes, given)
-        return _in_order(action, outcomes, given)
+            load = Load(action, groups, given=given, octets=self._groups.appended)
+            try:
+                letters = await load.take()
+                while letters:
+                    answers, _ = await self._together(self._sent(action.folder, letters, load), load.read())
+                    letters = await load.take() if load.answered(answers) else ()
+            except Failed:
+                if load.failure is None:
+                    raise
+                self.asked = Side.SOURCE
+                raise load.failure from None
+            self.done["refused"] += load.too_large
+        return load.outcomes()
 
-    async def _sent(self, folder: str, letters: Sequence[Letter], given: bool) -> Sequence[Copied | Refused]:
-        if not letters:
-            return ()
+    async def _sent(self, folder: str, letters: Sequence[Letter], load: Load) -> Sequence[Copied | Refused]:
+        async def more() -> Sequence[Letter]:
+            self._check()
+            return await load.take()
+
         self._check()
         try:
-            answers = await self._target.append(folder, letters)
+            answers = await self._target.append(folder, letters, more)
         except Failed:
             self.asked = Side.TARGET
             raise
@@ -318,18 +307,11 @@ class Performer:
         self.done["copied"] += len(answers) - refused
         self.done["refused"] += refused
         # One that was sent and not answered for would pass for gone, and never be looked at again.
-        if len(answers) != len(letters) and (given or not answers or not isinstance(answers[-1], Refused)):
+        if len(answers) != load.sent and (load.given or not answers or not isinstance(answers[-1], Refused)):
             self.asked = Side.TARGET
-            raise Failed(again(451, "4.3.0", "not every message was answered for", f"{len(answers)}/{len(letters)}"))
+            reason = f"{len(answers)}/{load.sent}"
+            raise Failed(again(451, "4.3.0", "not every message was answered for", reason))
         return answers
-
-    async def _next(self, groups: AsyncGenerator[list[Letter], None]) -> list[Letter]:
-        """None left: an empty one."""
-        try:
-            return await anext(groups, [])
-        except Failed:
-            self.asked = Side.SOURCE
-            raise
 
     async def _grouped(
         self, end: LinkEnd, folder: str, uids: Sequence[int], uidvalidity: int
@@ -351,13 +333,8 @@ class Performer:
                 await close()
 
 
-def _fitting(group: list[Letter], given: bool) -> tuple[list[Letter], dict[int, Refused]]:
-    """What is not too large for links, and what is; where UIDs are not given, up to the first that is."""
-    large = [letter for letter in group if letter.octets]
-    if large and not given:
-        group, large = group[: group.index(large[0])], large[:1]
-    refused = {letter.uid: Refused(_too_large(letter.octets), letter.identity) for letter in large}
-    return [letter for letter in group if not letter.octets], refused
+def _messages(listing: Listing) -> int:
+    return sum(folder.mark.messages for folder in listing.folders)
 
 
 def _answered(refusal: Failed) -> bool:
@@ -365,32 +342,3 @@ def _answered(refusal: Failed) -> bool:
     if isinstance(refusal, Trouble):
         return refusal.seen is Seen.OK
     return refusal.failure.kind is not Kind.AGAIN
-
-
-def _too_large(octets: int) -> str:
-    return f"a message of {octets} octets is larger than links carry"
-
-
-def _straight(left: Sequence[int], sent: Sequence[int]) -> int:
-    """How many of `sent` are the next ones of `left`, without a hole."""
-    count = 0
-    for wanted, came in zip(left, sent, strict=False):
-        if wanted != came:
-            break
-        count += 1
-    return count
-
-
-def _until(action: Append, uid: int) -> Append:
-    """Its beginning, with the message of this UID of the source."""
-    return replace(action, copies=tuple(copy for copy in action.copies if copy.source_uid <= uid))
-
-
-def _in_order(action: Append, outcomes: dict[int, Outcome], given: bool) -> tuple[Outcome, ...]:
-    result: list[Outcome] = []
-    for copy in action.copies:
-        outcome = outcomes.get(copy.source_uid, Gone())
-        result.append(outcome)
-        if not given and not isinstance(outcome, Copied):
-            break
-    return tuple(result)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from onedomain.backend.link.base import Letter
-from onedomain.backend.link.cyrus import AT_ONCE, CyrusEnd, CyrusLinks
+from onedomain.backend.link.cyrus import CyrusEnd, CyrusLinks
+from onedomain.backend.link.filling import AT_ONCE
 from onedomain.backend.link.syncapply import SyncConnection
 from onedomain.decision.link.actions import Copied, Raise, Refused
 from onedomain.decision.link.identity import identity_of

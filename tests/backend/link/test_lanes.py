@@ -27,7 +27,7 @@ class Folder:
 
     async def lane(self, name: str, problem: Callable[[int], bool] = lambda part: False) -> None:
         try:
-            while (taken := self.turns.take()) is not None:
+            while (taken := await self.turns.take()) is not None:
                 number, part = taken
                 self.taken.append(name)
                 await self.pause()
@@ -63,13 +63,13 @@ async def test_after_a_stop_nobody_has_a_turn() -> None:
     folder = Folder(20)
 
     async def refused() -> None:
-        taken = folder.turns.take()
+        taken = await folder.turns.take()
         assert taken is not None and await folder.turns.turn(taken[0])
         folder.final.append(taken[0])
         folder.turns.stop()
 
     await side_by_side([folder.lane("a"), refused(), folder.lane("b")])
-    assert folder.final == [0, 1] and folder.turns.take() is None and folder.turns.all_taken
+    assert folder.final == [0, 1] and await folder.turns.take() is None and folder.turns.all_taken
 
 
 @pytest.mark.parametrize("comes", [False, True])
@@ -92,7 +92,7 @@ async def test_cut_off_from_outside_all_lanes_are() -> None:
     blocked = asyncio.Event()
 
     async def first() -> None:
-        folder.turns.take()
+        await folder.turns.take()
         await blocked.wait()
 
     task = asyncio.create_task(side_by_side([first(), folder.lane("a"), folder.lane("b")]))
@@ -107,7 +107,7 @@ async def test_who_wait_for_each_other_are_stopped() -> None:
     folder = Folder(20)
 
     async def locked_out() -> None:
-        taken = folder.turns.take()
+        taken = await folder.turns.take()
         assert taken is not None
         await folder.turns.turn(taken[0] + 19)  # what it waits for is never final
         assert not await folder.turns.turn(taken[0])
@@ -130,7 +130,7 @@ async def test_who_get_on_are_not_stopped() -> None:
         stopped.append(await folder.turns.watch(0.05))
 
     async def slow() -> None:
-        while (taken := folder.turns.take()) is not None:
+        while (taken := await folder.turns.take()) is not None:
             assert await folder.turns.turn(taken[0])
             await asyncio.sleep(0.01)
             folder.turns.final()

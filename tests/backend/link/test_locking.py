@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
 
 from onedomain.backend.link import writing
+from onedomain.backend.link.base import Letter
 from onedomain.backend.link.dovecot import DovecotLinks
 from onedomain.backend.mailserver import Tools
 from onedomain.decision.link.actions import Copied, Refused
-from onedomain.model.failure import Failed
+from onedomain.model.failure import Failed, again
 from onedomain.model.server import LoginWay, Server
 from onedomain.net.tls import ClientContexts
 from tests.backend.contract import Chance, Eyes, account, local
@@ -100,12 +101,22 @@ class Dovecot:
             listener.close()
 
 
-async def append(links: DovecotLinks, bodies: list[bytes]) -> tuple[Copied | Refused, ...]:
+async def append(
+    links: DovecotLinks, bodies: list[bytes], more: Callable[[], Awaitable[list[bytes]]] | None = None
+) -> tuple[Copied | Refused, ...]:
+    async def following() -> list[Letter]:
+        assert more is not None
+        return made(await more())
+
     end = await links.end(account())
     try:
-        return await end.append("INBOX", [letter(raw, *(["a&b"] if raw.endswith(b"7\r\n") else [])) for raw in bodies])
+        return await end.append("INBOX", made(bodies), following if more is not None else None)
     finally:
         await end.close()
+
+
+def made(bodies: list[bytes]) -> list[Letter]:
+    return [letter(raw, *(["a&b"] if raw.endswith(b"7\r\n") else [])) for raw in bodies]
 
 
 async def test_side_by_side_and_in_order() -> None:
@@ -154,3 +165,83 @@ async def test_also_where_one_is_refused_then(monkeypatch: pytest.MonkeyPatch) -
     async with far.links() as links:
         done = await append(links, BODIES)
         assert [type(each) for each in done] == [Copied, Copied, Copied, Refused] and far.box == BODIES[:3]
+
+
+@dataclass
+class Source:
+    """BODIES in groups of 40 after the first 100; the third breaks off where it `breaks`."""
+
+    far: Dovecot
+    breaks: bool = False
+    handed: int = 100
+    most: int = 0
+
+    async def more(self) -> list[bytes]:
+        self.most = max(self.most, self.handed - len(self.far.box))
+        await asyncio.sleep(0.001)
+        if self.breaks and self.handed == 180:
+            raise Failed(again(451, "4.4.2", "the source broke"))
+        some = BODIES[self.handed : self.handed + 40]
+        self.handed += len(some)
+        return some
+
+
+async def test_what_follows_is_asked_for_while_a_group_is_on_its_way() -> None:
+    far = Dovecot()
+    source = Source(far)
+    async with far.links() as links:
+        done = await append(links, BODIES[:100], source.more)
+        assert [each.uid for each in done if isinstance(each, Copied)] == list(range(1, 261))
+        assert far.box == BODIES and far.sessions == 4 and source.most > 25
+
+
+async def test_no_more_than_so_many_octets_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "HELD", 26 * len(BODIES[200]))
+    far = Dovecot()
+    source = Source(far)
+    async with far.links() as links:
+        await append(links, BODIES[:100], source.more)
+        assert far.box == BODIES and source.most <= 50
+
+
+@pytest.mark.parametrize("at", [99, 130, 259])
+async def test_what_follows_one_that_is_refused_is_not_there(at: int) -> None:
+    far = Dovecot(refuses=b"number %d\r\n" % at)
+    source = Source(far)
+    async with far.links() as links:
+        done = await append(links, BODIES[:100], source.more)
+        assert [type(each) for each in done] == [*[Copied] * at, Refused] and far.box == BODIES[:at]
+
+
+async def test_a_beginning_where_the_source_breaks() -> None:
+    far = Dovecot()
+    async with far.links() as links:
+        with pytest.raises(Failed, match="the source broke"):
+            await append(links, BODIES[:100], Source(far, breaks=True).more)
+        assert far.box == BODIES[: len(far.box)] and len(far.box) <= 180
+
+
+async def test_a_slow_source_is_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "STALL", 0.05)
+    monkeypatch.setattr(writing, "FAST", 1_000_000_000)
+    far = Dovecot()
+    source = Source(far)
+
+    async def slow() -> list[bytes]:
+        await asyncio.sleep(0.2)
+        return await source.more()
+
+    async with far.links() as links:
+        done = await append(links, BODIES[:100], slow)
+        assert len(done) == 260 and far.box == BODIES
+        await append(links, BODIES[:100])
+        assert far.sessions > 4, "several are opened again: nobody thinks that it locks"
+
+
+async def test_where_the_folder_is_locked_what_follows_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "STALL", 0.2)
+    far = Dovecot(locks=True)
+    source = Source(far)
+    async with far.links() as links:
+        done = await append(links, BODIES[:100], source.more)
+        assert far.box == BODIES[: source.handed] and len(done) == source.handed > 100

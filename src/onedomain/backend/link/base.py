@@ -6,7 +6,7 @@ which side it is on, nor what a plan makes of the answers. Bodies pass from end 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,6 +35,15 @@ class Letter:
     @property
     def identity(self) -> Identity:
         return Identity(f"{self.octets} octets", large=True) if self.octets else identity_of(self.raw)
+
+
+def octets_of(letters: Sequence[Letter]) -> int:
+    """What they weigh in memory."""
+    return sum(len(letter.raw) for letter in letters)
+
+
+More = Callable[[], Awaitable[Sequence[Letter]]]
+"""What follows letters that are on their way; nothing: that was all. Asked by one at a time."""
 
 
 class LinkEnd(Protocol):
@@ -82,8 +91,16 @@ class LinkEnd(Protocol):
         """"" takes it away. Nothing happens where the server can't, or won't for this folder."""
         ...
 
-    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
-        """In their order; where UIDs are not given it ends with the first that is refused."""
+    def expect(self, messages: int) -> None:
+        """About so many will be appended: who does better with more sessions may open them. Nobody waits for it."""
+        ...
+
+    async def append(
+        self, folder: str, letters: Sequence[Letter], more: More | None = None
+    ) -> tuple[Copied | Refused, ...]:
+        """In their order; where UIDs are not given it ends with the first that is refused. `more` may be asked for what
+        follows, so that nobody waits at the end of a group: it is answered for as if it had been among the letters.
+        """
         ...
 
     async def raise_uidnext(self, folders: Sequence[Raise]) -> None:

@@ -11,49 +11,39 @@ rename or delete a folder with a special use.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import ClassVar, TypeVar
 
 from onedomain.backend.imap_session import Answer
-from onedomain.backend.link.base import Letter
+from onedomain.backend.link.base import Letter, More
 from onedomain.backend.link.connection import Connection, wire
+from onedomain.backend.link.filling import ATTEMPTS, Filling, accepted
 from onedomain.backend.link.folders import INBOX
 from onedomain.backend.link.imap_end import ImapEnd, ImapLinks
-from onedomain.backend.link.lanes import Turns, side_by_side
 from onedomain.backend.link.sessions import SessionLimits
-from onedomain.backend.link.syncapply import Changed, Mailbox, Record, SyncConnection, refusal_is
+from onedomain.backend.link.syncapply import Mailbox, SyncConnection, refusal_is
 from onedomain.backend.login import Login, login_of
 from onedomain.backend.mailserver import Tools
 from onedomain.backend.names import mailbox_name
 from onedomain.backend.pool import Pool, PoolLimits
 from onedomain.backend.trouble import troubles
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
-from onedomain.decision.link.identity import identity_of
 from onedomain.model.account import Account
-from onedomain.model.failure import Failed, again, refuse
+from onedomain.model.failure import Failed, again
 from onedomain.model.replica import Listing, Mark, Numbering
 from onedomain.model.server import Server
-from onedomain.protocol.imap.flags import SYSTEM
 
 T = TypeVar("T")
 
 ADMINISTRATORS = 4
-AT_ONCE = 50
 RAISED_AT_ONCE = 50
-BYTES_AT_ONCE = 2**20
 FORBIDDEN = '!"%/;<>?\\^'
 """In names, besides the separator (mboxname.c); a "^" would come out as a dot."""
-
-ATTEMPTS = 5
-"""Mail may be coming in where letters without UIDs are put."""
 
 _ZEROS = ("RECENTUID", "RECENTTIME", "LAST_APPENDDATE", "POP3_LAST_LOGIN", "POP3_SHOW_AFTER")
 _UNIQUEID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{7,63}")
 """It names folders on disk."""
-
-_KEYWORD = re.compile(r"[^\x00-\x20\x7f-\U0010ffff(){%*\"\\\]]{1,255}")
 
 
 class CyrusEnd(ImapEnd):
@@ -66,7 +56,6 @@ class CyrusEnd(ImapEnd):
         self._links = links
         self._user = user
         self._ids: dict[str, str] = {}
-        self._partitions: dict[str, str] = {}
 
     async def list_folders(self) -> Listing:
         return self._listed(await super().list_folders())
@@ -102,8 +91,9 @@ class CyrusEnd(ImapEnd):
         user's subscriptions and Sieve scripts go: it stays as it is where there are scripts.
         """
         async def make(sync: SyncConnection) -> Answer | None:
-            inbox = await sync.mailbox(self._ids[INBOX])
-            old = await sync.mailbox(self._ids[name]) if name in self._ids else None
+            known = [each for each in dict.fromkeys((INBOX, name)) if each in self._ids]
+            found = dict(zip(known, await sync.mailboxes([self._ids[each] for each in known]), strict=True))
+            inbox, old = found[INBOX], found.get(name)
             if name == INBOX and await sync.has_scripts(self._user):
                 return None
             new = old or Mailbox({
@@ -180,83 +170,13 @@ class CyrusEnd(ImapEnd):
 
     # -- messages
 
-    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+    async def append(
+        self, folder: str, letters: Sequence[Letter], more: More | None = None
+    ) -> tuple[Copied | Refused, ...]:
         """Also where the next UIDs will do: if somebody else takes one meanwhile, the mailbox has changed."""
-        parts = list(_chunks(letters))
-        turns = Turns(parts)
-        outcomes: list[Copied | Refused] = []
         await self._connection.let_go()
-        helpers = min(len(parts), ADMINISTRATORS) - 1
-        await side_by_side(
-            self._take_part(folder, turns, outcomes, helps=helps) for helps in (False, *[True] * helpers)
-        )
-        return tuple(outcomes)
-
-    async def _take_part(
-        self, folder: str, turns: Turns[list[Letter]], outcomes: list[Copied | Refused], *, helps: bool
-    ) -> None:
-        """One administrator's share of an append. Who `helps` does it only while nobody else needs the session."""
-        pool = self._links.administrators
-        if helps and (pool.full or turns.all_taken):
-            return
-        joined = not helps
-        try:
-            async with pool.lend() as sync:
-                joined = True
-                with troubles(sync.session.doing):
-                    while not (helps and pool.wanted) and (taken := turns.take()) is not None:
-                        outcomes += await self._place(sync, folder, taken[1], partial(turns.turn, taken[0]))
-                        turns.final()
-        except Failed:
-            if joined:  # else the others do without
-                raise
-
-    async def _place(
-        self, sync: SyncConnection, folder: str, letters: Sequence[Letter], turn: Callable[[], Awaitable[bool]]
-    ) -> list[Copied | Refused]:
-        """Uploaded at once, put into the folder when it is their turn."""
-        refused = [_why_not(letter) for letter in letters]
-        good = [letter for letter, why in zip(letters, refused, strict=True) if not why]
-        uids: list[int] = []
-        uniqueid = await self._id(folder)
-        guids: list[str] = []
-        if good and uniqueid in self._partitions:  # else it is asked for what the folder is like anyway
-            guids += await sync.upload(self._partitions[uniqueid], [letter.raw for letter in good])
-        await turn()
-        if good:
-            await self._accepted_by(sync, lambda: self._give(sync, uniqueid, good, guids, uids))
-        left = iter(uids)
-        return [
-            Refused(why, identity_of(letter.raw)) if why else Copied(next(left), identity_of(letter.raw))
-            for letter, why in zip(letters, refused, strict=True)
-        ]
-
-    async def _give(
-        self, sync: SyncConnection, uniqueid: str, letters: Sequence[Letter], guids: list[str], uids: list[int]
-    ) -> Answer:
-        """`guids` of what is uploaded, or none: it becomes so; `uids` become those that they get."""
-        now = await sync.mailbox(uniqueid)
-        self._partitions[uniqueid] = now.partition
-        if not guids:
-            guids += await sync.upload(now.partition, [letter.raw for letter in letters])
-        uids.clear()
-        following = now.uidnext
-        for letter in letters:
-            uids.append(letter.uid or following)
-            if uids[-1] < following:
-                raise self._connection.failed(f"no UID {letter.uid} in {now.name!a}, next is {following}")
-            following = uids[-1] + 1
-        least = now.modseq + 1
-        records = [
-            Record(uid, max(each.modseq, least), _kept(each.flags), max(each.date, 0), len(each.raw), guid)
-            for each, uid, guid in zip(letters, uids, guids, strict=True)
-        ]
-        then = now.but(LAST_UID=uids[-1], HIGHESTMODSEQ=max(record.modseq for record in records))
-        answer = await sync.apply(then, records, since=now.modseq)
-        if refusal_is(answer, "IMAP_PROTOCOL_ERROR"):  # too many keywords
-            plain = [record._replace(flags=[flag for flag in record.flags if flag in SYSTEM]) for record in records]
-            answer = await sync.apply(then, plain, since=now.modseq)
-        return answer
+        filling = Filling(self._links.administrators, await self._id(folder), letters, more)
+        return await filling.run()
 
     async def set_flags(
         self, folder: str, uids: Sequence[int], flags: frozenset[str], modseq: int = 0
@@ -282,22 +202,7 @@ class CyrusEnd(ImapEnd):
     async def _accepted(self, work: Callable[[SyncConnection], Awaitable[Answer | None]]) -> None:
         async with self._links.administrators.lend() as sync:
             with troubles(sync.session.doing):
-                await self._accepted_by(sync, lambda: work(sync))
-
-    async def _accepted_by(self, sync: SyncConnection, work: Callable[[], Awaitable[Answer | None]]) -> None:
-        """Again where the mailbox has changed under it. Raises Failed where it is refused."""
-        for left in range(ATTEMPTS - 1, -1, -1):
-            try:
-                answer = await work()
-            except Changed:
-                if not left:
-                    raise
-                continue
-            if answer is None or answer.ok:
-                return
-            if refusal_is(answer, "IMAP_MAILBOX_BADNAME"):
-                raise Failed(refuse(550, "5.6.0", "the mail server will not have that name", answer.words))
-            raise sync.refused(answer)
+                await accepted(sync, lambda: work(sync))
 
     async def _id(self, folder: str) -> str:
         if folder not in self._ids:
@@ -367,26 +272,3 @@ class CyrusLinks(ImapLinks):
 
     async def _open_sync(self) -> SyncConnection:
         return await SyncConnection.open(self._door, self.server.replication_user, self.server.replication_password)
-
-
-def _why_not(letter: Letter) -> str:
-    if not letter.raw:
-        return "an empty message"
-    return "NULs, which clients of Cyrus may not understand" if b"\0" in letter.raw else ""
-
-
-def _kept(flags: frozenset[str]) -> list[str]:
-    return [flag for flag in sorted(flags) if flag in SYSTEM or _KEYWORD.fullmatch(flag)]
-
-
-def _chunks(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
-    some: list[Letter] = []
-    size = 0
-    for letter in letters:
-        if some and (size + len(letter.raw) > BYTES_AT_ONCE or len(some) == AT_ONCE):
-            yield some
-            some, size = [], 0
-        some.append(letter)
-        size += len(letter.raw)
-    if some:
-        yield some

@@ -26,7 +26,7 @@ class Helpers:
     ) -> None:
         self._open = open
         self._back = back
-        self._crowded = crowded
+        self.crowded = crowded
         self._coming: list[asyncio.Task[Connection | None]] | None = None
         self.useless = useless
 
@@ -39,7 +39,7 @@ class Helpers:
         if self._coming is None:
             loop = asyncio.get_running_loop()
             self._coming = [loop.create_task(self._one()) for _ in range(HELPERS)]
-        elif self._crowded():
+        elif self.crowded():
             self._let_go()
         return [task for task in self._coming if not task.done() or ((there := task.result()) and there.good)]
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from typing import ClassVar
 
 from onedomain.backend.imap_session import ImapDoor
-from onedomain.backend.link.base import Letter
+from onedomain.backend.link.base import Letter, More
 from onedomain.backend.link.connection import Connection
 from onedomain.backend.link.folders import INBOX, Folders, IdentityItem
 from onedomain.backend.link.helpers import Helpers
@@ -110,8 +110,13 @@ class ImapEnd:
     async def set_use(self, name: str, special_use: str) -> None:
         await self._folders.set_use(name, special_use)
 
-    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
-        return await self._writing.append(folder, letters)
+    def expect(self, messages: int) -> None:
+        self._writing.expect(messages)
+
+    async def append(
+        self, folder: str, letters: Sequence[Letter], more: More | None = None
+    ) -> tuple[Copied | Refused, ...]:
+        return await self._writing.append(folder, letters, more)
 
     async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
         names = ", ".join(each.folder for each in folders)

@@ -9,7 +9,7 @@ Most of what an append takes a server is waiting for its disk, message by messag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
 P = TypeVar("P")
@@ -17,26 +17,66 @@ T = TypeVar("T")
 
 
 class Turns(Generic[P]):
-    """The parts of one work, each taken once. After `stop` nobody gets a part or a turn any more."""
+    """The parts of one work, each taken once. After `stop` nobody gets a part or a turn any more.
 
-    def __init__(self, parts: Sequence[P]) -> None:
-        self._parts = parts
+    With `more` parts may be added until `close`. `weigh` says what a part weighs.
+    """
+
+    def __init__(
+        self, parts: Iterable[P], weigh: Callable[[P], int] = lambda part: 1, *, more: bool = False
+    ) -> None:
+        self._parts: dict[int, P] = {}  # those that are not final
+        self._weigh = weigh
+        self._weight = 0
+        self._added = 0
         self._taken = 0
         self._final = 0
+        self._closed = not more
         self._stopped = False
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._over = asyncio.Event()
+        self._changed = asyncio.Event()  # since somebody began to wait for a part, or for room
+        self.add(parts)
 
-    def take(self) -> tuple[int, P] | None:
+    def add(self, parts: Iterable[P]) -> None:
+        for part in parts:
+            self._parts[self._added] = part
+            self._added += 1
+            self._weight += self._weigh(part)
+        self._changed.set()
+
+    def close(self) -> None:
+        """No more parts."""
+        self._closed = True
+        self._changed.set()
+        self._look()
+
+    async def take(self) -> tuple[int, P] | None:
         """The next part and its number; None: there is none left."""
-        if self.all_taken:
+        while self._taken == self._added and not self._closed and not self._stopped:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._stopped or self._taken == self._added:
             return None
+        number = self._taken
         self._taken += 1
-        return self._taken - 1, self._parts[self._taken - 1]
+        return number, self._parts[number]
+
+    async def room(self, most: int) -> bool:
+        """Once all that is not final weighs less: whether there is use for more."""
+        while self._weight >= most and not self._stopped:
+            self._changed.clear()
+            await self._changed.wait()
+        return not self._stopped
 
     @property
     def all_taken(self) -> bool:
-        return self._stopped or self._taken == len(self._parts)
+        return self._stopped or (self._closed and self._taken == self._added)
+
+    @property
+    def left(self) -> list[P]:
+        """What is not final, in its order."""
+        return list(self._parts.values())
 
     async def turn(self, number: int) -> bool:
         """Once all parts before this one are final: whether it may be, too."""
@@ -47,10 +87,15 @@ class Turns(Generic[P]):
 
     def final(self) -> None:
         """The part whose turn it was is done with."""
+        self._weight -= self._weigh(self._parts.pop(self._final))
         self._final += 1
+        self._changed.set()
         if (waiter := self._waiting.pop(self._final, None)) is not None and not waiter.done():
             waiter.set_result(None)
-        if self._final == len(self._parts):
+        self._look()
+
+    def _look(self) -> None:
+        if self._closed and self._final == self._added:
             self._over.set()
 
     def stop(self) -> None:
@@ -58,17 +103,18 @@ class Turns(Generic[P]):
         for waiter in self._waiting.values():
             if not waiter.done():
                 waiter.set_result(None)
+        self._changed.set()
         self._over.set()
 
     async def watch(self, seconds: float) -> bool:
-        """Stops all where nothing becomes final for so long: whether it did."""
+        """Stops all where somebody has a part and nothing becomes final for so long: whether it did."""
         while not self._over.is_set():
-            before = self._final
+            before, begun = self._final, self._taken > self._final
             try:
                 async with asyncio.timeout(seconds):
                     await self._over.wait()
             except TimeoutError:
-                if self._final == before:
+                if begun and self._final == before:
                     self.stop()
                     return True
         return False

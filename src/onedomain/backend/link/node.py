@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from onedomain.backend.imap_session import ImapDoor
-from onedomain.backend.link.base import Letter
+from onedomain.backend.link.base import Letter, More
 from onedomain.backend.link.xlink import (
     Account as Told,
 )
@@ -374,7 +374,12 @@ class NodeEnd:
 
     # -- messages
 
-    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+    def expect(self, messages: int) -> None:
+        """One connection serves all accounts."""
+
+    async def append(
+        self, folder: str, letters: Sequence[Letter], more: More | None = None
+    ) -> tuple[Copied | Refused, ...]:
         limit = self._server.append_limit
         outcomes: list[Copied | Refused] = []
         for some in _commands([each for each in letters if limit is None or len(each.raw) <= limit]):

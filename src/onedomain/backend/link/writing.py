@@ -17,12 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from onedomain.backend.imap_session import Answer
-from onedomain.backend.link.base import Letter
+from onedomain.backend.link.base import Letter, More, octets_of
 from onedomain.backend.link.connection import Connection, Opened, for_good, wire
 from onedomain.backend.link.helpers import HELPERS, Helpers
 from onedomain.backend.link.lanes import Turns, side_by_side
 from onedomain.decision.link.actions import Copied, Refused
 from onedomain.decision.link.identity import filler, identity_of
+from onedomain.model.replica import Identity
 from onedomain.protocol.imap.client import Command, quoted
 from onedomain.protocol.imap.flags import SYSTEM
 from onedomain.protocol.imap.render import internal_date
@@ -36,8 +37,10 @@ STALL, FAST = 3.0, 1_000_000
 """Seconds without anything final, besides one for so many octets, after which a server is believed to lock what it
 writes to from the first octet of an APPEND on: whose turn it is then waits for one who waits for him (Dovecot's mdbox).
 """
-PART, MANY = 25, 100
-"""Messages of an APPEND beside others, and how many there must be in all that other sessions are opened for it."""
+PART, PART_BYTES, MANY = 25, 256 * 1024, 4
+"""The most of an APPEND beside others, and how many such there must be that other sessions are opened for it."""
+HELD = 4 * 1024 * 1024
+"""Octets of parts that are not final, from which on no more are asked for."""
 SLOWEST = 100_000
 """Bytes per second that a server takes at least, or its time is up."""
 
@@ -57,16 +60,26 @@ class Writing:
         self._several = connection.can("MULTIAPPEND")
         self._names_uids = connection.can("UIDPLUS")
 
-    async def append(self, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
+    def expect(self, messages: int) -> None:
+        """A log-in takes the server longer than to list what is to come."""
+        if self._unasked and self._several and self._helpers is not None and messages >= MANY * PART:
+            self._helpers.called()
+
+    async def append(
+        self, folder: str, letters: Sequence[Letter], more: More | None = None
+    ) -> tuple[Copied | Refused, ...]:
+        """Who does it all alone leaves `more` to whoever called."""
         outcomes: list[Copied | Refused] = []
         helpers = self._helpers if self._unasked and self._several else None
-        if helpers is not None and len(letters) >= (2 * PART if helpers.there else MANY):
-            if not await self._append_side_by_side(folder, letters, helpers, outcomes):
+        parts = list(self._chunks(letters, PART, PART_BYTES)) if helpers is not None else []
+        if helpers is not None and len(parts) >= (2 if helpers.there else MANY):
+            letters, alone = await self._append_side_by_side(folder, parts, more, helpers, outcomes)
+            if alone:
                 self._helpers = None
                 helpers.useless()
-            if len(outcomes) == len(letters) or (outcomes and isinstance(outcomes[-1], Refused)):
+            if outcomes and isinstance(outcomes[-1], Refused):
                 return tuple(outcomes)
-        for chunk in self._chunks(letters[len(outcomes) :], AT_ONCE):
+        for chunk in self._chunks(letters):
             done = await self._append(folder, chunk)
             outcomes += done
             if not _whole(chunk, done):
@@ -121,11 +134,13 @@ class Writing:
 
     # ---- appending
 
-    def _chunks(self, letters: Sequence[Letter], at_once: int) -> Iterator[list[Letter]]:
+    def _chunks(
+        self, letters: Sequence[Letter], at_once: int = AT_ONCE, most: int = BYTES_AT_ONCE
+    ) -> Iterator[list[Letter]]:
         chunk: list[Letter] = []
         size = 0
         for letter in letters:
-            full = not self._several or len(chunk) >= at_once or size + len(letter.raw) > BYTES_AT_ONCE
+            full = not self._several or len(chunk) >= at_once or size + len(letter.raw) > most
             if chunk and full:
                 yield chunk
                 chunk, size = [], 0
@@ -147,13 +162,17 @@ class Writing:
         limit = self._connection.limit("APPENDLIMIT")
         return limit is None or all(len(letter.raw) <= limit for letter in chunk)
 
-    async def _answered(self, folder: str, chunk: Sequence[Letter], answer: Answer) -> list[Copied | Refused]:
+    async def _answered(
+        self, folder: str, chunk: Sequence[Letter], answer: Answer, identities: Sequence[Identity] = ()
+    ) -> list[Copied | Refused]:
+        """`identities` of the letters, if they are known."""
         if answer.tagged.status == "BAD":
             # What it read of the rest as commands nobody knows; nothing more is said here.
             self._connection.close()
         if answer.ok:
             uids = self._uids(answer, len(chunk))
-            return [Copied(uid, identity_of(each.raw)) for uid, each in zip(uids, chunk, strict=True)]
+            known = identities or [identity_of(each.raw) for each in chunk]
+            return [Copied(uid, identity) for uid, identity in zip(uids, known, strict=True)]
         if len(chunk) == 1:
             return [await self._refusal(folder, chunk[0], answer)]
         if not for_good(answer):
@@ -206,47 +225,56 @@ class Writing:
         return command.tag, pieces
 
     def _seconds(self, chunk: Sequence[Letter]) -> float:
-        return self._connection.session.door.times.command + sum(len(each.raw) for each in chunk) / SLOWEST
+        return self._connection.session.door.times.command + octets_of(chunk) / SLOWEST
 
     # ---- appending side by side
 
     async def _append_side_by_side(
-        self, folder: str, letters: Sequence[Letter], helpers: Helpers, outcomes: list[Copied | Refused]
-    ) -> bool:
-        """False: they stand in each other's way, and a beginning of the letters was appended."""
-        parts = list(self._chunks(letters, PART))
-        turns = Turns(parts)
-        largest = max(sum(len(letter.raw) for letter in part) for part in parts)
+        self, folder: str, parts: list[list[Letter]], more: More | None, helpers: Helpers,
+        outcomes: list[Copied | Refused],
+    ) -> tuple[list[Letter], bool]:
+        """What is left; and whether that is so because they stand in each other's way: a beginning was appended."""
+        turns = Turns(parts, octets_of, more=more is not None)
+        largest = max(map(octets_of, parts))
         stalled = False
 
         async def watch() -> None:
             nonlocal stalled
-            stalled = await turns.watch(STALL + (HELPERS + 1) * largest / FAST)
+            stalled = await turns.watch(STALL + (HELPERS + 1) * max(largest, PART_BYTES) / FAST)
+
+        async def feed() -> None:
+            while more is not None and await turns.room(HELD) and not helpers.crowded():
+                if not (letters := await more()):
+                    break
+                turns.add(self._chunks(letters, PART, PART_BYTES))
+            turns.close()
 
         async def help_out(coming: asyncio.Future[Connection | None]) -> None:
             if (connection := await turns.or_over(coming)) is not None:
                 await Writing(connection, unasked=True)._take_part(folder, turns, outcomes)
 
         await side_by_side((
-            watch(), self._take_part(folder, turns, outcomes), *(help_out(each) for each in helpers.called())
+            watch(), feed(), self._take_part(folder, turns, outcomes), *(help_out(each) for each in helpers.called())
         ))
-        return not stalled
+        return [letter for part in turns.left for letter in part] if stalled else [], stalled
 
     async def _take_part(self, folder: str, turns: Turns[list[Letter]], outcomes: list[Copied | Refused]) -> None:
         """One session's share: everything of an APPEND but its end, which is what makes it final, when it is due."""
-        while (taken := turns.take()) is not None:
+        while (taken := await turns.take()) is not None:
             number, chunk = taken
             half = None
             if self._fits(chunk):
                 half = Half(self._connection, *self._spelt(folder, chunk), self._seconds(chunk))
+            identities: list[Identity] = []
             if half is not None:
                 await half.begin()
+                identities += [identity_of(each.raw) for each in chunk]  # while the server has enough to do
             if not await turns.turn(number):
                 if half is not None:
                     await half.take_back()
                 return
             if half is not None:
-                done = await self._answered(folder, chunk, await half.end())
+                done = await self._answered(folder, chunk, await half.end(), identities)
             else:
                 done = await self._append(folder, chunk)
             outcomes.extend(done)

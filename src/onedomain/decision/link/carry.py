@@ -79,9 +79,11 @@ def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried
         )
         if any(isinstance(outcome, Copied) and not outcome.uid for outcome in answer):
             answer = yield from _named(link, answer)
+        reached, following = link.source.uidnext, link.target.uidnext
         for done, (row, seat, outcome) in enumerate(zip(stretch, seats, answer, strict=False)):
             if isinstance(outcome, Refused) and outcome.for_now:
                 rest = tuple(row.uid for row in left[done:])
+                link = _moved_on(link, reached, following)
                 return Carried(link, tuple(identities), missed=missed, full=outcome.reason, left=rest)
             if isinstance(outcome, Refused) and outcome.identity.large:
                 yield Alert(link.source_name, f"message {row.uid} is not on the replica: {outcome.reason}")
@@ -95,18 +97,26 @@ def copy(link: FolderLink, batch: Sequence[Row], powers: Powers) -> Plan[Carried
                     identities.append(outcome.identity)
             elif isinstance(outcome, Copied):
                 if outcome.uid != seat:
+                    link = _moved_on(link, reached, following)
                     return Carried(link, tuple(identities), disturbed=True, missed=missed)
                 link = paired(link, row.uid, outcome.uid)
-                link = replace(link, target=replace(link.target, uidnext=outcome.uid + 1))
+                following = outcome.uid + 1
                 identities.append(outcome.identity)
             else:
                 missed = True
-            reached = max(link.source.uidnext, row.uid + 1)
-            link = replace(link, source=replace(link.source, uidnext=reached))
+            reached = max(reached, row.uid + 1)
+        link = _moved_on(link, reached, following)
         left = left[len(answer) :]
         if len(answer) < len(stretch) and isinstance(answer[-1], Copied):
             return Carried(link, tuple(identities), missed=missed, left=tuple(row.uid for row in left))
     return Carried(link, tuple(identities), missed=missed)
+
+
+def _moved_on(link: FolderLink, reached: int, following: int) -> FolderLink:
+    """Up to where the source is dealt with, and the next UID of the target."""
+    return replace(
+        link, source=replace(link.source, uidnext=reached), target=replace(link.target, uidnext=following)
+    )
 
 
 def set_flags(link: FolderLink, wanted: Iterable[tuple[int, frozenset[str]]], modseq: int = 0) -> Plan[FolderLink]:
