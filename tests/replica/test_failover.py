@@ -151,6 +151,7 @@ class Realm:
         means = Means(
             view=self, servers=lambda name: town.pools[name], usable=lambda name: name not in town.down,  # type: ignore[arg-type]
             quiet=lambda account: town.links.quiet(account), allowed=lambda *asked: town.links.allowed(*asked),
+            sent=lambda account: town.links.sent(account),
             aside=town.aside, alert=town.outlet.alert,
             clock=VirtualClock(), trace=town.log, count=town.log, may_write=lambda: True)
         world = World(

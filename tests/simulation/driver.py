@@ -17,6 +17,7 @@ from onedomain.decision.link.identity import identity_of
 from onedomain.model.failure import Failed, again
 from onedomain.model.replica import LinkState, Numbering, Side
 from onedomain.replica.performer import Groups, Performer
+from onedomain.replica.sent import Sent
 
 from .ends import ServerEnd, in_turn, now
 from .server import No, Server
@@ -48,6 +49,7 @@ class Driver:
     aside: list[bytes] = field(default_factory=list)
     confirmed: set[str] = field(default_factory=set)
     late: list[Callable[[], object]] = field(default_factory=list)
+    sent: Sent = field(default_factory=Sent)
     came_late: set[str] = field(default_factory=set)  # delivery ids and digests
     steps: int = 0
     log: list[str] = field(default_factory=list)
@@ -85,6 +87,7 @@ class Driver:
         messages = box.messages if action.uidvalidity in (0, box.uidvalidity) else {}
         sent = [(messages[copy.source_uid].raw, copy) for copy in action.copies if copy.source_uid in messages]
         given = self.target.traits.powers.numbering is Numbering.GIVEN
+        self.sent.add(action.folder, ((copy.uid, identity_of(raw).digest) for raw, copy in sent if copy.uid))
 
         def arrive() -> None:
             for raw, copy in sent:
@@ -110,7 +113,7 @@ class Driver:
             messages = self.target.boxes[action.folder].messages
             burned = [messages[uid].raw for uid in action.uids if uid in messages]
             assert all(identity_of(raw).filler for raw in burned), "burning touched a real message"
-        return now(Performer(source, target, self, GROUPS, together=in_turn).perform(action))
+        return now(Performer(source, target, self, GROUPS, together=in_turn, sent=self.sent).perform(action))
 
     def _question(self, question: str) -> None:
         self.questions += 1

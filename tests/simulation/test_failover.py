@@ -14,6 +14,7 @@ from onedomain.decision.link.identity import identity_of
 from onedomain.decision.link.promote import GAP
 from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import LinkState, Promotion
+from onedomain.replica.sent import Sent
 
 from .driver import Disk, Driver
 from .seeds import PAIRS, seeds
@@ -78,6 +79,8 @@ def dead_primaries(count: int, source: str, target: str) -> Iterator[tuple[World
         if world.random.random() < 0.5:
             client = Client(world.source)
         state = world.disk.state
+        if world.random.random() < 1 / 3:
+            world.driver.sent = Sent()  # the link ran elsewhere
         promotion = world.fail_over()
         if not promotion.refused:
             yield world, client, state, promotion

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from onedomain.decision.link.actions import Append
 from onedomain.decision.link.carry import BURN_LIMIT
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.replica import FolderLink, Numbering
+from onedomain.replica.sent import Sent
 
 from .seeds import PAIRS, seeds
 from .world import World
@@ -44,6 +46,8 @@ def change_home(world: World, clients: Clients, *, dies: bool) -> bool:
         while world.sweep() is not None and world.steps < end:
             clients.look(world)
         world.crash_at = None
+        if world.random.random() < 1 / 3:
+            world.driver.sent = Sent()  # the link ran elsewhere
     else:
         world.quiet()
     clients.look(world)
@@ -134,3 +138,30 @@ def test_01_a_new_value_is_none_that_the_dead_primary_gave_unseen() -> None:
     assert next(folder for folder in promotion.folders if folder.name == "Work").renumbered
     world.source = world.target
     clients.look(world)
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+@pytest.mark.parametrize("fate", ["known", "strange", "by another process"])
+def test_what_was_under_way_changes_no_uidvalidity_if_it_is_known(source: str, target: str, fate: str) -> None:
+    """The pass ends between the bytes and the marks: UIDs are kept where it is known what was sent under which."""
+    world = World(0, source, target)
+    world.busy = False
+    world.source.append("INBOX", b"Message-ID: <1>\r\n\r\none", frozenset(), 1)
+    world.quiet()
+    world.source.append("INBOX", b"Message-ID: <2>\r\n\r\ntwo", frozenset(), 2)
+    link = next(link for link in world.disk.state.folders if link.source_name == "INBOX")
+    if fate == "strange":
+        # What the link will send comes too late: somebody else has the UID that clients know as that message's.
+        world.crash_at = lambda step, action: "before" if isinstance(action, Append) else ""
+    else:
+        world.crash_at = lambda step, action: "after" if isinstance(action, Append) else ""
+    assert world.sweep() is None
+    world.crash_at = None
+    if fate == "strange":
+        world.target.append("INBOX", b"Message-ID: <3>\r\n\r\nthree", frozenset(), 3)
+    if fate == "by another process":
+        world.driver.sent = Sent()
+    promotion = world.fail_over()
+    inbox = next(folder for folder in promotion.folders if folder.name == "INBOX")
+    assert len(world.target.boxes["INBOX"].messages) == 2
+    assert inbox.renumbered == (fate != "known" or not link.aligned)

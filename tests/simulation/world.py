@@ -285,7 +285,8 @@ class World:
                 self.accidents = 0.0
             try:
                 promotion = self.driver.run(
-                    promote(self.disk.state, self.target.traits.powers, allowed, self.shown, now=self.source.newest))
+                    promote(self.disk.state, self.target.traits.powers, allowed, self.shown, now=self.source.newest,
+                            sent=self.driver.sent.by_folder()))
                 break
             except Crash:
                 self.driver.late.clear()

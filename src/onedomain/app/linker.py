@@ -276,6 +276,7 @@ class Linker:
         means = Means(
             view=self._book, servers=self._servers, usable=lambda name: self._mirror.verdict(name).usable,
             quiet=lambda account: self._links.quiet(account), allowed=lambda *asked: self._links.allowed(*asked),
+            sent=lambda account: self._links.sent(account),
             aside=self._aside, alert=self._outlet.alert,
             clock=self._clock, trace=self.trace, count=self._counters, may_write=self._leads_still)
         world = World(

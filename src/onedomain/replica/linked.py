@@ -14,6 +14,7 @@ from onedomain.decision.link.growth import Growth
 from onedomain.decision.link.release import Released, release
 from onedomain.model.account import Account
 from onedomain.model.replica import LinkState
+from onedomain.replica.sent import Sent
 
 DELETING = frozenset({"EXPUNGE", "MOVE", "CLOSE", "DELETE", "REPLACE", "UNKNOWN", "RENAME"})
 """Commands after which messages may be gone from a folder because somebody wanted it so."""
@@ -53,6 +54,7 @@ class Linked:
 
     account: Account
     state: LinkState | None = None
+    sent: Sent = field(default_factory=Sent)
     was_whole: bool = False
     large: int = 0            # messages that links don't carry, so that only the source has them
     returned: bool = False    # the target was the primary, and has nearly all

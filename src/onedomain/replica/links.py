@@ -23,6 +23,7 @@ from onedomain.replica.pace import Bounds, Pace, Pauses
 from onedomain.replica.pace import Kind as Why
 from onedomain.replica.parts import Parts, Rhythm
 from onedomain.replica.passes import Cut, Passed, Passes
+from onedomain.replica.sent import Sent
 
 RECENT = 50_000
 """Delivery ids that passes have seen, kept for events that come after the pass that carried them."""
@@ -112,6 +113,11 @@ class Links:
         """
         linked = self._links.get(address) or self._strangers.get(address)
         return linked.allowed(folders) if linked is not None and linked.whole_from > lost else {}
+
+    def sent(self, address: str) -> Sent:
+        """What passes from here have sent of it to its target, and not saved."""
+        linked = self._links.get(address) or self._strangers.get(address)
+        return linked.sent if linked is not None else Sent()
 
     async def quiet(self, address: str) -> None:
         """Returns when no pass of this account is under way; nothing that it asked for comes later."""

@@ -48,6 +48,11 @@ class Load:
     def sent(self) -> int:
         return len(self._sent)
 
+    @property
+    def seats(self) -> Sequence[int]:
+        """Of these, the UIDs that they have at the source where they are to have the same at the target, else 0."""
+        return [self._copies[uid].uid for uid in self._sent]
+
     async def read(self) -> None:
         """Ahead of whoever will take it."""
         async with self._reading:

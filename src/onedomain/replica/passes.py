@@ -96,7 +96,7 @@ class Passes:
             share = Share(clock, self._rhythm.share, wanted, began)
             keeping = Keeping(linked, self._parts.aside, self._parts.saver, self._confirmed, self._alert, share,
                               self._parts.may_write, partial(self._covered, linked, taken))
-            performer = Performer(source, target, keeping, may_write=self._parts.may_write)
+            performer = Performer(source, target, keeping, may_write=self._parts.may_write, sent=linked.sent)
             keeping.carried = partial(performer.done.__getitem__, "copied")
             report = await performer.run(sweep(state, source.powers, target.powers, order))
             broken = False

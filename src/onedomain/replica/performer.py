@@ -50,6 +50,7 @@ from onedomain.model.failure import Failed, Kind, again
 from onedomain.model.health import Seen
 from onedomain.model.replica import LinkState, Listing, Numbering, Side
 from onedomain.replica.load import Load, too_large
+from onedomain.replica.sent import Sent
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -104,13 +105,15 @@ class Performer:
     else has gone on from there since.
 
     `done` counts what was carried: "copied", "refused", "flags", "expunged", "created", "renamed", "deleted",
-    "subscribed", "burned", "aside". `asked`: the side that was asked last, which is at fault after Failed.
+    "subscribed", "burned", "aside". `asked`: the side that was asked last, which is at fault after Failed. `sent`: what
+    was sent and not saved yet, here and by plans before.
     """
 
     def __init__(
         self, source: LinkEnd, target: LinkEnd, keeping: Keeping, groups: Groups = Groups(), *,
-        may_write: Callable[[], bool] = lambda: True, together: Together = side_by_side,
+        may_write: Callable[[], bool] = lambda: True, together: Together = side_by_side, sent: Sent | None = None,
     ) -> None:
+        self._unsaved = sent if sent is not None else Sent()
         self._may_write = may_write
         self._together = together
         self._source = source
@@ -150,6 +153,7 @@ class Performer:
             case ReadIdentities(side, folder, uids, uidvalidity):
                 return await self._on(side).read_identities(folder, uids, uidvalidity)
             case CreateFolder(name, uidvalidity, special_use, identity, must):
+                self._unsaved.forget(name)
                 try:
                     mark = await target.create_folder(name, uidvalidity, special_use, identity)
                 except Failed as refusal:
@@ -159,6 +163,8 @@ class Performer:
                 self.done["created"] += 1
                 return mark
             case RenameFolder(name, to):
+                self._unsaved.forget(name)
+                self._unsaved.forget(to)
                 try:
                     await target.rename_folder(name, to)
                 except Failed as refusal:
@@ -168,6 +174,7 @@ class Performer:
                 self.done["renamed"] += 1
                 return True
             case DeleteFolder(name, must):
+                self._unsaved.forget(name)
                 try:
                     rows = await target.read(name)
                     uids = tuple(row.uid for row in rows.rows)
@@ -217,6 +224,7 @@ class Performer:
                 await self._keeping.whole()
             case Save(state):
                 await self._keeping.save(state)
+                self._unsaved.saved(state)
             case Alert(folder, text):
                 await self._keeping.alert(folder, text)
         return None
@@ -293,16 +301,26 @@ class Performer:
         return load.outcomes()
 
     async def _sent(self, folder: str, letters: Sequence[Letter], load: Load) -> Sequence[Copied | Refused]:
+        first = letters
+
         async def more() -> Sequence[Letter]:
+            nonlocal first
+            first = ()
             self._check()
             return await load.take()
 
         self._check()
         try:
             answers = await self._target.append(folder, letters, more)
-        except Failed:
-            self.asked = Side.TARGET
+        except BaseException as error:
+            # Cut off, any of them may be there. Of a large copy the bytes are not here any more.
+            seats = zip(load.seats, (letter.identity.digest for letter in first), strict=False)
+            self._unsaved.add(folder, ((seat, digest) for seat, digest in seats if seat))
+            if isinstance(error, Failed):
+                self.asked = Side.TARGET
             raise
+        self._unsaved.add(folder, ((seat, answer.identity.digest) for seat, answer in
+                                   zip(load.seats, answers, strict=False) if seat and isinstance(answer, Copied)))
         refused = sum(isinstance(answer, Refused) for answer in answers)
         self.done["copied"] += len(answers) - refused
         self.done["refused"] += refused

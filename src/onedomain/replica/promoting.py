@@ -27,6 +27,7 @@ from onedomain.model.server import ServerClass
 from onedomain.model.validities import Validities, validities
 from onedomain.replica.aside import Origin
 from onedomain.replica.performer import Performer
+from onedomain.replica.sent import Sent
 
 AT_ONCE = 16
 PER_TRANSACTION = 200
@@ -63,7 +64,8 @@ class Means:
     """What promotions and returns are carried out with. `quiet` returns when no pass of an account is under way.
 
     `allowed(account, folders, lost)`: how many UIDs each folder of its primary may have given since its last whole
-    pass, if that began after `lost` (wall clock). `may_write`: whether this is carried out here still.
+    pass, if that began after `lost` (wall clock). `sent(account)`: what passes from here have sent to its replica and
+    not saved. `may_write`: whether this is carried out here still.
     """
 
     view: DirectoryView
@@ -71,6 +73,7 @@ class Means:
     usable: Callable[[str], bool]
     quiet: Callable[[str], Any]
     allowed: Callable[[str, Collection[str], float], Mapping[str, int]]
+    sent: Callable[[str], Sent]
     aside: Keep
     alert: Callable[[str, str, str], None]
     clock: Clock
@@ -269,8 +272,8 @@ class Promoting:
             was = None
             if account.home.modseq_of == promoted.new and self._kind(promoted.new) in MAKES_IDENTITIES:
                 was = await self._store.left(promoted.account, promoted.new)
-            now = int(self._means.clock.time())
-            result = await performer.run(promote(kept[0], target.powers, allowed, before, was, now))
+            now, sent = int(self._means.clock.time()), self._means.sent(promoted.account).by_folder()
+            result = await performer.run(promote(kept[0], target.powers, allowed, before, was, now, sent))
             broken = False
             return result
         finally:
@@ -296,7 +299,8 @@ class Promoting:
         try:
             source = await self._means.servers(promoted.old).end(account)
             for _ in range(LAST_PASSES):
-                performer = Performer(source, target, keeping, may_write=self._means.may_write)
+                performer = Performer(source, target, keeping, may_write=self._means.may_write,
+                                      sent=self._means.sent(promoted.account))
                 order = Order(self._means.clock.time())
                 report = await performer.run(sweep(kept[0], source.powers, target.powers, order))
                 if report.whole:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from onedomain.decision.link.actions import (
     DeleteFolder,
@@ -55,11 +56,13 @@ def promote(
     before: Validities | None = None,
     was: LinkState | None = None,
     now: int = 0,
+    sent: Mapping[str, Mapping[int, str]] = MappingProxyType({}),
 ) -> Plan[Promotion]:
     """`allowed`: how many UIDs of each source folder the commands since the last pass can have used at most. Where UIDs
     can only be burned, a folder that isn't in it takes another UIDVALIDITY; elsewhere the gap is wide enough, and 0
     means that none is needed. `before`: as what the source's UIDVALIDITYs were shown. `was`: the link's state when the
-    target was the primary before, as its source. `now` in seconds since 1970.
+    target was the primary before, as its source. `sent`: by target folder and UID, the digests of what passes have sent
+    and not saved, as far as that is known. `now` in seconds since 1970.
     """
     before = before or Validities()
     there: Listing = yield ListFolders(Side.TARGET)
@@ -115,15 +118,17 @@ def promote(
     raised = yield from _gaps(there_still, marks, powers, allowed or {}, others)
     shown = []
     for link in there_still:
-        came = tuple(it for it in arrived[link.target_name].values() if not it.filler)
-        # A message that came and was not saved has the UID that was wanted, or else nobody knows which.
-        aligned = link.aligned and _is_carried(link) and raised[link.target_name] > 0 and not came
+        came = {uid: it for uid, it in arrived[link.target_name].items() if not it.filler}
+        # Where a message came and was not saved, only who sent it knows whether its UID is the one that was wanted.
+        ours = sent.get(link.target_name, {})
+        known_as = all(ours.get(uid) == it.digest for uid, it in came.items())
+        aligned = link.aligned and _is_carried(link) and raised[link.target_name] > 0 and known_as
         shown.append(
             Shown(
                 link.target_name if link.gone else link.source_name,
                 link.target_name,
                 before.shown(link.source.uidvalidity),
-                came,
+                tuple(came.values()),
                 renumbered=not aligned,
                 special_use=link.special_use,
                 at_server=marks[link.target_name].uidvalidity,
