@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import imaplib
+import json
 import os
 import signal
 import threading
@@ -23,6 +24,7 @@ import pytest
 
 from tests.acceptance.cluster import KINDS, Cluster, control
 from tests.acceptance.conftest import new_folder
+from tests.acceptance.test_edges_failover import leader, whole
 from tests.acceptance.test_failover import AUTOMATIC, LONG, failover, log_in
 from tests.acceptance.test_links import await_whole, linker, mailbox, send
 from tests.conftest import _running
@@ -45,15 +47,19 @@ def started(stack: ExitStack, *servers: Any) -> None:
 
 @dataclass
 class Fenced:
-    """`line`: the edge's way to the database."""
+    """`lines`: each edge's way to the database."""
 
     cluster: Cluster
-    line: Relay
+    lines: list[Relay]
+
+    def people(self, what: str = "") -> list[str]:
+        """An account for each of PAIRS, in their order."""
+        return [f"{pair}{what}@example.com" for pair in PAIRS]
 
 
 @pytest.fixture(scope="module")
 def fenced() -> Iterator[Fenced]:
-    """One edge on PostgreSQL, five servers, an account for each pair."""
+    """Two edges on PostgreSQL, five servers, two accounts for each pair."""
     with ExitStack() as stack:
         folder = new_folder(stack)
         (folder / "pg").mkdir(mode=0o755)
@@ -62,28 +68,33 @@ def fenced() -> Iterator[Fenced]:
         database.start()
         kinds = {"d": "dovecot", "c": "cyrus", "n": "node"}
         homes = [KINDS[kinds[name[0]]](folder, name) for name in ("d1", "d2", "c1", "n1", "n2")]
-        cluster = Cluster(folder / "edges", homes, lives=[], extra=AUTOMATIC)
-        cluster.accounts = {f"{pair}@example.com": primary for pair, (primary, _) in PAIRS.items()}
-        cluster.replicas = {f"{pair}@example.com": replica for pair, (_, replica) in PAIRS.items()}
+        cluster = Cluster(folder / "edges", homes, edges=2, lives=[], extra=AUTOMATIC)
+        both = [(f"{pair}{what}@example.com", pair) for what in ("", "-goes") for pair in PAIRS]
+        cluster.accounts = {account: PAIRS[pair][0] for account, pair in both}
+        cluster.replicas = {account: PAIRS[pair][1] for account, pair in both}
         stack.callback(cluster.kill)
-        line = Relay("127.0.0.1", database.port)
-        line.start()
-        stack.callback(line.stop)
         url = database.url(database.create_database(), "postgresql")
-        cluster.edge.tables["directory"] = {"url": url.replace(f":{database.port}/", f":{line.port}/")}
-        cluster.edge.write()
+        lines = []
+        for edge in cluster.edges:
+            line = Relay("127.0.0.1", database.port)
+            line.start()
+            stack.callback(line.stop)
+            lines.append(line)
+            edge.tables["directory"] = {"url": url.replace(f":{database.port}/", f":{line.port}/")}
+            edge.write()
         started(stack, database, *cluster.servers)
         cluster.start()
-        yield Fenced(cluster, line)
+        yield Fenced(cluster, lines)
 
 
 class Writer(threading.Thread):
     """Somebody who writes through the edge, one APPEND after the other, until the edge ends it."""
 
-    def __init__(self, cluster: Cluster, account: str) -> None:
+    def __init__(self, cluster: Cluster, account: str, edge: int = 0) -> None:
         super().__init__(daemon=True)
-        self.account, self.session = account, log_in(cluster, account)
+        self.account, self.session = account, log_in(cluster, account, edge)
         self.acknowledged: list[str] = []
+        self.last = 0.0  # when
         self.doubtful = ""
         self.ended = 0.0
         self.trouble = ""
@@ -98,6 +109,7 @@ class Writer(threading.Thread):
                     self.trouble = repr(told)
                     break
                 self.acknowledged.append(token)
+                self.last = time.monotonic()
                 time.sleep(0.02)
         except (imaplib.IMAP4.error, OSError) as error:
             self.trouble = repr(error)
@@ -115,38 +127,88 @@ def test_08_a_fenced_primary_gets_no_write(fenced: Fenced) -> None:
     """An edge that is cut off can't know whether a replica was promoted: when its lease has run out it writes nothing
     more to any primary, by clients or by itself, until it knows.
     """
-    cluster = fenced.cluster
-    send(cluster, *cluster.people, text="before")
+    cluster, people = fenced.cluster, fenced.people()
+    send(cluster, *people, text="before")
     cluster.await_quiet()
     await_whole(cluster)
-    writers = [Writer(cluster, account) for account in cluster.people]
+    writers = [Writer(cluster, account) for account in people]
     for writer in writers:
         writer.start()
     wait_until(lambda: all(len(writer.acknowledged) > 3 for writer in writers), "writing", 20)
-    fenced.line.hang()
+    fenced.lines[0].hang()
     cut = time.monotonic()
     for writer in writers:
         writer.join(30)
         assert 0 < writer.ended - cut < 5, f"{writer.account} still writes: {writer.trouble}; a lease is 3 s"
-    then = {account: subjects(cluster, server, account) for account, server in cluster.accounts.items()}
+    then = {account: subjects(cluster, server, account) for account in people for server in [cluster.accounts[account]]}
     for writer in writers:
         kept = set(then[writer.account]) - {"before"}
         assert set(writer.acknowledged) <= kept <= {*writer.acknowledged, writer.doubtful}, writer.account
     # Mail is still accepted, and waits; nobody is let in, on the servers nothing changes.
-    send(cluster, *cluster.people, text="while fenced")
-    for account in cluster.people:
+    send(cluster, *people, text="while fenced")
+    for account in people:
         with pytest.raises((imaplib.IMAP4.error, OSError)):
             log_in(cluster, account, seconds=0.3)
-    now = {account: subjects(cluster, server, account) for account, server in cluster.accounts.items()}
+    now = {account: subjects(cluster, server, account) for account in people for server in [cluster.accounts[account]]}
     assert now == then
-    fenced.line.mend()
-    for account in cluster.people:
+    fenced.lines[0].mend()
+    for account in people:
         log_in(cluster, account).logout()
     cluster.await_quiet()
     await_whole(cluster)
-    for account, (primary, replica) in zip(cluster.people, PAIRS.values(), strict=True):
+    for account, (primary, replica) in zip(people, PAIRS.values(), strict=True):
         for server in (primary, replica):
             assert subjects(cluster, server, account) == then[account] + Counter(["while fenced"]), (account, server)
+
+
+async def test_08_an_edge_that_is_cut_off_writes_nothing_once_another_has_promoted(fenced: Fenced) -> None:
+    """The old primaries answer, people of the cut edge are at work there, mail for them comes in at it: what it
+    acknowledges after the new primaries were opened would be on the wrong server.
+    """
+    cluster, people = fenced.cluster, fenced.people("-goes")
+    wait_until(lambda: whole(cluster), "all whole", 40)
+    at = leader(cluster)
+    here, away = cluster.edges[at], 1 - at
+    writers = [Writer(cluster, account, away) for account in people]
+    for writer in writers:
+        writer.start()
+    wait_until(lambda: all(len(writer.acknowledged) > 3 for writer in writers), "writing", 20)
+    known = control(here, "status")["directory"]["seq"]
+    fenced.lines[away].hang()
+    cut = time.monotonic()
+    asked = [word for account in people for word in ("--account", account)]
+    promoted = json.loads(here.run("server", "promote", *asked, "--json"))
+    assert promoted["written"] and not [each for each in promoted["accounts"] if each["reason"]], promoted
+    wait_until(lambda: control(here, "status")["directory"]["seq"] > known, "the new homes", 10)
+    control(here, "status")  # its workers go by them
+
+    def arrives(account: str) -> float:
+        """At the new primary, by the other edge: when."""
+        with log_in(cluster, account, at) as session:
+            session.select("INBOX")
+            now = time.monotonic()
+            assert session.append("INBOX", None, None, b"Subject: arrived\r\n\r\nx\r\n")[0] == "OK"  # type: ignore[arg-type]
+        return now
+
+    opened = await asyncio.gather(*(asyncio.to_thread(arrives, account) for account in people))
+    with cluster.smtp(cluster.edges[away]) as session:
+        for account in people:
+            session.sendmail("ann@example.org", [account], b"Subject: by the cut edge\r\n\r\nx\r\n")
+    for writer, when in zip(writers, opened, strict=True):
+        writer.join(30)
+        print(f"{writer.account}, after the cut: last OK {writer.last - cut:.2f} s, new primary {when - cut:.2f} s")
+        assert writer.ended and writer.last < when, f"{writer.account}: a write to the old primary after the new one"
+        assert when - cut > 1, "a lease is 3 s, and was renewed within the last one"
+    fenced.lines[away].mend()
+    wait_until(lambda: not failover(cluster)["pending"] and not failover(cluster)["unreturned"], "the return", 60)
+    cluster.await_quiet()
+    wait_until(lambda: whole(cluster), "all whole", 40)
+    for writer, pair in zip(writers, PAIRS.values(), strict=True):
+        for server in pair:
+            found = subjects(cluster, server, writer.account)
+            maybe = found.pop(writer.doubtful, 0) if writer.doubtful not in writer.acknowledged else 0
+            assert maybe <= 1
+            assert found == Counter([*writer.acknowledged, "arrived", "by the cut edge"]), (writer.account, server)
 
 
 SCRIPT = """\
