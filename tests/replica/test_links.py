@@ -249,6 +249,35 @@ def test_a_huge_first_copy_holds_nobody_up() -> None:
     scene(play)
 
 
+def test_how_much_of_a_first_copy_is_still_to_go_is_told() -> None:
+    """To who moves an account, and for each pair of servers; less and less, also over passes that let others in."""
+
+    async def play() -> None:
+        town = Town(seconds=0.02, rhythm=Rhythm(share=0.5))
+        town.account("ann@x")
+        box = town.pools["a"].mailbox("ann@x")
+        for message in range(5000):
+            box.append("INBOX", b"x: %d\r\n\r\n" % message, frozenset(), message)
+        assert progress(town.links, "ann@x") == Progress(False)
+        town.links.start()
+        seen = [5000]
+        while not town.same("ann@x"):
+            await asyncio.sleep(0.005)
+            now = progress(town.links, "ann@x")
+            assert now is not None
+            there = len(town.pools["b"].mailbox("ann@x").boxes["INBOX"].messages)
+            if now.behind and now.behind != seen[-1]:
+                seen.append(now.behind)
+                assert now.behind >= 5000 - there and not now.whole
+                assert town.links.pairs()[0]["to_go"] == now.behind
+                assert town.links.rows(troubled=False, limit=9)[0]["to_go"] == now.behind
+        assert len(seen) >= 4 and seen == sorted(seen, reverse=True), seen
+        await town.idle("ann@x")
+        assert progress(town.links, "ann@x") == Progress(True) and town.links.pairs()[0]["to_go"] == 0
+
+    scene(play)
+
+
 def test_huge_first_copies_hold_up_no_other_first_copy() -> None:
     """All places for first copies are theirs when the others come; each lets go of its place after a while."""
 

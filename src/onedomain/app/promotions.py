@@ -178,4 +178,4 @@ def progress(links: Links, account: str) -> Progress | None:
         return None
     whole = linked.was_whole and not linked.behind
     large = f"{linked.large} messages are larger than links carry" if linked.large else ""
-    return Progress(whole, links.trouble(linked) or large, linked.uncovered)
+    return Progress(whole, links.trouble(linked) or large, linked.to_go() or linked.uncovered)

@@ -32,7 +32,7 @@ def list_(
         return
     console.print(table(
         ["account", "source", "target", "phase", "lag", "uncovered", "for", "braked", "refused_messages", "why"],
-        ([each["account"], each["source"], each["target"], _phase(each["phase"]), duration(each["lag"]),
+        ([each["account"], each["source"], each["target"], _phase(each), duration(each["lag"]),
           each["uncovered"], duration(each["uncovered_for"]), " ".join(each["braked"]), each["refused"] or "",
           each["reason"]]
          for each in links),
@@ -104,5 +104,7 @@ def _act(config: Any, action: str, account: str, json: bool) -> None:
         console.print(say("link_retried" if action == "retry" else "link_accepted", account=account), markup=False)
 
 
-def _phase(phase: str) -> Text:
-    return Text(phase, COLOURS.get(phase, ""))
+def _phase(link: dict[str, Any]) -> Text:
+    phase: str = link["phase"]
+    left = f", {say('n_to_go', count=link['to_go'])}" if link.get("to_go") else ""
+    return Text(phase + left, COLOURS.get(phase, ""))

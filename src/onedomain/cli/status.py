@@ -65,7 +65,8 @@ def failovers(answer: dict[str, Any]) -> list[Any]:
 
 def pair_row(pair: dict[str, Any]) -> list[object]:
     """One pair of servers between which links run."""
-    notes = [say(f"n_{key}", count=pair[key]) for key in ("braked", "refused") if pair[key]]
+    notes = [say(f"n_{key}", count=pair[key]) for key in ("to_go", "braked", "refused")
+             if pair.get(key)]
     notes += [f"{each['accounts']}: {each['reason']}" for each in pair["reasons"]]
     stopped = Text(str(pair["stopped"]), "red") if pair["stopped"] else 0
     return [pair["source"], pair["target"], pair["accounts"], pair["whole"], pair["first_copy"], stopped,

@@ -123,6 +123,7 @@ TEXTS: Table = {
     "no_links": ("no links", "複製はありません"),
     "link_retried": ("{account}: a pass is due now", "{account}: 今すぐ複製します"),
     "link_accepted": ("{account}: deletions are carried out with the next pass", "{account}: 次の複製で削除を実行します"),
+    "n_to_go": ("{count} message(s) to go", "残り {count} 通"),
     "n_braked": ("{count} braked", "停止中の削除 {count}"),
     "n_refused": ("{count} message(s) refused", "拒否されたメール {count} 通"),
     # table heads

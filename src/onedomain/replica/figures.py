@@ -58,6 +58,7 @@ def _pair(source: str, target: str, shown: list[Shown], lags: Lags, now: float) 
         "stopped": phases[Phase.STOPPED], "braked": sum(bool(linked.braked) for linked in links),
         "refused": sum(linked.refused for linked in links),
         "lag": median, "lag_p99": worst,
+        "to_go": sum(linked.to_go() for linked in links),
         "uncovered": sum(linked.uncovered for linked in links),
         "uncovered_accounts": sum(bool(linked.uncovered) for linked in links),
         "uncovered_for": now - min(waiting) if waiting else None,
@@ -101,7 +102,7 @@ def row(linked: Linked, trouble: str, now: float, time: float) -> dict[str, Any]
     """
     return {
         "account": linked.address, "source": linked.source, "target": linked.target, "epoch": linked.epoch,
-        "phase": linked.phase(trouble).value, "lag": linked.lag, "uncovered": linked.uncovered,
+        "phase": linked.phase(trouble).value, "lag": linked.lag, "to_go": linked.to_go(), "uncovered": linked.uncovered,
         "uncovered_for": now - linked.since if linked.since is not None else None,
         "whole_ago": time - linked.whole_from if linked.whole_from else None,
         "braked": list(linked.braked), "refused": linked.refused, "reason": trouble,

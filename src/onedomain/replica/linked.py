@@ -5,7 +5,7 @@ Knows events, tickets and delivery ids. Does not know servers, plans, nor when i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -86,6 +86,7 @@ class Linked:
     last_whole: float = 0.0
     lag: float | None = None  # seconds, of the last change that was covered
     alerts: list[str] = field(default_factory=list)
+    to_go: Callable[[], int] = lambda: 0  # messages that the pass which runs has still to copy, as far as is known
 
     @property
     def address(self) -> str:

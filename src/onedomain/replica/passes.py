@@ -97,6 +97,7 @@ class Passes:
             keeping = Keeping(linked, self._parts.aside, self._parts.saver, self._confirmed, self._alert, share,
                               self._parts.may_write, partial(self._covered, linked, taken))
             performer = Performer(source, target, keeping, may_write=self._parts.may_write, sent=linked.sent)
+            linked.to_go = lambda: performer.to_go if performer is not None else 0
             keeping.carried = partial(performer.done.__getitem__, "copied")
             report = await performer.run(sweep(state, source.powers, target.powers, order))
             broken = False
@@ -115,6 +116,7 @@ class Passes:
             self._parts.outlet.alert(linked.address, "", f"link fails: {error!r}")
             raise Cut("", again(451, "4.3.0", "the link cannot run", repr(error)), sure=False) from error
         finally:
+            linked.to_go = lambda: 0
             async with AsyncExitStack() as closing:  # each of them, also when cancelled while one closes
                 for end in ends.values():
                     closing.push_async_callback(end.close, broken=broken)

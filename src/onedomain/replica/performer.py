@@ -122,6 +122,12 @@ class Performer:
         self._groups = groups
         self.done: Counter[str] = Counter()
         self.asked = Side.SOURCE
+        self._missing = 0
+
+    @property
+    def to_go(self) -> int:
+        """How many messages are still to be copied, by what both sides said they had and what was carried since."""
+        return max(0, self._missing - self.done["copied"])
 
     async def run(self, plan: Plan[T]) -> T:
         """What the plan returns. Raises Failed, after which the plan is over."""
@@ -239,6 +245,7 @@ class Performer:
     async def _look(self, look: Look) -> Looked:
         (rows, here), there = await self._together(self._look_here(look), self._look_there())
         missing = _messages(here) - _messages(there)
+        self._missing = missing + self.done["copied"]
         if look.guess is None and missing > 0:  # else there is one of which somebody was told
             self._target.expect(missing)
         return Looked(here, there, rows)
