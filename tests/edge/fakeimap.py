@@ -29,6 +29,9 @@ class FakeImap:
             if self.refuse and command.startswith(self.refuse):
                 writer.write(f"{tag} NO [SERVERBUG] no\r\n".encode())
                 continue
+            if not self.bodies and command.startswith("UID FETCH 1:*"):
+                writer.write(f"{tag} BAD no message has such a number\r\n".encode())  # some servers' view of it
+                continue
             if not await self._answer(command, writer):
                 return
             writer.write(f"{tag} OK done\r\n".encode())

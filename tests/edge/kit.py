@@ -16,11 +16,13 @@ from onedomain.edge.home import Homes
 from onedomain.edge.imap import ImapEdge, MailboxParts
 from onedomain.edge.imap_visit import imap_visits
 from onedomain.edge.login import LoginParts, LoginRules, LogIns
+from onedomain.edge.pop3 import Pop3Edge
+from onedomain.edge.pop3_visit import pop3_visits
 from onedomain.edge.relays import Relays
 from onedomain.model.account import Account, Home, Unit
 from onedomain.model.failure import Failed, again, refuse
 from onedomain.model.server import LoginWay
-from onedomain.net.listen import Listener, bind
+from onedomain.net.listen import Listener, Visits, bind
 from onedomain.net.shared import SharedTable
 from onedomain.net.stream import Stream
 from onedomain.net.tls import ServerContexts
@@ -165,7 +167,11 @@ async def edge_before(
     context = tls.context if tls else None
     parts = MailboxParts(log_ins, homes, Relays(counts, limit=sessions), notes, notes, CountingNonce(), context)
     made = handler(parts)
-    visits = imap_visits(made) if isinstance(made, ImapEdge) else None
+    visits: Visits | None = None
+    if isinstance(made, ImapEdge):
+        visits = imap_visits(made)
+    elif isinstance(made, Pop3Edge):
+        visits = pop3_visits(made)
     listener = Listener(bind("127.0.0.1", 0), made, trace=notes, tls=context if implicit else None, visits=visits)
     listener.start()
     try:

@@ -401,3 +401,22 @@ async def test_a_closed_number_is_not_mixed_up_with_its_successor() -> None:
             await reading
         again.close()
         other.close()
+
+
+async def test_who_leaves_is_not_the_first_to_end(two: Pair) -> None:
+    """The peer's words after that are thrown away; when it ends, all is closed."""
+    near, far = two
+    near.write_nowait(b"z LOGOUT\r\n")
+    sock = near.wire.sock
+    near.leave()
+    assert near.closed and await far.read() == b"z LOGOUT\r\n"
+    if far.tls is None:
+        with pytest.raises(TimeoutError):
+            far.deadline = far.poller.loop.time() + 0.1
+            await far.read()
+        far.deadline = None
+    await far.write(b"* BYE\r\n")
+    assert sock.fileno() >= 0
+    await far.aclose()
+    while sock.fileno() >= 0:
+        await asyncio.sleep(0.005)

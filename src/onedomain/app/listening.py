@@ -15,6 +15,7 @@ from onedomain.config import Config, ListenerValues
 from onedomain.edge.imap import ImapEdge, ImapRules, MailboxParts
 from onedomain.edge.imap_visit import imap_visits
 from onedomain.edge.pop3 import Pop3Edge, Pop3Rules
+from onedomain.edge.pop3_visit import pop3_visits
 from onedomain.edge.smtp import SmtpEdge
 from onedomain.edge.smtp_ports import SmtpParts, SmtpRules
 from onedomain.edge.smtp_visit import smtp_visits
@@ -73,6 +74,8 @@ def _visits(handler: Callable[[Stream], Awaitable[None]]) -> Visits | None:
     match handler:
         case ImapEdge():
             return imap_visits(handler)
+        case Pop3Edge():
+            return pop3_visits(handler)
         case SmtpEdge():
             return smtp_visits(handler)
     return None

@@ -1,8 +1,5 @@
-"""An IMAP session without a task, from the greeting to the last line of the log, for as long as all is as usual.
-
-As usual is: the client logs in soon; it has done so with the same words from the same address within minutes; nobody
-has to wait; and the home, which is up, answers at once and as it always does. Then nothing has to be decided that has
-not been decided before. In every other case the session goes on as a task (imap.py), from where it is.
+"""An IMAP session without a task, from the greeting to the last line of the log, for as long as all is as usual
+(entering.py). In every other case it goes on as a task (imap.py), from where it is.
 
 Knows the order of things. Does not know IMAP's grammar, nor who may log in.
 """
@@ -12,34 +9,30 @@ from __future__ import annotations
 import ssl
 from functools import partial
 
-from onedomain.backend.base import Begun, ClientInfo, Session
-from onedomain.edge.imap import ImapEdge, client_info, note_logout
-from onedomain.edge.login import Admission
+from onedomain.backend.base import Session
+from onedomain.edge.entering import READ, Entering
+from onedomain.edge.imap import ImapEdge, note_logout
 from onedomain.edge.relayed import Relayed, hidden_from, relayed
-from onedomain.edge.relays import Seat
 from onedomain.net.handshake import Handshake
 from onedomain.net.pump import RelayResult
-from onedomain.net.visit import Host, Visit
+from onedomain.net.visit import Host
 from onedomain.protocol.imap import oneline
 from onedomain.protocol.imap.capability import through_relay
 from onedomain.protocol.imap.front import Event, Front, FrontOptions, LogIn, StartTls, accepted, greeting
-from onedomain.protocol.sasl import Credentials
-
-READ = 16_384
-SWEEPS = 2
-"""Looks at the clock, a second apart, that a client may take for its log-in: who takes longer costs a task."""
 
 
-class ImapVisit(Visit):
+class ImapVisit(Entering):
     __slots__ = (
-        "_admission", "_began", "_begun", "_edge", "_event", "_front", "_greeted", "_greeting", "_joined", "_options",
-        "_program", "_said", "_seat", "_server", "_sweeps", "_tag",
+        "_edge", "_event", "_front", "_greeted", "_greeting", "_joined", "_options", "_program", "_said", "_server",
+        "_tag",
     )  # fmt: skip
+
+    service = "imap"
 
     def __init__(
         self, edge: ImapEdge, options: FrontOptions, greeting: tuple[bytes, bytes], host: Host, place: str
     ) -> None:
-        super().__init__(host, place)
+        super().__init__(edge.parts, host, place)
         self._edge = edge
         self._options = options
         self._greeting = greeting          # in the clear, and over TLS
@@ -47,10 +40,6 @@ class ImapVisit(Visit):
         self._said = b""                   # by the client, where no Front has heard it
         self._front: Front | None = None   # made for the first thing that is not a log-in in one line
         self._event: Event | None = None   # the last that it told
-        self._sweeps = 0
-        self._admission: Admission | None = None
-        self._seat: Seat | None = None     # from the client's log-in on
-        self._begun: Begun | None = None   # while the home is logged in to
         self._joined: Relayed | None = None
 
     def begin(self) -> None:
@@ -65,7 +54,7 @@ class ImapVisit(Visit):
             return
         stream.poller.watch(self)
         if stream.leaving:
-            self._as_task()
+            self.as_task()
             return
         stream.ask(reading=True)
         if stream.tls is not None and stream.wire.buffered():
@@ -91,23 +80,17 @@ class ImapVisit(Visit):
         elif stream.backlog is None:
             stream.ask(reading=True)
         else:
-            self._as_task()  # a client that takes nothing, at the greeting
-
-    def sweep(self, now: float) -> None:
-        """About once a second."""
-        self._sweeps += 1
-        if self._begun is not None or self._sweeps >= SWEEPS:
-            self._as_task()
+            self.as_task()  # a client that takes nothing, at the greeting
 
     def leave(self) -> None:
         if self._joined is None:
-            self._as_task()
+            self.as_task()
 
     def abort(self) -> None:
         if self._joined is not None:
             self._joined.cut("The server is shutting down.")
             return
-        if (begun := self._let_go()) is not None:
+        if (begun := self.let_go()) is not None:
             begun.close()
         self.end()
 
@@ -117,7 +100,7 @@ class ImapVisit(Visit):
             line = oneline.log_in(data) if self._options.allows_log_in(secure=secure) else None
             if line is not None:
                 self._said, self._tag = data, line.tag
-                self._log_in(line.credentials)
+                self.enter(line.credentials)
                 return
             front = self._front = Front(self._options, secure=secure)
         front.receive(data)
@@ -129,11 +112,11 @@ class ImapVisit(Visit):
             self.end(error)
             return
         if isinstance(event, LogIn):
-            self._log_in(event.credentials)
-        elif isinstance(event, StartTls) and self._edge.parts.tls is not None and self.stream.backlog is None:
-            self._start_tls(self._edge.parts.tls)
+            self.enter(event.credentials)
+        elif isinstance(event, StartTls) and self._parts.tls is not None and self.stream.backlog is None:
+            self._start_tls(self._parts.tls)
         elif event is not None or self.stream.backlog is not None:
-            self._as_task()
+            self.as_task()
 
     def _start_tls(self, context: ssl.SSLContext) -> None:
         """What came before is forgotten, and so is what came behind it in the clear (RFC 9051 section 11.1)."""
@@ -142,53 +125,20 @@ class ImapVisit(Visit):
         self._sweeps = 0
         self._host.visit_becomes(self, Handshake(self._host, self.place, context, self))
 
-    def _log_in(self, credentials: Credentials) -> None:
-        parts, stream = self._edge.parts, self.stream
-        admission = parts.log_ins.at_once(credentials, stream.peer[0])
-        home = parts.homes.at_once(admission.account) if admission is not None else None
-        if admission is None or home is None:
-            self._as_task()
-            return
-        self._seat = parts.relays.take_if_free(admission.account)
-        if self._seat is not None:
-            self._admission, self._began = admission, stream.poller.now
-            self._begun = home.begin(
-                admission.account, admission.password_for(home.server), self._client, stream.poller, self._entered
-            )
-        if self._begun is None:
-            self._as_task()
-        else:
-            parts.homes.waiting.add(self)
-
-    def board_changed(self) -> None:
-        self._as_task()
-
-    def _client(self) -> ClientInfo:
-        return client_info(self.stream, self._edge.parts.nonce)
-
-    def _entered(self, session: Session | None) -> None:
-        parts, stream, seat, admission = self._edge.parts, self.stream, self._seat, self._admission
-        assert seat is not None and admission is not None
-        if session is None:
-            self._as_task()
-            return
-        self._begun = None
-        if not parts.homes.still(admission.account):
-            session.stream.close()
-            self._as_task()
-            return
+    def inside(self, session: Session) -> None:
+        stream, seat = self.stream, self._seat
+        assert seat is not None
         self._leave_poller()
-        parts.homes.waiting.discard(self)
         self._server = session.server
-        parts.log_ins.let_in(admission, stream.peer[0], "imap", stream.poller.now - self._began)
-        joined = self._joined = relayed(seat, stream, session, parts, self._edge.rules.idle)
+        self.let_in()
+        joined = self._joined = relayed(seat, stream, session, self._parts, self._edge.rules.idle)
         joined.welcome(self._answer(through_relay(session.capabilities, hidden_from(seat.account)), session.text))
         joined.start(self._over)
 
     def _answer(self, capabilities: tuple[str, ...], text: str) -> bytes:
         """To the log-in; what is left of that is forgotten, as a relay may last for hours."""
         front, text = self._front, text or "Logged in."
-        self._front = self._event = self._admission = None
+        self._front = self._event = None
         self._said, self._program = b"", ""
         if front is None:
             return self._tag + accepted(capabilities, text)
@@ -198,30 +148,20 @@ class ImapVisit(Visit):
         return front.take_output()
 
     def _over(self, result: RelayResult) -> None:
-        parts, seat, joined = self._edge.parts, self._seat, self._joined
+        parts, seat, joined = self._parts, self._seat, self._joined
         assert seat is not None and joined is not None
         parts.relays.release(seat)
         note_logout(parts, seat, self.stream, self._server, result, self._program)
         self.end(result.error, done=joined.done)
 
-    def _as_task(self) -> None:
-        """From where it is: what the client has said is read again, what the home has said as well."""
-        begun = self._let_go()
+    def as_task(self) -> None:
+        begun = self.let_go()
         front = self._front
         if front is None:
             front = Front(self._options, secure=self.stream.tls is not None)
             front.receive(self._said)
         begun = begun.stop() if begun is not None else None
         self.go_on(self._edge.go_on(self.stream, front, self._event, begun))
-
-    def _let_go(self) -> Begun | None:
-        """Of all that it has but the stream; -> the log-in at the home."""
-        self._leave_poller()
-        self._edge.parts.homes.waiting.discard(self)
-        if self._seat is not None:
-            self._edge.parts.relays.release(self._seat)
-        begun, self._begun = self._begun, None
-        return begun
 
     def _leave_poller(self) -> None:
         self.stream.poller.unwatch(self)

@@ -6,22 +6,22 @@ comes out as Failed of kind AGAIN; after that only `close` is left.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
-from typing import Any, NamedTuple
+from contextlib import aclosing, suppress
+from typing import Any
 
 from onedomain.backend.base import Session
 from onedomain.model.failure import Failed, again
+from onedomain.net.poller import Callback
 from onedomain.net.stream import Stream
 from onedomain.protocol.imap.client import Argument, Commands
+from onedomain.protocol.imap.folder import FolderParser, Listed
 from onedomain.protocol.imap.lines import Chunk
 from onedomain.protocol.imap.response import (
     Big,
     Event,
     ResponseError,
     ResponseLimits,
-    ResponseParser,
     Tagged,
     Untagged,
     fetched,
@@ -31,15 +31,11 @@ LIMITS = ResponseLimits(stream_above=32_768)
 ANSWER_SECONDS = 60.0
 """Without a byte from the home while it owes us an answer."""
 
+READ = 65536
+LOGOUT = b"z LOGOUT\r\n"
+
 SET_LENGTH = 4000
 """Characters of a UID set in one command: RFC 2683 section 3.2.1.5 lets servers stop at 8000 for the whole line."""
-
-
-class Listed(NamedTuple):
-    uid: int
-    size: int
-    seen: bool
-    deleted: bool
 
 
 class NoMessage(Failed):
@@ -49,34 +45,64 @@ class NoMessage(Failed):
 class Mailbox:
     """One command at a time."""
 
+    __slots__ = ("_clock", "_commands", "_parser", "_server", "_stream", "can_expunge_uids")
+
     def __init__(self, session: Session) -> None:
         self._stream: Stream = session.stream
         self._server = session.server
         self._commands = Commands(session.capabilities)
-        self._parser = ResponseParser(LIMITS)
-        self._clock = asyncio.get_running_loop().time
-        self.uidvalidity = 0
+        self._parser = FolderParser(LIMITS)
+        self._clock = session.stream.poller.loop.time
         self.can_expunge_uids = "UIDPLUS" in session.capabilities
+
+    @property
+    def uidvalidity(self) -> int:
+        return self._parser.uidvalidity
 
     async def open(self, folder: str) -> list[Listed]:
         """SELECT; what is in it, by rising UID. Sets `uidvalidity`."""
-        exists = 0
-        async for response in self._ask("SELECT", folder.encode("ascii")):
-            if isinstance(response, Untagged):
-                if response.name == "EXISTS" and response.number is not None:
-                    exists = response.number
-                elif response.code is not None and response.code.name == "UIDVALIDITY":
-                    self.uidvalidity = _int(response.code.values[0] if response.code.values else 0)
-        if not self.uidvalidity:
-            raise self._broken(f"no UIDVALIDITY for {folder}")
-        listed: dict[int, Listed] = {}
-        if exists:  # 1:* in an empty folder is an error to some servers
-            async for response in self._ask("UID FETCH", "1:*", ["UID", "RFC822.SIZE", "FLAGS"]):
-                if isinstance(response, Untagged) and response.name == "FETCH":
-                    message = _listed(self._items(response))
-                    if message is not None:
-                        listed[message.uid] = message
-        return sorted(listed.values())
+        try:
+            self._stream.deadline = self._clock() + ANSWER_SECONDS
+            await self._stream.write(self._parser.open(folder))
+            while (listed := self.heard(await self._stream.read())) is None:
+                self._stream.deadline = self._clock() + ANSWER_SECONDS
+            return listed
+        except OSError as error:
+            raise self._broken(f"SELECT: {error or type(error).__name__}") from error
+
+    def begin_open(self, folder: str, callback: Callback) -> None:
+        """The same without a task: `callback` is told of events, to `listen`, until `give_back`."""
+        self._stream.take_over(callback)
+        self._parser.receive(self._stream.take_unread())
+        try:
+            self._stream.push(self._parser.open(folder))
+        except ConnectionError as error:
+            raise self._broken(str(error)) from error
+
+    def listen(self) -> list[Listed] | None:
+        """What has come, which may be all of it: what `open` gives. Raises Failed."""
+        try:
+            data = self._stream.receive(READ)
+        except ConnectionError as error:
+            raise self._broken(str(error)) from error
+        return self.heard(data) if data is not None else None
+
+    def heard(self, data: bytes) -> list[Listed] | None:
+        if not data:
+            raise self._broken("closed during SELECT")
+        try:
+            self._parser.receive(data)
+            return self._parser.opened()
+        except ResponseError as error:
+            raise self._broken(str(error)) from error
+
+    def ignore(self) -> None:
+        """What the home says of its own accord waits until it is asked something."""
+        self._stream.ask(reading=False)
+
+    def give_back(self) -> None:
+        """From now on it is a task that asks."""
+        self._stream.give_back()
 
     async def body(self, uid: int) -> AsyncGenerator[int | bytes]:
         """The message's size, then its bytes in pieces. Raises NoMessage before anything comes."""
@@ -119,17 +145,11 @@ class Mailbox:
         """At once; what waits for an answer fails."""
         self._stream.close()
 
-    async def close(self, *, politely: bool) -> None:
-        if politely and not self._stream.closed:
-            # Not waited for: its answer would interest nobody.
-            try:
-                self._stream.write_nowait(self._commands.make("LOGOUT").data)
-            except ConnectionError:
-                self._stream.close()
-                return
-            await self._stream.aclose()
-        else:
-            self._stream.close()
+    def leave(self) -> None:
+        """Its answer would interest nobody, and is waited for by nobody."""
+        with suppress(ConnectionError):
+            self._stream.push(LOGOUT)
+        self._stream.leave()
 
     async def _fetch(self, uid: int, item: str, name: str) -> AsyncGenerator[int | bytes]:
         begun = False
@@ -207,16 +227,3 @@ def uid_sets(uids: Iterable[int]) -> list[str]:
         else:
             sets.append(item)
     return sets
-
-
-def _listed(items: dict[str, Any]) -> Listed | None:
-    """None for a FETCH that the server sent of its own accord, about flags alone."""
-    uid, size, flags = items.get("UID"), items.get("RFC822.SIZE"), items.get("FLAGS")
-    if not isinstance(uid, int) or not isinstance(size, int):
-        return None
-    names = {str(flag).lower() for flag in flags} if isinstance(flags, list) else set()
-    return Listed(uid, size, "\\seen" in names, "\\deleted" in names)
-
-
-def _int(value: Any) -> int:
-    return value if isinstance(value, int) else 0

@@ -7,29 +7,43 @@ POP3's grammar (protocol/pop3), the home's commands (mailbox.py) or who may log 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-from onedomain.backend.base import Session
+from onedomain.backend.base import Begun
 from onedomain.edge.home import unavailable
 from onedomain.edge.imap import MailboxParts, client_info, start_tls, take_seat
 from onedomain.edge.login import Admission
-from onedomain.edge.mailbox import Listed, Mailbox, NoMessage
+from onedomain.edge.mailbox import Mailbox, NoMessage
 from onedomain.edge.relays import Seat, TooMany, may_stay
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, Failure, Kind
 from onedomain.model.validities import validities
 from onedomain.net.stream import Stream
+from onedomain.protocol.imap.folder import Listed
 from onedomain.protocol.pop3.body import BodyWriter
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop
-from onedomain.protocol.pop3.server import Answered, Close, LogIn, Pop3Options, Pop3Server, Quit, Retrieve, StartTls
+from onedomain.protocol.pop3.server import (
+    Answered,
+    Close,
+    Event,
+    LogIn,
+    Pop3Options,
+    Pop3Server,
+    Quit,
+    Retrieve,
+    StartTls,
+)
 from onedomain.protocol.pop3.uidl import UidlFormatError, uidl_format
 
 TOP_PIECE = 16_384
 """Bytes asked of the home at a time for TOP: nearly always all that is needed."""
 
 FOLDER = "INBOX"
+TOO_LONG = "Too long without a command."
+STOPPING = "The server is shutting down."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +67,26 @@ class Pop3Edge:
     parts: MailboxParts
     rules: Pop3Rules = field(default_factory=Pop3Rules)
 
+    @property
+    def options(self) -> Pop3Options:
+        return Pop3Options(self.rules.name, self.parts.tls is not None, self.rules.plaintext_login)
+
     async def __call__(self, stream: Stream) -> None:
-        await _Pop3Session(stream, self.parts, self.rules).run()
+        pop3 = Pop3Server(self.options, secure=stream.tls is not None)
+        pop3.greet()
+        await _Pop3Session(stream, self, pop3).run()
+
+    def go_on(
+        self, stream: Stream, pop3: Pop3Server, event: Event | None, begun: Begun | None, opened: Opened | None
+    ) -> Coroutine[Any, Any, None]:
+        """A session that began without a task (pop3_visit.py): `event` is the last that `pop3` told, if nothing has
+        been done about it yet but what `begun` is. From now on it can be cut.
+        """
+        return _Pop3Session(stream, self, pop3, event, begun, opened).run()
 
 
 @dataclass(slots=True)
-class _Opened:
+class Opened:
     """A log-in that succeeded, and the UIDs that were marked as read already."""
 
     seat: Seat
@@ -71,16 +99,27 @@ class _Opened:
 
 
 class _Pop3Session:
-    def __init__(self, stream: Stream, parts: MailboxParts, rules: Pop3Rules) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        edge: Pop3Edge,
+        pop3: Pop3Server,
+        event: Event | None = None,
+        begun: Begun | None = None,
+        opened: Opened | None = None,
+    ) -> None:
         self._stream = stream
-        self._parts = parts
-        self._rules = rules
-        options = Pop3Options(rules.name, parts.tls is not None, rules.plaintext_login)
-        self._pop3 = Pop3Server(options, secure=stream.tls is not None)
+        self._parts = edge.parts
+        self._rules = edge.rules
+        self._pop3 = pop3
+        self._event = event
+        self._begun = begun
         self._clock = asyncio.get_running_loop().time
-        self._opened: _Opened | None = None
+        self._opened = opened
         self._sending_body = False
         self._refused = 0
+        if opened is not None:
+            opened.seat.cut = self._cut
 
     async def run(self) -> None:
         quit_said = False
@@ -89,24 +128,23 @@ class _Pop3Session:
         except TimeoutError:
             # Messages marked as deleted stay: RFC 1939 section 3.
             if not self._sending_body:
-                self._pop3.turn_away("SYS/TEMP", "Too long without a command.")
+                self._pop3.turn_away("SYS/TEMP", TOO_LONG)
                 self._stream.write_nowait(self._pop3.take_output())
         except asyncio.CancelledError:
-            self._say_goodbye("The server is shutting down.")
+            self._say_goodbye(STOPPING)
             raise
         finally:
+            if self._begun is not None:
+                self._begun.close()
             if self._opened is not None:
-                self._parts.relays.release(self._opened.seat)
-                await self._opened.mailbox.close(politely=quit_said)
-                self._note_end(self._opened, "quit" if quit_said else "lost")
+                leave(self._parts, self._opened, self._stream, quit_said=quit_said)
 
     async def _talk(self) -> bool:
         """Until the end; True where the client has said QUIT after its log-in."""
         pop3 = self._pop3
         self._stream.deadline = self._clock() + self._rules.log_in
-        pop3.greet()
         while True:
-            event = pop3.next_event()
+            event, self._event = self._event or pop3.next_event(), None
             await self._send()
             match event:
                 case None:
@@ -149,10 +187,12 @@ class _Pop3Session:
         parts = self._parts
         client = client_info(self._stream, parts.nonce)
 
-        async def enter(admission: Admission) -> tuple[_Opened, Maildrop]:
-            seat, session = await take_seat(parts, admission, client)
+        async def enter(admission: Admission) -> tuple[Opened, Maildrop]:
+            begun, self._begun = self._begun, None
+            seat, session = await take_seat(parts, admission, client, begun)
             try:
-                return await self._open(seat, session)
+                mailbox = Mailbox(session)
+                return opened(parts, seat, session.server, mailbox, await mailbox.open(FOLDER))
             except BaseException:
                 parts.relays.release(seat)
                 session.stream.close()
@@ -168,29 +208,6 @@ class _Pop3Session:
         else:
             self._opened.seat.cut = self._cut
             self._pop3.opened(drop)
-
-    async def _open(self, seat: Seat, session: Session) -> tuple[_Opened, Maildrop]:
-        mailbox = Mailbox(session)
-        listed = await mailbox.open(FOLDER)
-        if not mailbox.can_expunge_uids:
-            # What is only marked there was deleted here once: see Mailbox.remove.
-            listed = [message for message in listed if not message.deleted]
-        if not may_stay(seat.account, self._parts.homes.directory.account(seat.account.address)):
-            raise Failed(unavailable(f"the home of {seat.account.address} changed during the log-in"))
-        drop = self._drop(seat.account, session.server, mailbox.uidvalidity, listed)
-        seen = frozenset(message.uid for message in listed if message.seen)
-        return _Opened(seat, mailbox, seen), drop
-
-    def _drop(self, account: Account, server_name: str, uidvalidity: int, listed: Sequence[Listed]) -> Maildrop:
-        server = self._parts.homes.directory.server(server_name)
-        if server is None:
-            raise Failed(unavailable(f"server {server_name} is no more"))
-        try:
-            form = uidl_format(account.home.uidl or server.uidl_format)
-        except UidlFormatError as error:
-            raise Failed(unavailable(f"server {server_name}: {error}")) from None
-        shown = validities(account.home.shown).shown(uidvalidity)
-        return Maildrop([Entry(m.uid, m.size, form.make(shown, m.uid)) for m in listed])
 
     def _cut(self, reason: str) -> None:
         """From outside. Nothing more may be written to the home: it may not be the home any more."""
@@ -272,7 +289,7 @@ class _Pop3Session:
             self._parts.changes.changed(account.address, what, FOLDER)
 
     @property
-    def _logged_in(self) -> _Opened:
+    def _logged_in(self) -> Opened:
         if self._opened is None:
             raise RuntimeError("nobody has logged in")
         return self._opened
@@ -282,10 +299,39 @@ class _Pop3Session:
     def _note_trouble(self, failure: Failure) -> None:
         self._parts.trace.note("pop3 failed", account=self._logged_in.account.address, reason=failure.reason)
 
-    def _note_end(self, opened: _Opened, ended: str) -> None:
-        self._parts.trace.note(
-            "logout", account=opened.account.address, client=self._stream.peer[0], service="pop3", ended=ended
-        )
+
+def opened(
+    parts: MailboxParts, seat: Seat, server: str, mailbox: Mailbox, listed: list[Listed]
+) -> tuple[Opened, Maildrop]:
+    """What the client is shown of the messages there. Raises Failed."""
+    account, directory = seat.account, parts.homes.directory
+    if not mailbox.can_expunge_uids:
+        # What is only marked there was deleted here once: see Mailbox.remove.
+        listed = [message for message in listed if not message.deleted]
+    if not may_stay(account, directory.account(account.address)):
+        raise Failed(unavailable(f"the home of {account.address} changed during the log-in"))
+    home = directory.server(server)
+    if home is None:
+        raise Failed(unavailable(f"server {server} is no more"))
+    try:
+        form = uidl_format(account.home.uidl or home.uidl_format)
+    except UidlFormatError as error:
+        raise Failed(unavailable(f"server {server}: {error}")) from None
+    shown = validities(account.home.shown).shown(mailbox.uidvalidity)
+    drop = Maildrop([Entry(message.uid, message.size, form.make(shown, message.uid)) for message in listed])
+    return Opened(seat, mailbox, frozenset([message.uid for message in listed if message.seen])), drop
+
+
+def leave(parts: MailboxParts, opened: Opened, client: Stream, *, quit_said: bool) -> None:
+    """The session is over."""
+    parts.relays.release(opened.seat)
+    opened.seat.cut = None
+    if quit_said:
+        opened.mailbox.leave()
+    else:
+        opened.mailbox.abort()
+    ended = "quit" if quit_said else "lost"
+    parts.trace.note("logout", account=opened.account.address, client=client.peer[0], service="pop3", ended=ended)
 
 
 async def _top(mailbox: Mailbox, uid: int, writer: BodyWriter) -> AsyncGenerator[int | bytes]:

@@ -229,6 +229,19 @@ class Stream:
         else:
             self._linger()
 
+    def leave(self) -> None:
+        """`part` from a peer that was asked to end, and does so first: then it is its port, not ours, that the
+        connection is remembered by for a minute. What it still says is thrown away.
+        """
+        if self.closed:
+            return
+        self._tell()
+        if self._error is None and not self._eof and not self.backlog:
+            self.wire.say_goodbye()
+            self._linger()
+        else:
+            self.close()
+
     def close(self) -> None:
         """At once; unsent bytes are lost. Whoever waits gets ConnectionAbortedError."""
         if self.closed:

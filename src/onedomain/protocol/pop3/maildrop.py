@@ -7,11 +7,10 @@ removed. Numbers start at 1 and never change during a session.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """`uid` is the home's; `size` in bytes with CRLF line ends, not dot-stuffed."""
 
     uid: int

@@ -88,26 +88,6 @@ class Pop3Server:
         self._paused = False
         self._closed = False
         self._bad = 0
-        self._before_log_in: dict[bytes, Callable[[bytes], Event | None]] = {
-            b"USER": self._do_user,
-            b"PASS": self._do_pass,
-            b"AUTH": self._do_auth,
-            b"STLS": self._do_stls,
-            b"CAPA": self._do_capa,
-            b"QUIT": self._do_leave,
-        }
-        self._after_log_in: dict[bytes, Callable[[bytes], Event | None]] = {
-            b"STAT": self._do_stat,
-            b"LIST": self._do_list,
-            b"UIDL": self._do_uidl,
-            b"RETR": self._do_retr,
-            b"TOP": self._do_top,
-            b"DELE": self._do_dele,
-            b"NOOP": self._do_noop,
-            b"RSET": self._do_rset,
-            b"CAPA": self._do_capa,
-            b"QUIT": self._do_quit,
-        }
 
     def greet(self) -> None:
         self._ok(f"{self._options.name} ready.")
@@ -203,12 +183,12 @@ class Pop3Server:
 
     def _command(self, line: bytes) -> Event | None:
         name, _, argument = line.partition(b" ")
-        commands = self._after_log_in if self._maildrop else self._before_log_in
+        commands = _AFTER_LOG_IN if self._maildrop else _BEFORE_LOG_IN
         command = commands.get(name.upper())
         if command is None:
             return self._mistake("Unknown command." if self._maildrop else "Unknown command, or log in first.")
         try:
-            return command(argument)
+            return command(self, argument)
         except NoSuchMessage as error:
             self._err(str(error))
         except _BadArgument as error:
@@ -373,6 +353,30 @@ class Pop3Server:
     def _say(self, answer: bytes) -> None:
         self._output.append(answer)
         self._unsent += len(answer)
+
+
+_Do = Callable[[Pop3Server, bytes], Event | None]
+
+_BEFORE_LOG_IN: dict[bytes, _Do] = {
+    b"USER": Pop3Server._do_user,
+    b"PASS": Pop3Server._do_pass,
+    b"AUTH": Pop3Server._do_auth,
+    b"STLS": Pop3Server._do_stls,
+    b"CAPA": Pop3Server._do_capa,
+    b"QUIT": Pop3Server._do_leave,
+}
+_AFTER_LOG_IN: dict[bytes, _Do] = {
+    b"STAT": Pop3Server._do_stat,
+    b"LIST": Pop3Server._do_list,
+    b"UIDL": Pop3Server._do_uidl,
+    b"RETR": Pop3Server._do_retr,
+    b"TOP": Pop3Server._do_top,
+    b"DELE": Pop3Server._do_dele,
+    b"NOOP": Pop3Server._do_noop,
+    b"RSET": Pop3Server._do_rset,
+    b"CAPA": Pop3Server._do_capa,
+    b"QUIT": Pop3Server._do_quit,
+}
 
 
 class _BadArgument(ValueError):

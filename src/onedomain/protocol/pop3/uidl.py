@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 MAX_LENGTH = 70
 _LARGEST = 0xFFFF_FFFF
@@ -30,6 +31,7 @@ class UidlFormat:
         return self.pattern.format(u=uid, v=uidvalidity)
 
 
+@lru_cache(256)
 def uidl_format(template: str) -> UidlFormat:
     """Raises UidlFormatError."""
     made: list[str] = []

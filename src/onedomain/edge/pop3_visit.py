@@ -1,0 +1,198 @@
+"""A POP3 session without a task, from the greeting to the last line of the log, for as long as all is as usual
+(entering.py) and the client does no more than look whether there is something new. In every other case, and to read or
+remove messages, it goes on as a task (pop3.py), from where it is.
+
+Knows the order of things. Does not know POP3's grammar, nor who may log in.
+"""
+
+from __future__ import annotations
+
+import ssl
+from functools import partial
+
+from onedomain.backend.base import Session
+from onedomain.edge.entering import READ, Entering
+from onedomain.edge.mailbox import ANSWER_SECONDS, Mailbox
+from onedomain.edge.pop3 import FOLDER, STOPPING, TOO_LONG, Opened, Pop3Edge, leave, opened
+from onedomain.model.failure import Failed
+from onedomain.net.handshake import Handshake
+from onedomain.net.visit import Host
+from onedomain.protocol.pop3.server import Answered, Close, Event, LogIn, Pop3Options, Pop3Server, Quit, StartTls
+
+
+class Pop3Visit(Entering):
+    __slots__ = ("_deadline", "_edge", "_event", "_greeted", "_mailbox", "_opened", "_pop3", "_server")
+
+    service = "pop3"
+
+    def __init__(self, edge: Pop3Edge, options: Pop3Options, host: Host, place: str) -> None:
+        super().__init__(edge.parts, host, place)
+        self._edge = edge
+        self._pop3 = Pop3Server(options, secure=False)
+        self._greeted = False
+        self._event: Event | None = None       # the last that was told, while something is done about it
+        self._mailbox: Mailbox | None = None   # from the log-in at the home on
+        self._deadline = 0.0                   # of the home's answer, then of the client's next command
+        self._opened: Opened | None = None
+
+    def begin(self) -> None:
+        """And again behind STLS."""
+        stream = self.stream
+        if stream.tls is not None:
+            self._pop3.tls_started()
+        if not self._greeted:
+            self._greeted = True
+            self._pop3.greet()
+        stream.poller.watch(self)
+        if stream.leaving:
+            self.as_task()
+            return
+        self._go()
+        if stream.tls is not None and not stream.closed and stream.wire.buffered():
+            self.heard(0)
+
+    def heard(self, mask: int) -> None:
+        stream = self.stream
+        if self._event is not None:
+            # What comes behind the log-in waits in the kernel until that has its answer.
+            stream.ask(reading=False)
+            return
+        try:
+            data = stream.receive(READ)
+        except ConnectionError as error:
+            self._over(error)
+            return
+        if data:
+            self._deadline = stream.poller.now + self._edge.rules.idle
+            self._pop3.receive(data)
+            self._go()
+        elif data is not None:
+            self._over()
+        else:
+            stream.ask(reading=True)
+
+    def sweep(self, now: float) -> None:
+        if self._mailbox is None:
+            super().sweep(now)
+        elif now >= self._deadline:
+            if self._opened is None:
+                self.as_task()
+            else:
+                self._end(TOO_LONG)
+
+    def leave(self) -> None:
+        if self._opened is None:
+            self.as_task()
+
+    def abort(self) -> None:
+        if self._opened is not None:
+            self._end(STOPPING)
+        else:
+            self._over()
+
+    def _go(self) -> None:
+        """As far as it goes without a task."""
+        pop3, stream = self._pop3, self.stream
+        try:
+            while True:
+                event = self._event = pop3.next_event()
+                leaves = isinstance(event, Quit) and not (event.deleted or event.retrieved)
+                if leaves:
+                    pop3.closed()
+                if output := pop3.take_output():
+                    stream.push(output)
+                if leaves or isinstance(event, Close):
+                    self._over(quit_said=leaves)
+                    return
+                if event is None or stream.backlog:
+                    break
+                if isinstance(event, LogIn):
+                    self.enter(event.credentials)
+                    return
+                if isinstance(event, StartTls) and self._parts.tls is not None:
+                    self._start_tls(self._parts.tls)
+                    return
+                if not isinstance(event, Answered):
+                    self.as_task()
+                    return
+        except ConnectionError as error:
+            self._over(error)
+            return
+        if stream.backlog:
+            self.as_task()
+        else:
+            stream.ask(reading=True)
+
+    def _start_tls(self, context: ssl.SSLContext) -> None:
+        self.stream.poller.unwatch(self)
+        self._event = None
+        self._sweeps = 0
+        self._host.visit_becomes(self, Handshake(self._host, self.place, context, self))
+
+    def inside(self, session: Session) -> None:
+        """The home has let us in; what is there is part of the log-in."""
+        mailbox = self._mailbox = Mailbox(session)
+        self._server = session.server
+        self._deadline = self.stream.poller.now + ANSWER_SECONDS
+        try:
+            mailbox.begin_open(FOLDER, self._home_heard)
+        except Failed:
+            self.as_task()
+
+    def _home_heard(self, mask: int) -> None:
+        mailbox, seat = self._mailbox, self._seat
+        assert mailbox is not None and seat is not None
+        if self._opened is not None:
+            mailbox.ignore()
+            return
+        self._deadline = self.stream.poller.now + ANSWER_SECONDS
+        try:
+            listed = mailbox.listen()
+            if listed is None:
+                return
+            self._opened, drop = opened(self._parts, seat, self._server, mailbox, listed)
+        except Failed:
+            self.as_task()  # which logs in anew, and says what is the matter
+            return
+        self.let_in()
+        seat.cut = self._end
+        self._pop3.opened(drop)
+        self._deadline = self.stream.poller.now + self._edge.rules.idle
+        self._go()
+
+    def _end(self, reason: str) -> None:
+        """Nothing more may be written to the home: it may not be the home any more."""
+        self._pop3.turn_away("SYS/TEMP", reason)
+        try:
+            self.stream.push(self._pop3.take_output())
+        except ConnectionError as error:
+            self._over(error)
+        else:
+            self._over()
+
+    def _over(self, error: BaseException | None = None, *, quit_said: bool = False) -> None:
+        mailbox, in_there = self._mailbox, self._opened
+        self._opened = None
+        if in_there is not None:
+            leave(self._parts, in_there, self.stream, quit_said=quit_said)
+        elif mailbox is not None:
+            mailbox.abort()
+        if (begun := self.let_go()) is not None:
+            begun.close()
+        self.end(error, done=quit_said)
+
+    def as_task(self) -> None:
+        opened = self._opened
+        if opened is not None:
+            self._seat = None  # the task's
+            opened.mailbox.give_back()
+        elif self._mailbox is not None:
+            self._mailbox.abort()
+        begun = self.let_go()
+        begun = begun.stop() if begun is not None else None
+        self.go_on(self._edge.go_on(self.stream, self._pop3, self._event, begun, opened))
+
+
+def pop3_visits(edge: Pop3Edge) -> partial[Pop3Visit]:
+    """For a Listener."""
+    return partial(Pop3Visit, edge, edge.options)
