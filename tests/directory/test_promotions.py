@@ -85,14 +85,16 @@ async def test_settled_then_returned(database: Database, repository: Repository)
     token = await Leases(database).take(LINKER, "e1", 30)
     await links.save([link(row.address)], token)
     await promotions.promote_accounts([row.address], lambda account: "s2", "by hand")
-    await promotions.save_state(row.address, 2, replace(STATE, epoch=7))
+    assert await promotions.save_state(row.address, 2, replace(STATE, epoch=7), token)
+    assert not await promotions.save_state(row.address, 2, STATE, token + 1), "an older process is out"
     (waiting,) = await promotions.pending()
     found = await promotions.details(waiting.account, waiting.epoch)
     assert found == replace(waiting, state=replace(STATE, epoch=7)) and found.result is None
     result = Promotion(2)
     assert await promotions.settle([Settled(row.address, 1, result)]) == set(), "another epoch's plan"
     settled = Settled(row.address, 2, result, no_modseq=True, shown="9 5:7", uidl="%v.%u", modseq_of="s1")
-    assert await promotions.settle([settled]) == {row.address}
+    assert await promotions.settle([settled], token + 1) == set(), "an older process is out"
+    assert await promotions.settle([settled], token) == {row.address}
     home = Home("s2", ("s1", "s3"), 2, no_modseq=True, shown="9 5:7", uidl="%v.%u", modseq_of="s1")
     assert (await repository.account(row.address)).home == home  # type: ignore[union-attr]
     assert swapped(home, "s3") == replace(home, primary="s3", replicas=("s1", "s2"), epoch=3, pending=True)
@@ -103,7 +105,8 @@ async def test_settled_then_returned(database: Database, repository: Repository)
     assert found == replace(unreturned, result=result, state=replace(STATE, epoch=7))
     back = link(row.address, 2, "s2", "s1")
     assert not await promotions.returned(row.address, 2, replace(back, epoch=3))
-    assert await promotions.returned(row.address, 2, back)
+    assert not await promotions.returned(row.address, 2, back, token + 1), "an older process is out"
+    assert await promotions.returned(row.address, 2, back, token)
     assert await promotions.left(row.address, "s1") == replace(STATE, epoch=7)
     assert await promotions.left(row.address, "s2") is None
     assert await promotions.unreturned() == []

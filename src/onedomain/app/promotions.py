@@ -33,6 +33,7 @@ from onedomain.store.sql import AWAY, Database, DatabaseError
 T = TypeVar("T")
 OBSERVE_SECONDS = 3.0
 APPLIED_SECONDS = 3.0
+LOST = again(451, "4.3.0", "the links do not run here any more", "the lease is lost")
 
 
 async def answered(database: Standing, question: Callable[[Database], Awaitable[T]]) -> T:
@@ -57,7 +58,7 @@ class PromotionStore:
     def _held(self) -> int:
         token = self._token()
         if not token:
-            raise Failed(again(451, "4.3.0", "the links do not run here any more", "the lease is lost"))
+            raise Failed(LOST)
         return token
 
     async def promote_server(self, dead: str, choose: Choose, cause: str) -> tuple[list[Promoted], int]:
@@ -71,13 +72,17 @@ class PromotionStore:
         return await self._ask(lambda store: store.promote_accounts(addresses, choose, cause, token))
 
     async def save_state(self, account: str, epoch: int, state: LinkState) -> None:
-        await self._ask(lambda store: store.save_state(account, epoch, state))
+        token = self._held()
+        if not await self._ask(lambda store: store.save_state(account, epoch, state, token)):
+            raise Failed(LOST)
 
     async def settle(self, settled: Sequence[Settled]) -> frozenset[str]:
-        return await self._ask(lambda store: store.settle(settled))
+        token = self._held()
+        return await self._ask(lambda store: store.settle(settled, token))
 
     async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool:
-        return await self._ask(lambda store: store.returned(account, epoch, link))
+        token = self._held()
+        return await self._ask(lambda store: store.returned(account, epoch, link, token))
 
     async def left(self, account: str, server: str) -> LinkState | None:
         return await self._ask(lambda store: store.left(account, server))

@@ -71,7 +71,7 @@ class Promotions:
     ) -> tuple[list[Promoted], int]:
         """All accounts whose primary is `dead` and for which `choose` names a replica, in one transaction: primary and
         replica change places, the epoch grows, `pending` is set. -> (promotions, the last change: edges that go by it
-        know). Nothing where the lease `linker` is not held under `token` (None: no lease is needed).
+        know). Here as elsewhere nothing where the lease `linker` is not held under `token` (None: none is needed).
         """
         columns = schema.account.c
         query: Select[Any] = select(columns.address).where(columns.primary_server == dead, columns.replicas != "[]")
@@ -114,19 +114,24 @@ class Promotions:
         await writer.connection.execute(barrier)
         return promoted, writer.last
 
-    async def save_state(self, account: str, epoch: int, state: LinkState) -> None:
+    async def save_state(self, account: str, epoch: int, state: LinkState, token: int | None = None) -> bool:
         """A promotion whose old primary still answered has carried more since it was committed."""
         columns = schema.promotion.c
         statement = update(schema.promotion).where(columns.account == account, columns.epoch == epoch)
         async with self._database.writing() as connection:
+            if token is not None and not await holds(connection, LINKER, token):
+                return False
             await connection.execute(statement.values(state=spelt(state)))
+            return True
 
-    async def settle(self, settled: Iterable[Settled]) -> frozenset[str]:
+    async def settle(self, settled: Iterable[Settled], token: int | None = None) -> frozenset[str]:
         """Their plans are done: people may come in. In one transaction; the accounts whose home still was that one."""
         wanted = {each.account: each for each in settled}
         results = {account: spelt(each.result) for account, each in wanted.items()}  # before anybody waits for us
         now = self._clock.time()
         async with self._repository.writing() as writer:
+            if token is not None and not await holds(writer.connection, LINKER, token):
+                return frozenset()
             accounts = [account for account in await writer.accounts(sorted(wanted))
                         if account.home.pending and account.home.epoch == wanted[account.address].epoch]
             if not accounts:
@@ -150,13 +155,15 @@ class Promotions:
             await writer.put_many(accounts=homes)
             return frozenset(account.address for account in accounts)
 
-    async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool:
+    async def returned(self, account: str, epoch: int, link: SavedLink | None, token: int | None = None) -> bool:
         """What only the old primary had has been brought, and the link runs the other way from here: one transaction.
         False, and nothing is written, where the home is another by now. None: the old primary is no replica any more.
         """
         columns = schema.promotion.c
         now = self._clock.time()
         async with self._repository.writing() as writer:
+            if token is not None and not await holds(writer.connection, LINKER, token):
+                return False
             found = await writer.account(account)
             if found is None or (link is not None and found.home.epoch != link.epoch):
                 return False
