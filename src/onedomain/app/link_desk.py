@@ -5,6 +5,7 @@ Knows the links and the failover that run here, if they do. Does not know who as
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -20,6 +21,8 @@ from onedomain.replica.failover import Failover
 from onedomain.replica.links import Links
 
 MAX_COMPARED = 50_000
+READY_SECONDS = 30.0
+"""As long as the keeper waits for it: a promotion may wait for days, while people come again every few seconds."""
 
 Running = Callable[[], tuple[Links, Failover] | None]
 """None: another edge runs them."""
@@ -55,8 +58,12 @@ class LinkDesk:
     # -- failover
 
     async def _ready(self, link: Link, account: str) -> None:
-        """Answered when the account's promotion has been carried out."""
-        await self._failover.ready(account)
+        """Answered when the account's promotion has been carried out, or when nobody waits for the answer any more."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._failover.ready(account)
+        except TimeoutError:
+            raise LinkError(f"the promotion of {account} is not done yet") from None
 
     async def _failover_status(self, link: Link) -> dict[str, Any]:
         try:
