@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onedomain.decision.link.growth import UNDER_WAY, Growth
+from onedomain.decision.link.growth import MOST, UNDER_WAY, Growth
 
 FOLDERS = ("INBOX", "Sent", "Trash")
 Told = tuple[str, str] | tuple[str, str, tuple[str, ...]]
@@ -40,6 +40,14 @@ def test_what_was_told_and_what_may_have_come_of_it(
     if "INBOX" in allowed:
         allowed = {**allowed, "INBOX": allowed["INBOX"] + UNDER_WAY}
     assert grown(*told).allowed(FOLDERS, held) == allowed
+
+
+def test_of_any_number_of_names_so_many_are_kept() -> None:
+    """A client may say what it likes while its link stands still."""
+    growth = Growth()
+    for part in range(4):
+        growth.add(grown(*(("APPEND", f"{part} {number}") for number in range(MOST + 10))))
+    assert len(growth.folders) <= 2 * MOST and growth.allowed(growth.folders, 0) == {}
 
 
 def test_what_comes_during_a_pass_is_added() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from onedomain.app.promotions import progress
 from onedomain.decision.move import Progress
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, refuse
+from onedomain.replica.linked import MAX_NAMES, Linked
 from onedomain.replica.pace import Bounds
 from onedomain.replica.parts import Rhythm
 
@@ -537,6 +539,43 @@ def test_another_home_cuts_the_pass_off() -> None:
         await town.outlet.until(lambda: town.outlet.covers["ann@x"] == ticket, 5)
 
     scene(play)
+
+
+def test_who_waits_for_quiet_waits_also_for_the_pass_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off by a change of home, and not ended yet: its connections are still open."""
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        close, slow = SlowEnd.close, asyncio.Event()
+
+        async def closing(end: SlowEnd, *, broken: bool = False) -> None:
+            await slow.wait()
+            await close(end, broken=broken)
+
+        monkeypatch.setattr(SlowEnd, "close", closing)
+        town.pools["b"].hung = True
+        town.deliver("ann@x")
+        await asyncio.sleep(0.1)
+        home = Home("a", ("b",), 2)
+        town.links.configure(Account("ann@x", "unit", home), linked=True)
+        await asyncio.sleep(0.1)  # the next pass waits for the first
+        town.links.configure(Account("ann@x", "unit", replace(home, epoch=3, pending=True)), linked=True)
+        quiet = asyncio.get_running_loop().create_task(town.links.quiet("ann@x"))
+        await asyncio.sleep(0.1)
+        assert not quiet.done() and town.pools["a"].lent == 1
+        slow.set()
+        await quiet
+        assert town.pools["a"].lent == town.pools["b"].lent == 0
+
+    scene(play)
+
+
+def test_names_that_clients_say_are_bounded() -> None:
+    linked = Linked(Account("ann@x", "unit", Home("a", ("b",))))
+    for number in range(MAX_NAMES + 100):
+        linked.touched(WORKER, number, "RENAME", f"{number}", (), 0.0)
+    assert len(linked.commanded) == len(linked.renamed) == MAX_NAMES
 
 
 def test_nothing_is_covered_without_the_lease() -> None:

@@ -21,6 +21,11 @@ DELETING = frozenset({"EXPUNGE", "MOVE", "CLOSE", "DELETE", "REPLACE", "UNKNOWN"
 MAX_NET = 20_000
 """Delivery ids of one account that are watched; what is above waits in its safety net until these are released."""
 
+MAX_NAMES = 2_000
+"""Folders of one account, as clients spelt them, of which it is known that somebody asked for deletions there. Of more,
+while its link stands still, the brake may have to be let go of by hand.
+"""
+
 Place = tuple[str, int]
 """An edge and one of its workers."""
 
@@ -139,9 +144,9 @@ class Linked:
         self.events += 1
         (self.growing if self.running else self.growth).told(what, folder, deliveries)
         if what in DELETING and folder:
-            self.commanded.add(folder)
+            _note(self.commanded, folder)
             if what == "RENAME":
-                self.renamed.add(folder)
+                _note(self.renamed, folder)
         self.hold(place, deliveries)
         self.folder = INBOX if deliveries or folder.upper() == INBOX else folder or self.folder
         if self.since is None and not self.running:
@@ -212,3 +217,8 @@ class Linked:
         for each in deliveries:
             found.setdefault(self.where.pop(each, None), []).append(each)
         return found
+
+
+def _note(names: set[str], folder: str) -> None:
+    if len(names) < MAX_NAMES:
+        names.add(folder)

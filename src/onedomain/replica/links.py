@@ -121,8 +121,9 @@ class Links:
 
     async def quiet(self, address: str) -> None:
         """Returns when no pass of this account is under way; nothing that it asked for comes later."""
-        if (task := self._tasks.get(address)) is not None:
-            task.cancel()
+        while (task := self._tasks.get(address)) is not None:
+            if not task.cancelling():
+                task.cancel()
             await asyncio.wait([task])
 
     def known(self, address: str, state: LinkState) -> None:
@@ -209,9 +210,10 @@ class Links:
         self._active = False
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks.values():
-            task.cancel()
-        if self._tasks:
+        while self._tasks:
+            for task in self._tasks.values():
+                if not task.cancelling():
+                    task.cancel()
             await asyncio.wait(list(self._tasks.values()))
 
     def _why(self, linked: Linked, kind: Why) -> Why:
@@ -256,7 +258,7 @@ class Links:
             before = self._tasks.get(linked.address)
             taken = linked.begin()
             task = asyncio.get_running_loop().create_task(self._turn(linked, taken, kind, before))
-            task.add_done_callback(partial(self._turned, linked, servers, kind))
+            task.add_done_callback(partial(self._turned, linked, servers, kind, before))
             self._tasks[linked.address] = task
         wake = [at for at in (self._due.next, self._pace.wake_at(now)) if at is not None]
         if self._timer is not None:
@@ -282,12 +284,18 @@ class Links:
             else:
                 self._ended(linked, taken, passed)
 
-    def _turned(self, linked: Linked, servers: tuple[str, str], kind: Why, task: asyncio.Task[None]) -> None:
-        """However it ended; one that is cut off before its first step ends here, too."""
+    def _turned(
+        self, linked: Linked, servers: tuple[str, str], kind: Why, before: asyncio.Task[None] | None,
+        task: asyncio.Task[None],
+    ) -> None:
+        """However it ended; one that is cut off before its first step ends here, too. `before` may go on closing."""
         linked.running = False
         self._pace.give(*servers, kind)
         if self._tasks.get(linked.address) is task:
-            del self._tasks[linked.address]
+            if before is None or before.done():
+                del self._tasks[linked.address]
+            else:
+                self._tasks[linked.address] = before
         if linked.again and self._links.get(linked.address) is linked:
             linked.again = False
             if linked.not_before <= self._parts.clock.monotonic():

@@ -15,6 +15,8 @@ ANY = 1 << 30
 """More than anybody burns."""
 
 UNDER_WAY = 8
+MOST = 2_000
+"""Names of folders that are counted; clients may say any."""
 
 _ONE = frozenset(("APPEND",))
 _MANY = frozenset(("COPY", "MOVE", "REPLACE", "MULTIAPPEND"))
@@ -36,11 +38,13 @@ class Growth:
     unsure: bool = False
 
     def told(self, what: str, folder: str, deliveries: Collection[str]) -> None:
-        if what in _NONE:
+        if self.unsure or what in _NONE:
             return
         if what == _DELIVERY:
             # Into whatever folder; Sieve may file one message in several. With an id the safety net counts it.
             self.anywhere += not deliveries
+        elif len(self.folders) >= MOST and folder not in self.folders:
+            self.unsure = True
         elif what in _ONE and folder:
             self.folders[folder] = self.folders.get(folder, 0) + 1
         elif what in _MANY and folder:
@@ -49,10 +53,12 @@ class Growth:
             self.unsure = True
 
     def add(self, other: Growth) -> None:
+        self.unsure = self.unsure or other.unsure or len(self.folders) > MOST
+        if self.unsure:
+            return
         for folder, count in other.folders.items():
             self.folders[folder] = min(ANY, self.folders.get(folder, 0) + count)
         self.anywhere += other.anywhere
-        self.unsure = self.unsure or other.unsure
 
     def allowed(self, folders: Iterable[str], held: int) -> dict[str, int]:
         """By folder, as the link knows them; those of which nobody can tell are left out. `held`: deliveries that a
