@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import pytest
 
-from onedomain.decision.link.actions import Action, Burn
+from onedomain.decision.link.actions import Action, Append, Burn
 from onedomain.decision.link.identity import identity_of
 from onedomain.decision.link.release import SWEEPS, release
 from onedomain.decision.link.succession import Candidate, Fence, Promote, Wait, Waits, gone, may_promote, successor
 from onedomain.model.health import Verdict
-from onedomain.model.replica import Numbering, Promotion
+from onedomain.model.replica import LinkState, Numbering, Promotion
 
 from .driver import Disk
 from .seeds import PAIRS, seeds
@@ -282,6 +282,24 @@ def test_07_killed_at_every_single_step() -> None:
                 world.quiet()
                 world.check_equal()
                 world.check_ledger(world.target)
+
+
+@pytest.mark.parametrize("target", ["node", "dovecot", "cyrus", "burning"])
+def test_07_killed_after_a_pairing_nothing_is_copied_twice(target: str) -> None:
+    """The state was lost, or a side was put back: all that is there is paired, and the pass dies as it copies the rest.
+    """
+    world = filled("node", target, messages=20)
+    world.disk.state = LinkState()
+    world.source.append("INBOX", b"Message-ID: <rest>\r\n\r\nrest", frozenset(), 1)
+    before = {uid: identity_of(message.raw).digest for uid, message in world.source.boxes["INBOX"].messages.items()}
+    world.crash_at = lambda step, action: "before" if isinstance(action, Append) else ""
+    assert world.sweep() is None
+    begun = len(world.driver.log)
+    world.quiet()
+    copied = sum(each.count("Copy(") for each in world.driver.log[begun:])
+    there = world.target.boxes["INBOX"].messages
+    assert copied == 1 and {uid: identity_of(message.raw).digest for uid, message in there.items()} == before
+    assert all(link.aligned for link in world.disk.state.folders) and not world.aside
 
 
 def test_08_a_fenced_primary_gets_no_writes_from_an_edge() -> None:

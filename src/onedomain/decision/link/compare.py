@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from onedomain.decision.link.folders import ANOTHER
 from onedomain.decision.link.uids import Pairs
 from onedomain.model.replica import FolderLink, Row
 
@@ -29,17 +30,22 @@ class Difference:
 
 
 def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Difference:
+    """Where a pass has paired what is there, and died before it had copied the rest, messages of the source that have
+    their partners lie above `source.uidnext`, among those that have none.
+    """
     pairs = Pairs(link)
+    another = ANOTHER in link.kept
     unknown = tuple(row for row in target if row.uid >= link.target.uidnext)
     there = {row.uid: row for row in target if row.uid < link.target.uidnext}
+    dropped = {uid: there.pop(uid) for uid in link.surplus if uid in there}
     missing: list[Row] = []
     flags: list[tuple[int, frozenset[str]]] = []
     strange: list[tuple[int, int, int]] = []
     for row in source:
         if pairs.refused(row.uid):
             continue
-        dealt_with = row.uid < link.source.uidnext
-        partner = there.pop(pairs.target(row.uid), None) if dealt_with else None
+        known = row.uid < link.source.uidnext or not another
+        partner = there.pop(pairs.target(row.uid), None) if known else None
         if partner is None:
             missing.append(row)
             continue
@@ -49,7 +55,7 @@ def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Dif
         wanted = row.flags - link.untaken
         if partner.flags - link.untaken != wanted:
             flags.append((partner.uid, wanted))
-    doomed = tuple(uid for uid in sorted(there) if uid not in link.kept)
+    doomed = tuple(uid for uid in sorted({**there, **dropped}) if uid not in link.kept)
     return Difference(tuple(missing), tuple(flags), doomed, unknown, tuple(strange))
 
 
