@@ -31,6 +31,8 @@ from onedomain.protocol.imap.response import (
 )
 
 READ = 65536
+TOGETHER = 65536
+"""Octets up to which commands are put into one write; more would only be copied for it."""
 SLOWEST = 100_000
 """Octets per second of a literal that is passed over."""
 MAX_RESPONSES = 200_000
@@ -236,12 +238,13 @@ class ImapSession:
         `sent`: what has been written already, all of it or nothing.
         """
         self._limit(seconds or self.door.times.command)
-        words = b"".join(command.data for command in commands)
-        if sent not in (b"", words):
+        data = [command.data for command in commands]
+        if sent and sent != b"".join(data):
             raise self._babble("something else was asked before")
         with troubles(self.doing):
             if not sent:
-                await self.stream.write(words)
+                for words in data if sum(map(len, data)) > TOGETHER else [b"".join(data)]:
+                    await self.stream.write(words)
         answers = []
         for command in commands:
             untagged: list[Untagged] = []

@@ -166,7 +166,7 @@ class SyncConnection:
         for guid, raw in once.items():
             pieces += [b"%%{%b %b %d}\r\n" % (where, guid.encode(), len(raw)), raw, b" "]
         pieces[-1] = b")"
-        commands = [self._command(reserve), self._command(b"".join(pieces))]
+        commands = [self._command(reserve), self._command(*pieces)]
         size = sum(map(len, once.values()))
         for answer in await self.session.run_together(commands, seconds=self._seconds(size)):
             if not answer.ok:
@@ -215,9 +215,9 @@ class SyncConnection:
     async def _ask(self, line: bytes) -> Answer:
         return await self.session.run(self._command(line), seconds=self._seconds(len(line)))
 
-    def _command(self, line: bytes) -> Command:
+    def _command(self, *line: bytes) -> Command:
         tag = self.session.make("NOOP").tag
-        return Command(tag, (b"%b %b\r\n" % (tag.encode(), line),))
+        return Command(tag, (b"".join((tag.encode(), b" ", *line, b"\r\n")),))
 
     def _seconds(self, size: int) -> float:
         return self.session.door.times.command + size / SLOWEST

@@ -200,6 +200,10 @@ class Writing:
 
     async def _send(self, folder: str, chunk: Sequence[Letter]) -> Answer:
         tag, pieces = self._spelt(folder, chunk)
+        if len(pieces[-1]) > BYTES_AT_ONCE:  # no copy of it for the sake of its end
+            half = Half(self._connection, tag, pieces, self._seconds(chunk))
+            await half.begin()
+            return await half.end()
         pieces[-1] += b"\r\n"
         return await self._connection.run(Command(tag, tuple(pieces)), seconds=self._seconds(chunk))
 
@@ -213,7 +217,8 @@ class Writing:
         current = [line]
         for letter in chunk:
             flags = [flag for flag in sorted(letter.flags) if _sendable(flag)]
-            unasked = self._unasked and all(flag in SYSTEM or _PLAIN.fullmatch(flag) for flag in flags)
+            small = len(letter.raw) <= BYTES_AT_ONCE  # else it is sent as it is, from where it lies
+            unasked = self._unasked and small and all(flag in SYSTEM or _PLAIN.fullmatch(flag) for flag in flags)
             current.append(b" (%s) %s {%d%s}\r\n" % (
                 " ".join(flags).encode("ascii"), internal_date(letter.date), len(letter.raw), b"+" if unasked else b""
             ))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, NamedTuple
 
 from onedomain.protocol.imap.lines import Chunk, announced
@@ -66,6 +67,9 @@ class Big(NamedTuple):
     before: bytes
 
 
+LARGE = 1024 * 1024
+"""Octets from which on a literal is never in memory twice, as pieces and as a whole; a BytesIO gives its own away."""
+
 Response = Tagged | Untagged | Continuation
 Event = Response | Big | Chunk
 
@@ -91,6 +95,7 @@ class ResponseParser:
         self._pieces: list[bytes] = []       # finished lines of a response with literals
         self._literals: list[bytes | Big] = []
         self._collecting: list[bytes] = []
+        self._large: BytesIO | None = None
         self._literal_left = 0
         self._in_literal = False
         self._streaming = False
@@ -178,6 +183,8 @@ class ResponseParser:
         self._held += size
         if self._held > self._limits.response:
             raise ResponseError("literal larger than the limit")
+        if size > LARGE:
+            self._large = BytesIO()
         return None
 
     def _take_literal(self) -> Chunk | None:
@@ -191,6 +198,12 @@ class ResponseParser:
         self._in_literal = not last
         if self._streaming:
             return Chunk(data, last)
+        if self._large is not None:
+            self._large.write(data)
+            if last:
+                self._literals.append(self._large.getvalue())
+                self._large = None
+            return None
         self._collecting.append(data)
         if last:
             self._literals.append(b"".join(self._collecting))
