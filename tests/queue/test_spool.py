@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import tracemalloc
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -413,3 +415,21 @@ async def test_a_bounce_on_the_disk_is_proof_of_the_failure_it_reports() -> None
         assert spool.entries[parent].indexes(State.AGAIN) == (1,)
         assert spool.entries[other].indexes(State.AGAIN) == (0, 1)
         await spool.settle()
+
+
+def test_a_loop_that_ends_while_notes_wait_leaves_no_task_that_never_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "FLUSH_SECONDS", 0.0)
+
+    async def life() -> None:
+        spool = await open_spool(ForgetfulDisk())
+        entry = spool.entries[await put(spool)]
+        await spool.attempt(entry, (0,), "s1")
+        spool.outcomes(entry, {0: DONE})  # and the process ends: nobody closes the spool
+
+    loop = asyncio.new_event_loop()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        loop.run_until_complete(life())
+        loop.close()
+        gc.collect()
+    assert not [str(each.message) for each in told if "never awaited" in str(each.message)]

@@ -35,7 +35,7 @@ class Notes:
         self._flushed = flushed
         self._unwritten: deque[bytes] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._flushing: asyncio.Task[None] | None = None
+        self._flushing = False
         self._checkpoint_at = CHECKPOINT_SIZE
         self._has_reserve = False
         self._under_way: list[bytes] = []               # being made durable for somebody
@@ -111,20 +111,23 @@ class Notes:
             self._journal.append(event)
 
     def _flush_soon(self) -> None:
-        if self._timer is None and self._flushing is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._start_flush)
+        if self._timer is None and not self._flushing:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
-    def _start_flush(self) -> None:
+    def _flush(self) -> None:
+        """Without a task: a loop that ends leaves none behind that never began."""
         self._timer = None
-        self._flushing = asyncio.get_running_loop().create_task(self._flush())
-
-    async def _flush(self) -> None:
+        self._flushing = True
         try:
-            await self.commit()
-        except Failed:
-            pass  # poisoned (kept in `trouble`), or full: the next note or attempt tries again
-        finally:
-            self._flushing = None
+            self._write()
+        except Failed as error:
+            self._after_flush(error.failure)
+        else:
+            self._journal.when_durable(self._after_flush)
+
+    def _after_flush(self, failure: Failure | None) -> None:
+        """A `failure`: poisoned, which is kept in `trouble`, or full, and the next note or attempt tries again."""
+        self._flushing = False
         if not self._journal.poison:
             self._flushed()
 
@@ -159,8 +162,6 @@ class Notes:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._flushing is not None:
-            await self._flushing
         try:
             if not self._journal.poison:
                 self._write()

@@ -372,10 +372,15 @@ class Journal:
             if not self.poison:
                 await self.commit()
         finally:
-            for segment in self._segments.values():
-                segment.file.close()
+            segments = list(self._segments.values())
             self._segments.clear()
             self._current = None
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._close, segments)
+
+    def _close(self, segments: list[Segment]) -> None:
+        """In the thread, behind whatever it still does with them."""
+        for segment in segments:
+            segment.file.close()
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name}"
