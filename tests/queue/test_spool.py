@@ -88,7 +88,7 @@ async def test_an_aborted_draft_leaves_nothing() -> None:
         draft.abort()
         with pytest.raises(RuntimeError):
             await draft.write(b"more")
-    assert not spool.held(0)
+    assert not spool.accepting.held(0)
     disk.kill()
     spool = await open_spool(disk, seed=2)
     assert not spool.entries
@@ -103,7 +103,7 @@ async def test_many_large_drafts_go_to_the_disk_early() -> None:
     for _ in range(8):
         for draft in drafts:
             await draft.write(b"d" * 100)
-            assert spool._in_memory <= 2000 + 20 * 100
+            assert spool.accepting.in_memory <= 2000 + 20 * 100
     for draft in drafts:
         await draft.commit(ENVELOPE)
     disk.crash(1)

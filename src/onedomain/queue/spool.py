@@ -4,7 +4,8 @@ Three journals in one directory, which is named by the worker's slot, so that a 
 messages, `aside` those that the safety net has held for a while, `state` what happened to them all. One process owns
 them, by a lock beside the directory.
 
-Knows what has to be durable before what. Does not know who delivers, when, or to whom.
+Knows what has to be durable before what. How a message gets in is accepting.py's. Does not know who delivers, when, or
+to whom.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import asyncio
 from collections import ChainMap
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
-from onedomain.model.failure import Failed, Failure, again
+from onedomain.model.failure import Failed, Failure
 from onedomain.model.message import Body, Outcome
 from onedomain.model.ports import Clock, Nonce, Trace
 from onedomain.queue import crash, record
+from onedomain.queue.accepting import Accepting
 from onedomain.queue.adopt import Adoption, is_adopted, take_over
 from onedomain.queue.aside import ASIDE, Aside
 from onedomain.queue.body import BytesBody, FreshBodies, StoredBody
@@ -34,14 +35,11 @@ from onedomain.queue.replay import MESSAGES, Replay, snapshot
 from onedomain.queue.shelf import Shelf
 from onedomain.queue.tidy import Tidier
 from onedomain.store.disk import Disk, Lock
-from onedomain.store.journal import FULL_FAILURE, Journal
+from onedomain.store.journal import Journal
 from onedomain.store.segment import Damage, Position
 from onedomain.store.threads import OneThread
 
-ROOM_CHECKED_EVERY = 1.0
 NO_EPOCHS: Mapping[int, int] = MappingProxyType({})
-
-
 T = TypeVar("T")
 
 
@@ -56,25 +54,13 @@ class Spool:
     `damage` is what replay found; it has been reported to the trace, too.
     """
 
-    def __init__(
-        self,
-        directory: str,
-        *,
-        disk: Disk,
-        clock: Clock,
-        nonce: Nonce,
-        trace: Trace,
-        limits: SpoolLimits,
-        crash_points: crash.CrashPoints,
-        threads: Callable[[int], Executor],
-    ) -> None:
+    def __init__(self, directory: str, *, disk: Disk, clock: Clock, nonce: Nonce, trace: Trace, limits: SpoolLimits,
+                 crash_points: crash.CrashPoints, threads: Callable[[int], Executor]) -> None:
         self.directory = directory
         self.entries: dict[str, Entry] = {}
         self.damage: list[Damage] = []
         self.arrived: Callable[[Entry], None] = lambda entry: None
         self.caught: Callable[[Entry], None] = lambda entry: None
-        self.inline_limit = limits.inline
-        self.chunk_size = limits.chunk
         self._disk = disk
         self._clock = clock
         self._nonce = nonce
@@ -103,36 +89,19 @@ class Spool:
             disk=disk, directory=directory, messages=self._messages, aside=self._aside, notes=self._notes,
             shelf=self._shelf, threads=self._reading, journal=partial(self._journal, threads=self._syncing),
             report=self._report, clock=clock, trace=trace, crash_points=crash_points)
-        self._in_memory = 0
+        self.accepting = Accepting(
+            self._messages, self._shelf, limits, clock=clock, crash_points=crash_points, trouble=lambda: self.trouble,
+            is_full=self._is_full, free=partial(disk.free, directory), entered=self._enter)
         self._oldest: Entry | None = None
-        self._room_checked = float("-inf")
-        self._has_room = True
         self._lock: Lock | None = None
 
     @classmethod
-    async def open(
-        cls,
-        directory: str,
-        *,
-        disk: Disk,
-        clock: Clock,
-        nonce: Nonce,
-        trace: Trace,
-        limits: SpoolLimits | None = None,
-        crash_points: crash.CrashPoints | None = None,
-        threads: Callable[[int], Executor] = own_threads,
-    ) -> Spool:
+    async def open(cls, directory: str, *, disk: Disk, clock: Clock, nonce: Nonce, trace: Trace,
+                   limits: SpoolLimits | None = None, crash_points: crash.CrashPoints | None = None,
+                   threads: Callable[[int], Executor] = own_threads) -> Spool:
         """Replays what is there. Raises BlockingIOError if another process owns it, OSError if it can't be read."""
-        spool = cls(
-            directory,
-            disk=disk,
-            clock=clock,
-            nonce=nonce,
-            trace=trace,
-            limits=limits or SpoolLimits(),
-            crash_points=crash_points or crash.NoCrash(),
-            threads=threads,
-        )
+        spool = cls(directory, disk=disk, clock=clock, nonce=nonce, trace=trace, limits=limits or SpoolLimits(),
+                    crash_points=crash_points or crash.NoCrash(), threads=threads)
         try:
             await spool._start()
         except BaseException:
@@ -172,91 +141,21 @@ class Spool:
 
     def draft(self) -> Draft:
         """Raises Failed (452 4.3.1): poisoned, full, or too many messages."""
-        self._check()
-        return Draft(self, self._ids.next())
+        self.accepting.check()
+        return Draft(self.accepting, self._ids.next())
 
     def draft_named(self, id: str) -> Draft:
         """A message whose id is given: one of our own making, that a crash must not double."""
-        self._check()
-        return Draft(self, id)
+        self.accepting.check()
+        return Draft(self.accepting, id)
 
     @property
     def trouble(self) -> Failure | None:
         """Why no mail is accepted until a restart, or None."""
         return self._messages.poison or self._notes.trouble or self._aside.journal.poison
 
-    def _check(self) -> None:
-        if trouble := self.trouble:
-            raise Failed(trouble)
-        if len(self.entries) >= self._limits.messages or self.size >= self._limits.size:
-            raise Failed(again(452, "4.3.1", "Queue is full, try again later"))
-        now = self._clock.monotonic()
-        if now - self._room_checked >= ROOM_CHECKED_EVERY:
-            self._room_checked = now
-            self._has_room = self._disk.free(self.directory) > self._limits.room
-        if not self._has_room:
-            raise Failed(replace(FULL_FAILURE, reason="less room on the disk than is to stay free"))
-
-    def held(self, change: int) -> bool:
-        self._in_memory += change
-        return self._in_memory > self._limits.in_memory
-
-    def now(self) -> float:
-        return self._clock.time()
-
-    def write_chunk(self, *buffers: bytes) -> Position:
-        self._check()
-        place = self._messages.append(*buffers)
-        self._shelf.pin(place)
-        return place
-
-    async def sync(self) -> None:
-        await self._messages.commit()
-
-    def give_up(self, chunks: list[Position]) -> None:
-        self._shelf.unpin(chunks)
-
-    async def accept(self, head: record.Head, meta: bytes, buffers: list[bytes], body: bytes | None) -> Entry:
-        entry = self._write(head, meta, buffers)
-        try:
-            await self._messages.commit()
-        except Failed:
-            self._shelf.take(entry)
-            raise
-        except asyncio.CancelledError:
-            # The session went away while the disk was busy. A restart would find the message, so it is accepted.
-            self._enter(entry, body)
-            raise
-        self._crash.reach(crash.AFTER_SYNC)
-        self._enter(entry, body)
-        return entry
-
-    def accept_then(self, head: record.Head, meta: bytes, buffers: list[bytes], body: bytes | None,
-                    told: Callable[[Failure | None], None]) -> None:
-        """`accept` for those who have no task. Raises Failed or calls `told`; who does not care any more need not say
-        so: the message is accepted all the same.
-        """
-        entry = self._write(head, meta, buffers)
-        self._messages.when_durable(partial(self._accepted, entry, body, told))
-
-    def _accepted(self, entry: Entry, body: bytes | None, told: Callable[[Failure | None], None],
-                  failure: Failure | None) -> None:
-        if failure is not None:
-            self._shelf.take(entry)
-            told(failure)
-            return
-        self._crash.reach(crash.AFTER_SYNC)
-        try:
-            self._enter(entry, body)
-        finally:
-            told(None)
-
-    def _write(self, head: record.Head, meta: bytes, buffers: list[bytes]) -> Entry:
-        self._check()
-        entry = Entry(head, meta, self._messages.append(*buffers))
-        self._shelf.put(entry)
-        self._crash.reach(crash.AFTER_WRITE)
-        return entry
+    def _is_full(self) -> bool:
+        return len(self.entries) >= self._limits.messages or self.size >= self._limits.size
 
     def _enter(self, entry: Entry, body: bytes | None) -> None:
         self.entries[entry.id] = entry
@@ -440,7 +339,6 @@ class Spool:
             self.arrived(entry)
         if entry.netted and entry.id in self._all:
             self.caught(entry)
-
 
     def _report(self, damage: Iterable[Damage]) -> None:
         for one in damage:
