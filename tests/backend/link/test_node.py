@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from onedomain.backend.link.base import Letter
-from onedomain.backend.link.node import AT_ONCE, NodeEnd, NodeServer, kept
+from onedomain.backend.link.node import NodeEnd, NodeServer
+from onedomain.backend.link.node_words import AT_ONCE, kept
 from onedomain.backend.mailserver import Tools
 from onedomain.decision.link.actions import Copied, Refused
 from onedomain.decision.link.bring_back import bring_back

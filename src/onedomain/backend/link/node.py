@@ -2,9 +2,7 @@
 
 Knows which question is which XLINK command, and that whatever is given carries a MODSEQ above all that the folder has
 and not below the source's. So a command of ours that is carried out later than anybody thought loses against what was
-given since. Does not know the wire (xlink.py).
-
-A folder is asked for by its mailbox id; the name has to be the one that was asked for, or everything is listed again.
+given since. Does not know the wire (xlink.py), nor how folders are found (node_places.py).
 """
 
 from __future__ import annotations
@@ -14,83 +12,55 @@ import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from onedomain.backend.imap_session import ImapDoor
 from onedomain.backend.link.base import Letter, More
-from onedomain.backend.link.xlink import (
-    Account as Told,
-)
+from onedomain.backend.link.node_asking import NodeAsking
+from onedomain.backend.link.node_places import Places
+from onedomain.backend.link.node_words import AT_ONCE, COMMAND_BYTES, commands, kept
 from onedomain.backend.link.xlink import (
     FolderAt,
     MessageAt,
     Refusal,
-    Xlink,
-    folder_of,
     identity_line,
     message_of,
     string,
     uids_of,
 )
-from onedomain.backend.mailserver import Tools
 from onedomain.backend.names import mailbox_name
-from onedomain.backend.pool import Pool, PoolLimits
 from onedomain.backend.trouble import troubles
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, Failure, again, give_up, refuse
-from onedomain.model.replica import Folder, Identity, Listing, Mark, Numbering, Powers, Row
+from onedomain.model.replica import Identity, Listing, Mark, Numbering, Powers, Row
 from onedomain.model.server import Server
-from onedomain.protocol.imap.flags import MAX_KEYWORD, MAX_KEYWORDS, SYSTEM
-from onedomain.protocol.imap.response import ResponseError, Tagged
+from onedomain.protocol.imap.response import ResponseError
 from onedomain.protocol.imap.sequence import format_set
 
 T = TypeVar("T")
 
-CONNECTIONS = 4
-LARGEST = 300 * 2**20
-"""Octets of one message that are taken into memory; a node by default takes 128 MiB."""
-
-AT_ONCE = 500
-"""Items of one command."""
-
 AHEAD_OCTETS = 65536
 """Larger messages are not read before anybody has asked for them."""
-
-COMMAND_BYTES = 4 * 2**20
-"""Of messages in one command; a larger one goes alone, and the node is asked before its bytes leave."""
 
 SLOWEST = 100_000
 """Octets per second, of a connection that is not given up."""
 
-_KEYWORD = re.compile(r"[^\x00-\x20\x7f-\U0010ffff(){%*\"\\\]]+")
 _MAILBOX_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_SYSTEM = {flag.lower(): flag for flag in SYSTEM}
 
 
-class NodeServer:
+class NodeServer(NodeAsking):
     """Implements base.LinkServer."""
 
     powers = Powers(Numbering.GIVEN, changes=True)
-
-    def __init__(self, server: Server, tools: Tools) -> None:
-        self.server = server
-        self.tools = tools
-        self._door = ImapDoor(server.imap, tools.contexts, tools.imap_times, largest=LARGEST)
-        limits = PoolLimits(size=CONNECTIONS, idle=60.0, uses=1_000_000)
-        self.append_limit: int | None = None  # as its last connection has it
-        self._pool = Pool(f"links of {server.name}", self._open, limits)
 
     async def end(self, account: Account) -> NodeEnd:
         if not self.server.replication_user:
@@ -102,57 +72,10 @@ class NodeServer:
     async def provide(self, account: Account) -> None:
         await self.ask(b"ACCOUNT", string(mailbox_name(self.server, account).lower()))
 
-    async def close(self) -> None:
-        await self._pool.close()
-
-    async def _open(self) -> Xlink:
-        xlink = await Xlink.open(self._door, self.server.replication_user, self.server.replication_password)
-        self.append_limit = xlink.append_limit
-        return xlink
-
-    async def using(self, work: Callable[[Xlink], Awaitable[T]]) -> T:
-        async with self._pool.lend() as xlink:
-            with troubles(self.doing):
-                return await work(xlink)
-
-    async def ask(self, *words: bytes, seconds: float | None = None) -> list[list[Any]]:
-        """The lines of an answer that is OK. Raises Refusal, Failed."""
-        tagged, lines = await self.using(lambda xlink: xlink.ask(*words, seconds=seconds))
-        return self.accepted(tagged, lines)
-
-    async def each(self, *words: bytes) -> AsyncGenerator[list[Any], None]:
-        """The lines as they come. Raises Refusal, Failed."""
-        answer: Tagged | None = None
-        async with self._pool.lend() as xlink, aclosing(xlink.each(*words)) as responses:
-            async for response in responses:
-                if isinstance(response, Tagged):
-                    answer = response
-                else:
-                    yield response
-        assert answer is not None
-        self.accepted(answer, [])
-
-    def accepted(self, tagged: Tagged, lines: list[list[Any]]) -> list[list[Any]]:
-        if tagged.status != "OK":
-            raise Refusal(self.doing, tagged)
-        return lines
-
-    @property
-    def doing(self) -> str:
-        return f"XLINK at {self.server.name}"
-
 
 def no_replication(server: Server) -> Failure:
     reason = f"server {server.name} has no replication log-in: give it replication = {{ user, password_file }}"
     return give_up(550, "5.3.5", "this server offers no log-in for links", reason)
-
-
-@dataclass(slots=True)
-class _Known:
-    """Folders by name, and the subscriptions, when they were listed or changed by us last."""
-
-    folders: dict[str, FolderAt] = field(default_factory=dict)
-    subscriptions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -185,51 +108,43 @@ class NodeEnd:
     def __init__(self, server: NodeServer, account: str) -> None:
         self._server = server
         self._account = account
-        self._known = _Known()
+        self._places = Places(server, account)
         self._ahead: tuple[str, int, dict[int, Letter]] = ("", 0, {})
 
     # -- asking
 
     async def list_folders(self) -> Listing:
-        return self._listed(await self._server.using(lambda xlink: xlink.account(self._account)))
-
-    def _listed(self, there: Told) -> Listing:
-        self._known = _Known({folder.name: folder for folder in there.folders.values()}, there.subscriptions)
-        subscribed = frozenset(there.subscriptions)
-        return Listing(tuple(
-            Folder(each.name, each.mark, each.mailbox_id, each.special_use, each.name in subscribed)
-            for _, each in sorted(self._known.folders.items())
-        ))  # fmt: skip
+        return await self._places.list_all()
 
     async def look(self, folder: str, since: int, bodies: int) -> tuple[Rows | None, Listing]:
         words = b"%d (BODIES %d %d) COUNTED" % (since, bodies, AHEAD_OCTETS)
         told = await self._server.using(lambda xlink: xlink.look(self._account, folder, words))
         if told is None:
-            listing = await self.list_folders()
+            listing = await self._places.list_all()
             if listing.find(folder) is None:
                 return None, listing
-            return await self.read(folder, since), await self.list_folders()
+            return await self.read(folder, since), await self._places.list_all()
         lines, at, account = told
-        listing = self._listed(account)
-        now = self._known.folders.get(folder)
+        listing = self._places.listed(account)
+        now = self._places.folders.get(folder)
         if now is None or now.mailbox_id != at.mailbox_id:  # another has its name, or nobody
             return None, listing
         changed = _Changed(at.mark)
         with troubles(self._server.doing):
             for kind, *values in lines:
                 self._note(changed, at, kind, values)
-        self._known.folders[folder] = now  # it was listed later than it was read
+        self._places.folders[folder] = now  # it was listed later than it was read
         self._ahead = folder, changed.mark.uidvalidity, changed.letters
         return changed.told(since), listing
 
     async def read(self, folder: str, since: int = 0, first: int = 1) -> Rows:
-        return await self._with(folder, lambda at: self._read(at, since, first))
+        return await self._places.with_one(folder, lambda at: self._read(at, since, first))
 
     async def _read(self, at: FolderAt, since: int, first: int) -> Rows:
         changed = _Changed(at.mark)
         wanted = b"%d%b COUNTED" % (since, b" FROM %d" % first if first > 1 else b"")
         with troubles(self._server.doing):
-            async with aclosing(self._server.each(b"MESSAGES", self._at(at), wanted)) as lines:
+            async with aclosing(self._server.each(b"MESSAGES", self._places.at(at), wanted)) as lines:
                 async for kind, *values in lines:
                     self._note(changed, at, kind, values)
         return changed.told(since)
@@ -243,7 +158,7 @@ class NodeEnd:
             if message.raw is not None:
                 changed.letters[message.uid] = letter_of(message)
         elif kind == "FOLDER":
-            changed.mark = self._same(at, values).mark
+            changed.mark = self._places.same(at, values).mark
         elif kind == "VANISHED":
             changed.vanished = uids_of(values[0])
 
@@ -271,13 +186,13 @@ class NodeEnd:
         """What the node says of some messages: `read` of each line without its first word."""
         if not uids:
             return
-        at = await self._find(folder)
+        at = await self._places.find(folder)
         if uidvalidity not in (0, at.mark.uidvalidity):
-            raise self._other(folder)
+            raise self._places.other(folder)
         wanted = sorted(uids)
         for some in (wanted[start : start + AT_ONCE] for start in range(0, len(wanted), AT_ONCE)):
             with troubles(self._server.doing):
-                async with aclosing(self._server.each(verb, self._at(at), format_set(some))) as lines:
+                async with aclosing(self._server.each(verb, self._places.at(at), format_set(some))) as lines:
                     async for _, *values in lines:
                         yield read(values)
 
@@ -294,68 +209,68 @@ class NodeEnd:
     # -- folders
 
     async def create_folder(self, name: str, uidvalidity: int, special_use: str = "", identity: str = "") -> Mark:
-        await self.list_folders()
-        there = self._known.folders.get(name)
+        await self._places.list_all()
+        there = self._places.folders.get(name)
         if there is not None and there.mark.uidnext > 1:
             if special_use and there.special_use != special_use:
-                await self._give(there._replace(special_use=special_use))
-            return self._known.folders[name].mark
-        taken = {each.mailbox_id for each in self._known.folders.values()}
+                await self._places.give(there._replace(special_use=special_use))
+            return self._places.folders[name].mark
+        taken = {each.mailbox_id for each in self._places.folders.values()}
         fresh = self._server.tools.nonce.token(12).hex()
         own = identity if _MAILBOX_ID.fullmatch(identity) and identity not in taken else ""
         new = FolderAt(own or (there.mailbox_id if there else fresh), name, Mark(uidvalidity, 1, 1), special_use)
         if not uidvalidity:
-            highest = max(each.mark.uidvalidity for each in self._known.folders.values())
+            highest = max(each.mark.uidvalidity for each in self._places.folders.values())
             chosen = there.mark.uidvalidity if there else max(highest + 1, int(time.time()))
             new = new._replace(mark=Mark(chosen, 1, 1))
         try:
-            await self._give(new)
+            await self._places.give(new)
         except Refusal as refusal:
             if refusal.code != "ALREADYEXISTS":
                 raise _unwanted(refusal) from refusal
-            await self._give(new._replace(mailbox_id=there.mailbox_id if there else fresh))
-        await self.list_folders()
-        return self._known.folders[name].mark
+            await self._places.give(new._replace(mailbox_id=there.mailbox_id if there else fresh))
+        await self._places.list_all()
+        return self._places.folders[name].mark
 
     async def rename_folder(self, name: str, to: str) -> None:
-        await self.list_folders()
-        moved = sorted(each for each in self._known.folders if each == name or each.startswith(f"{name}/"))
-        if not moved or any(to + each[len(name) :] in self._known.folders for each in moved):
+        await self._places.list_all()
+        moved = sorted(each for each in self._places.folders if each == name or each.startswith(f"{name}/"))
+        if not moved or any(to + each[len(name) :] in self._places.folders for each in moved):
             raise Failed(again(450, "4.2.0", "the folder can't be renamed", f"{self._server.doing}: {name} to {to}"))
         for each in moved:
             try:
-                await self._give(self._known.folders[each]._replace(name=to + each[len(name) :]))
+                await self._places.give(self._places.folders[each]._replace(name=to + each[len(name) :]))
             except Refusal as refusal:
                 raise _unwanted(refusal) from refusal
-        await self.list_folders()
+        await self._places.list_all()
         # RENAME leaves subscriptions to names that are gone (RFC 9051 section 6.3.6).
-        await self._subscribe(to + each[len(name) :] if each in moved else each for each in self._known.subscriptions)
+        await self._subscribe(to + each[len(name) :] if each in moved else each for each in self._places.subscriptions)
 
     async def delete_folder(self, name: str) -> None:
-        await self.list_folders()
-        there = self._known.folders.get(name)
+        await self._places.list_all()
+        there = self._places.folders.get(name)
         if there is not None:
-            await self._server.ask(b"DELETE", self._at(there))
-            del self._known.folders[name]
-            await self._subscribe(each for each in self._known.subscriptions if each != name)
+            await self._server.ask(b"DELETE", self._places.at(there))
+            del self._places.folders[name]
+            await self._subscribe(each for each in self._places.subscriptions if each != name)
 
     async def subscribe(self, name: str, on: bool) -> None:
-        await self.list_folders()
-        before = frozenset(self._known.subscriptions)
+        await self._places.list_all()
+        before = frozenset(self._places.subscriptions)
         await self._subscribe(before | {name} if on else before - {name})
 
     async def set_use(self, name: str, special_use: str) -> None:
-        await self.list_folders()
-        there = self._known.folders.get(name)
+        await self._places.list_all()
+        there = self._places.folders.get(name)
         if there is not None and there.special_use != special_use:
-            await self._give(there._replace(special_use=special_use))
+            await self._places.give(there._replace(special_use=special_use))
 
     async def _subscribe(self, names: Iterable[str]) -> None:
         after = frozenset(names)
-        if after != frozenset(self._known.subscriptions):
+        if after != frozenset(self._places.subscriptions):
             listed = b"(%b)" % b" ".join(map(string, sorted(after)))
             await self._server.ask(b"SUBSCRIPTIONS", string(self._account), listed)
-            self._known.subscriptions = tuple(after)
+            self._places.subscriptions = tuple(after)
 
     async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
         for some in (folders[start : start + AT_ONCE] for start in range(0, len(folders), AT_ONCE)):
@@ -368,9 +283,9 @@ class NodeEnd:
                     for each, at, modseq in zip(some, places, highest, strict=True))
                 await self._server.ask(b"GAP", string(self._account), gaps)
                 for each, at, modseq in zip(some, places, highest, strict=True):
-                    self._raised(at, each.uidnext, modseq)
+                    self._places.raised(at, each.uidnext, modseq)
 
-            await self._with_all([each.folder for each in some], give)
+            await self._places.with_all([each.folder for each in some], give)
 
     # -- messages
 
@@ -382,8 +297,8 @@ class NodeEnd:
     ) -> tuple[Copied | Refused, ...]:
         limit = self._server.append_limit
         outcomes: list[Copied | Refused] = []
-        for some in _commands([each for each in letters if limit is None or len(each.raw) <= limit]):
-            outcomes += await self._with(folder, lambda at, some=some: self._append(at, some))  # type: ignore[misc]
+        for some in commands([each for each in letters if limit is None or len(each.raw) <= limit]):
+            outcomes += await self._places.with_one(folder, lambda at, some=some: self._append(at, some))  # type: ignore[misc]
         sent = iter(outcomes)
         return tuple(
             next(sent) if limit is None or len(each.raw) <= limit
@@ -395,7 +310,7 @@ class NodeEnd:
             reason = f"{self._server.doing}: no UID {letters[0].uid} in {at.name}, next is {at.mark.uidnext}"
             raise Failed(again(450, "4.2.0", "the message can't be added", reason))
         least = at.mark.modseq + 1
-        pieces = [b"APPEND " + self._at(at)]
+        pieces = [b"APPEND " + self._places.at(at)]
         size = sum(len(letter.raw) for letter in letters)
         large = size > COMMAND_BYTES
         for letter in letters:
@@ -417,7 +332,7 @@ class NodeEnd:
         if told.get("NEWER") or len(uids) != len(letters):
             reason = f"{self._server.doing}: APPEND to {at.name} was answered {told}"
             raise Failed(again(450, "4.2.0", "the message can't be added", reason))
-        self._raised(at, uids[-1] + 1, max(least, *(letter.modseq for letter in letters)))
+        self._places.raised(at, uids[-1] + 1, max(least, *(letter.modseq for letter in letters)))
         return [Copied(uid, identity_of(letter.raw)) for uid, letter in zip(uids, letters, strict=True)]
 
     async def set_flags(
@@ -429,9 +344,9 @@ class NodeEnd:
             async def give(at: FolderAt, some: Sequence[int] = some) -> bool:
                 own = max(modseq, at.mark.modseq + 1)
                 items = b" ".join(b"(%d %d (%b))" % (uid, own, " ".join(taken).encode()) for uid in some)
-                return self._won(at, own, await self._server.ask(b"FLAGS", self._at(at), items))
+                return self._places.won(at, own, await self._server.ask(b"FLAGS", self._places.at(at), items))
 
-            await self._until_won(folder, give)
+            await self._places.until_won(folder, give)
         return frozenset(flags) - frozenset(taken)
 
     async def expunge(self, folder: str, uids: Sequence[int], modseq: int = 0) -> None:
@@ -440,9 +355,9 @@ class NodeEnd:
             async def give(at: FolderAt, some: Sequence[int] = some) -> bool:
                 own = max(modseq, at.mark.modseq + 1)
                 items = b"(%b %d)" % (format_set(some), own)
-                return self._won(at, own, await self._server.ask(b"EXPUNGE", self._at(at), items))
+                return self._places.won(at, own, await self._server.ask(b"EXPUNGE", self._places.at(at), items))
 
-            await self._until_won(folder, give)
+            await self._places.until_won(folder, give)
 
     async def burn(self, folder: str, first: int, count: int) -> tuple[Copied | Refused, ...]:
         raise Failed(give_up(550, "5.3.3", "not needed", f"{self._server.doing}: UIDs are given, none is burned"))
@@ -452,87 +367,6 @@ class NodeEnd:
 
     async def close(self, *, broken: bool = False) -> None:
         """Connections are lent for one question at a time; one that broke is closed already."""
-
-    # -- how folders are named, and what is known of them
-
-    async def _with(self, folder: str, work: Callable[[FolderAt], Awaitable[T]]) -> T:
-        """What is known may be old: once it is looked at anew."""
-        return await self._with_all([folder], lambda places: work(places[0]))
-
-    async def _with_all(self, folders: Sequence[str], work: Callable[[Sequence[FolderAt]], Awaitable[T]]) -> T:
-        places = [await self._find(each) for each in folders]
-        try:
-            return await work(places)
-        except Refusal as refusal:
-            if refusal.code not in ("NONEXISTENT", "UIDVALIDITY", "CONFLICT"):
-                raise
-        await self.list_folders()
-        return await work([await self._find(each) for each in folders])
-
-    async def _until_won(self, folder: str, give: Callable[[FolderAt], Awaitable[bool]]) -> None:
-        if not await self._with(folder, give):
-            await self.list_folders()
-            if not await self._with(folder, give):
-                raise Failed(again(450, "4.2.0", "not changed", f"{self._server.doing}: {folder} changes meanwhile"))
-
-    def _won(self, at: FolderAt, modseq: int, lines: Iterable[list[Any]]) -> bool:
-        self._raised(at, 0, modseq)
-        return not any(kind == "NEWER" for kind, *_ in lines)
-
-    async def _find(self, folder: str) -> FolderAt:
-        if folder not in self._known.folders:
-            await self.list_folders()
-        if folder not in self._known.folders:
-            raise self._other(folder)
-        return self._known.folders[folder]
-
-    async def _give(self, at: FolderAt) -> None:
-        use = b'"%b"' % at.special_use.replace("\\", "\\\\").encode() if at.special_use else b"NIL"
-        await self._server.ask(b"FOLDER", self._at(at), string(at.name), b"1 1", use)
-
-    def _at(self, at: FolderAt) -> bytes:
-        return b"%b %b %d" % (string(self._account), at.mailbox_id.encode(), at.mark.uidvalidity)
-
-    def _same(self, at: FolderAt, values: Sequence[Any]) -> FolderAt:
-        now = folder_of(values)
-        if now.name != at.name:
-            self._known = _Known()
-            raise self._other(at.name)
-        self._known.folders[now.name] = now
-        return now
-
-    def _raised(self, at: FolderAt, uidnext: int, modseq: int) -> None:
-        mark = at.mark
-        mark = replace(mark, uidnext=max(uidnext, mark.uidnext), modseq=max(modseq, mark.modseq))
-        self._known.folders[at.name] = at._replace(mark=mark)
-
-    def _other(self, folder: str) -> Failed:
-        return Failed(again(450, "4.2.0", "the folder is another one now", f"{self._server.doing}: {folder}"))
-
-
-def kept(flags: Iterable[str]) -> list[str]:
-    """Those that a node takes (protocol/imap/flags.py): each keyword in one spelling, not too many of them."""
-    system = [_SYSTEM[flag.lower()] for flag in flags if flag.lower() in _SYSTEM]
-    keywords: dict[str, str] = {}
-    for flag in sorted(flags):
-        if _KEYWORD.fullmatch(flag) and len(flag) <= MAX_KEYWORD:
-            keywords.setdefault(flag.lower(), flag)
-    return [*system, *list(keywords.values())[:MAX_KEYWORDS]]
-
-
-def _commands(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
-    """What goes into one command: with UIDs or without, and not too much; a large one goes alone."""
-    some: list[Letter] = []
-    size = 0
-    for letter in letters:
-        apart = some and bool(letter.uid) != bool(some[0].uid)
-        if some and (apart or size + len(letter.raw) > COMMAND_BYTES or len(some) == AT_ONCE):
-            yield some
-            some, size = [], 0
-        some.append(letter)
-        size += len(letter.raw)
-    if some:
-        yield some
 
 
 def _unwanted(refusal: Refusal) -> Failed:
