@@ -23,7 +23,8 @@ import uvloop
 from onedomain.backend.link.base import Letter
 from onedomain.backend.link.registry import KINDS, make_link_server
 from onedomain.backend.mailserver import Tools
-from onedomain.decision.link.sweep import Order, sweep
+from onedomain.decision.link.order import Order
+from onedomain.decision.link.sweep import sweep
 from onedomain.model.account import Account, Home
 from onedomain.model.health import Sighting
 from onedomain.model.replica import LinkState, Side

@@ -29,7 +29,8 @@ from onedomain.decision.link.actions import (
     Subscribe,
 )
 from onedomain.decision.link.identity import identity_of
-from onedomain.decision.link.sweep import Order, sweep
+from onedomain.decision.link.order import Order
+from onedomain.decision.link.sweep import sweep
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Seen
 from onedomain.model.replica import LinkState, Side

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from onedomain.decision.link.actions import Action, ListFolders, Look, Read
-from onedomain.decision.link.sweep import Order, sweep
+from onedomain.decision.link.order import Order
+from onedomain.decision.link.sweep import sweep
 from onedomain.model.replica import Side
 
 from .test_folders import texts, world

@@ -9,7 +9,8 @@ import pytest
 from onedomain.decision.link import sweep as module
 from onedomain.decision.link.actions import ListFolders, Look, Save, Whole
 from onedomain.decision.link.calm import calm
-from onedomain.decision.link.sweep import Order, sweep
+from onedomain.decision.link.order import Order
+from onedomain.decision.link.sweep import sweep
 
 from .seeds import PAIRS, seeds
 from .server import Server

@@ -14,9 +14,10 @@ from onedomain.decision.link.actions import Action
 from onedomain.decision.link.bring_back import Brought, bring_back
 from onedomain.decision.link.folders import target_name
 from onedomain.decision.link.identity import identity_of
+from onedomain.decision.link.order import Order, Report
 from onedomain.decision.link.promote import promote
 from onedomain.decision.link.release import release
-from onedomain.decision.link.sweep import Order, Report, sweep
+from onedomain.decision.link.sweep import sweep
 from onedomain.decision.link.validities import canonical
 from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import LinkState, Promotion

@@ -14,7 +14,8 @@ from functools import partial
 
 from onedomain.backend.link.base import LinkEnd
 from onedomain.decision.link.brake import Brake
-from onedomain.decision.link.sweep import Order, Report, sweep
+from onedomain.decision.link.order import Order, Report
+from onedomain.decision.link.sweep import sweep
 from onedomain.model.failure import Failed, Failure, again
 from onedomain.model.replica import LinkState, Side
 from onedomain.model.validities import validities

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from onedomain.backend.link.base import Letter, LinkEnd, LinkServer
+from onedomain.decision.link.order import Order
 from onedomain.decision.link.promote import promote
-from onedomain.decision.link.sweep import Order, sweep
+from onedomain.decision.link.sweep import sweep
 from onedomain.decision.link.validities import canonical
 from onedomain.directory.leases import EdgeLease
 from onedomain.directory.promotions import Promoted, Settled

@@ -17,8 +17,9 @@ from onedomain.backend.mailserver import Tools
 from onedomain.decision.link.actions import Copied, Refused
 from onedomain.decision.link.bring_back import bring_back
 from onedomain.decision.link.identity import identity_of
+from onedomain.decision.link.order import Order, Report
 from onedomain.decision.link.promote import GAP, MODSEQ_GAP, promote
-from onedomain.decision.link.sweep import Order, Report, sweep
+from onedomain.decision.link.sweep import sweep
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, Kind
 from onedomain.model.health import Sighting

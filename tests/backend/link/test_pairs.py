@@ -19,8 +19,9 @@ from onedomain.backend.link.base import Letter, LinkServer
 from onedomain.backend.link.registry import make_link_server
 from onedomain.backend.mailserver import Tools
 from onedomain.decision.link.bring_back import Brought, bring_back
+from onedomain.decision.link.order import Order, Report
 from onedomain.decision.link.promote import GAP, promote
-from onedomain.decision.link.sweep import Order, Report, sweep
+from onedomain.decision.link.sweep import sweep
 from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import LinkState, Numbering, Promotion, Side
 from onedomain.model.server import LoginWay, Server

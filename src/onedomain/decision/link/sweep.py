@@ -13,14 +13,11 @@ If the account doesn't hold still, only new deliveries and flags are carried; al
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from onedomain.decision.link.actions import (
     Alert,
     Confirm,
-    DeleteFolder,
     Identities,
     ListFolders,
     Look,
@@ -32,72 +29,21 @@ from onedomain.decision.link.actions import (
     Save,
     Whole,
 )
-from onedomain.decision.link.brake import Brake
 from onedomain.decision.link.calm import calm, only_grown
 from onedomain.decision.link.carry import COPIES, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
-from onedomain.decision.link.folders import INBOX, found_again, match, meant, restored, wiped
+from onedomain.decision.link.deleting import delete, spare
+from onedomain.decision.link.folders import found_again, match, meant
+from onedomain.decision.link.order import Order, Report, Work
 from onedomain.decision.link.pairing import Paired, pair
+from onedomain.decision.link.put_back import forgotten, inbox_left, put_back, shape_of, shown_until
 from onedomain.decision.link.shapes import Both, Shaped, shape
-from onedomain.decision.link.uids import Pairs, still_refused, unpaired
-from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Pass, Powers, Side
-from onedomain.model.validities import Validities
+from onedomain.decision.link.uids import still_refused
+from onedomain.model.replica import FolderLink, LinkState, Listing, Mark, Pass, Powers, Side
 
 ROUNDS = 5
 SKEW = 86_400
 """Seconds by which a clock may be wrong. A date that differs by more is its sender's idea, and looked at each time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """`now` in seconds of any steady clock. `commanded`: folders of the source in which our relays saw a command that
-    deletes, as clients spelt them; it may grow while the pass runs. So may `renamed`: of what they saw a RENAME.
-    `audit`: compare lists of all folders, also of those that look unchanged. `awaiting`: deliveries that safety nets
-    hold. `shown`: as what clients see the source's UIDVALIDITYs; targets that can be given them get those. `guess`: the
-    folder of the source that has changed, as far as anybody was told.
-    """
-
-    now: float
-    commanded: Collection[str] = frozenset()
-    audit: bool = False
-    awaiting: frozenset[str] = frozenset()
-    brake: Brake = field(default_factory=Brake)
-    shown: Validities = field(default_factory=Validities)
-    guess: str = ""
-    renamed: Collection[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """`whole`: everything that the source had at one moment is on the target or set aside, and nothing waits.
-
-    `confirmed`: delivery ids seen on the target. `stopped`: why the link has to be paired again, or "". `full`: why the
-    target has no room for more, or "". `missed`: all was carried but what left its folder while it was.
-    """
-
-    whole: bool
-    confirmed: frozenset[str] = frozenset()
-    stopped: str = ""
-    full: str = ""
-    missed: bool = False
-
-
-@dataclass(slots=True)
-class _Work:
-    """A folder during a pass. `rows` None: unchanged, not read."""
-
-    begun: FolderLink
-    link: FolderLink
-    here: Folder
-    there: Mark
-    rows: Rows | None = None
-    compared: bool = False
-    found: Difference = field(default_factory=Difference)
-    surplus: tuple[int, ...] = ()
-    arrived: list[Identity] = field(default_factory=list)
-    disturbed: bool = False
-    held: bool = False
-    left: tuple[int, ...] = ()  # of the source, for which there was no room
 
 
 def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Plan[Report]:
@@ -108,52 +54,17 @@ def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Pla
     if source.changes and not order.audit and not order.commanded and calm(state, here, there):
         yield Whole()
         return Report(whole=True)
-    matched = match(state, here, inbox_left=_inbox_left(state, here, order))
+    matched = match(state, here, inbox_left=inbox_left(state, here, order))
     matched = replace(matched, links=found_again(matched.links, there))
-    present = [(link, here.find(link.source_name), there.find(link.target_name)) for link in matched.links]
-    back = [restored(link, folder.mark) for link, folder, _ in present if folder is not None and not link.gone]
-    wipes = [wiped(link, folder.mark if folder else None) for link, _, folder in present if not link.gone]
-    reasons = [reason for reason in (*back, *wipes) if reason]
-    if any(back):
-        # A list is not made in one moment: an INBOX that is renamed meanwhile is in it as neither.
-        again: Listing = yield ListFolders(Side.SOURCE)
-        if _shape(again) != _shape(here):
-            return Report(whole=False)
-    if reasons:
-        yield Alert("", f"link stopped, pairing again: {'; '.join(reasons)}")
-        # What only a returned primary has stays unwanted, unless the new one was put back: it may be what that lost.
-        surplus = state.surplus and not any(back)
-        commanded = meant(order.commanded, state.folders, here.separator)
-        # Nor did anybody delete what a primary that was put back has lost by it, unless a command says so.
-        now = [
-            (link, was) for link, was in zip(matched.links, state.folders, strict=True)
-            if was.gone or not link.gone or not any(back) or was.source_name in commanded
-        ]
-        if len(now) < len(state.folders):
-            yield Alert("", f"{len(state.folders) - len(now)} folders are on the replica only now; they are kept")
-        folders = tuple(replace(_forgotten(link), gone=was.gone) for link, was in now)
-        yield Save(replace(state, folders=folders, surplus=surplus, whole=False))
-        return Report(whole=False, stopped="; ".join(reasons))
+    stopped = yield from put_back(state, matched, here, there, order)
+    if stopped is not None:
+        return Report(whole=False, stopped=stopped)
     owed = any((link.doomed or link.gone) and not link.braked for link in state.folders)
     shaped = yield from shape(state, matched, here, there, order.shown)
     work = _Sweep(shaped, source, target, order)
     if guess and looked.rows:
         work.take(guess, looked.rows)
     return (yield from work.run(here, owed=owed))
-
-
-def _inbox_left(state: LinkState, here: Listing, order: Order) -> bool:
-    """Somebody renamed INBOX, and nothing looks as if the account had been lost at that moment: no folder is missing
-    that nobody deleted.
-    """
-    if not order.renamed or INBOX not in meant(order.renamed, state.folders, here.separator):
-        return False
-    commanded = meant(order.commanded, state.folders, here.separator)
-    now = match(state, here).links
-    return not any(
-        link.gone and not was.gone and was.source_name not in commanded
-        for link, was in zip(now, state.folders, strict=True)
-    )
 
 
 def _guessed(state: LinkState, source: Powers, order: Order) -> FolderLink | None:
@@ -163,34 +74,13 @@ def _guessed(state: LinkState, source: Powers, order: Order) -> FolderLink | Non
                  if link.source_name == order.guess and link.source.modseq and not link.gone), None)
 
 
-def _forgotten(link: FolderLink) -> FolderLink:
-    """Names stay, UIDs are looked at again."""
-    return FolderLink(
-        link.source_name, link.target_name, link.identity, untaken=link.untaken, gone=link.gone,
-        shown=_shown(link, link.source), special_use=link.special_use, renamed=link.renamed,
-    )
-
-
-def _shape(listing: Listing) -> frozenset[tuple[str, str, int]]:
-    """Which folders there are, whatever is in them."""
-    return frozenset((folder.name, folder.identity, folder.mark.uidvalidity) for folder in listing.folders)
-
-
-def _shown(link: FolderLink, now: Mark) -> Mark:
-    """How far clients may have seen the source, which is here `now`, or was."""
-    before = link.shown
-    if before.uidvalidity != now.uidvalidity:
-        return now if now.uidvalidity else before
-    return Mark(now.uidvalidity, max(before.uidnext, now.uidnext), max(before.modseq, now.modseq))
-
-
-def _begun(both: Both) -> _Work:
+def _begun(both: Both) -> Work:
     link = both.link
     if not link.target.uidvalidity:
         now = both.here.mark
         source, target = Mark(now.uidvalidity, 1), Mark(both.there.uidvalidity, 1)
-        link = replace(link, source=source, target=target, shown=_shown(link, now))
-    return _Work(link, link, both.here, both.there)
+        link = replace(link, source=source, target=target, shown=shown_until(link, now))
+    return Work(link, link, both.here, both.there)
 
 
 class _Sweep:
@@ -206,7 +96,6 @@ class _Sweep:
         self._full = ""
         self._awaiting = set(order.awaiting)
         self._separator = ""
-        self._commanded: frozenset[str] = frozenset()
 
     def take(self, known: FolderLink, rows: Rows) -> None:
         """What was read before anything was listed. Where it is the same folder still, and has changed, it need not be
@@ -227,7 +116,7 @@ class _Sweep:
             if work.rows is not None:
                 yield from self._differ(work)
         if any(work.disturbed for work in self._work):  # one side was restored and has used UIDs again
-            again = tuple(_forgotten(link) for link in self._state.folders)
+            again = tuple(forgotten(link) for link in self._state.folders)
             yield Save(replace(self._state, folders=again, whole=False))
             return Report(whole=False, stopped="equal UIDs, different messages")
         if not stable:
@@ -249,9 +138,12 @@ class _Sweep:
                 yield from self._carry(work)
         braked = False
         if self._full:
-            yield from self._spare()
+            yield from spare(self._work)
         if stable:
-            braked = yield from self._delete()
+            # Not sooner: deletions are seen on the server before their answers have been told.
+            commanded = meant(self._order.commanded, self._state.folders, self._separator)
+            braked = yield from delete(
+                self._work, self._gone, self._target, self._order, commanded, folders=not self._full)
         disturbed = any(work.disturbed for work in self._work)
         # What is braked is too much on the target, not too little.
         whole = stable and not (disturbed or self._missed or self._full or (braked and not self._order.audit))
@@ -269,7 +161,7 @@ class _Sweep:
         Folders that have come, gone or changed names since they were matched are for the next pass: this one would
         take a folder for another that had its name, or a message that was moved into a new one for a deleted one.
         """
-        matched = _shape(listed)
+        matched = shape_of(listed)
         earlier: Listing | None = None
         read: set[str] = set()  # since the earlier one
         for rounds in range(ROUNDS + 1):
@@ -299,11 +191,11 @@ class _Sweep:
                 work.rows = rows
             earlier, read = listed, names
             listed = yield ListFolders(Side.SOURCE)
-            if _shape(listed) != matched:
+            if shape_of(listed) != matched:
                 return False
         return False
 
-    def _read(self, work: _Work) -> Plan[Rows]:
+    def _read(self, work: Work) -> Plan[Rows]:
         """At first all that a pass has to look at; of a list, after that, what has changed since: where mail flows, a
         large folder would have changed again each time that it is listed anew.
         """
@@ -322,20 +214,20 @@ class _Sweep:
         there = {row.uid: row for row in (*known.rows, *rows.rows) if row.uid not in gone}
         return replace(rows, rows=tuple(there[uid] for uid in sorted(there)), vanished=())
 
-    def _changed(self, work: _Work, now: Mark) -> bool:
+    def _changed(self, work: Work, now: Mark) -> bool:
         if self._order.audit or not self._source.changes or not work.link.source.modseq:
             return True
         return now != work.link.source or self._touched(work)
 
-    def _touched(self, work: _Work) -> bool:
+    def _touched(self, work: Work) -> bool:
         """The target is not as the last pass left it."""
         return work.there != work.link.target
 
-    def _incremental(self, work: _Work) -> bool:
+    def _incremental(self, work: Work) -> bool:
         known = self._source.changes and bool(work.link.source.modseq)
         return known and not self._touched(work) and not self._order.audit
 
-    def _differ(self, work: _Work) -> Plan[None]:
+    def _differ(self, work: Work) -> Plan[None]:
         rows = work.rows
         assert rows is not None
         if not work.compared:
@@ -366,7 +258,7 @@ class _Sweep:
         work.arrived.extend(result.seen)
         work.found = replace(work.found, missing=result.missing, flags=result.flags)
 
-    def _differ_in_bytes(self, work: _Work) -> Plan[bool]:
+    def _differ_in_bytes(self, work: Work) -> Plan[bool]:
         source = tuple(uid for uid, _, _ in work.found.strange)
         target = tuple(uid for _, uid, _ in work.found.strange)
         validity = work.link.source.uidvalidity
@@ -378,7 +270,7 @@ class _Sweep:
             if one in here and other in there
         )
 
-    def _hold_back(self, work: _Work) -> Plan[None]:
+    def _hold_back(self, work: Work) -> Plan[None]:
         """Without a snapshot a message may be read in two folders, and a copy of the second may never be taken back.
         Deliveries that no replica has yet can't be such copies; what is placed after one that may has to wait with it.
         """
@@ -401,7 +293,7 @@ class _Sweep:
         work.held = safe < len(missing)
         work.found = replace(work.found, missing=work.found.missing[:safe])
 
-    def _carry(self, work: _Work) -> Plan[None]:
+    def _carry(self, work: Work) -> Plan[None]:
         missing = work.found.missing
         if missing and not work.compared and work.link.target.uidnext != work.there.uidnext:
             work.disturbed = True
@@ -431,86 +323,12 @@ class _Sweep:
         yield from expunge(work.link.target_name, work.surplus, self._target, modseq=seen)
         work.link = replace(work.link, surplus=())
 
-    def _confirm(self, work: _Work) -> Plan[None]:
+    def _confirm(self, work: Work) -> Plan[None]:
         """Before the marks are saved: a message that is behind the mark is never looked at again."""
         ids = tuple(sorted({it.delivery for it in work.arrived if it.delivery} - self._confirmed))
         if ids:
             yield Confirm(ids)
             self._confirmed.update(ids)
-
-    def _spare(self) -> Plan[None]:
-        """What was moved into a folder that has no room now stays where it was; the next pass hears of it again. All
-        else that is deleted makes room.
-        """
-        left: Counter[str] = Counter()
-        for work in self._work:
-            if work.left:
-                name, validity = work.link.source_name, work.link.source.uidvalidity
-                wanted: Identities = yield ReadIdentities(Side.SOURCE, name, work.left, validity)
-                left.update(it.digest for it in wanted.values())
-        for work in self._work:
-            if work.found.doomed:
-                known: Identities = yield ReadIdentities(Side.TARGET, work.link.target_name, work.found.doomed)
-                moved = {uid for uid, it in known.items() if left[it.digest]}
-                work.held = work.held or bool(moved)
-                doomed = tuple(uid for uid in work.found.doomed if uid not in moved)
-                work.found = replace(work.found, doomed=doomed)
-
-    def _delete(self) -> Plan[bool]:
-        """Returns whether any folder is braked."""
-        braked = False
-        # Not sooner: deletions are seen on the server before their answers have been told.
-        self._commanded = meant(self._order.commanded, self._state.folders, self._separator)
-        arrived = Counter(it.digest for work in self._work for it in work.arrived)
-        for work in self._work:
-            doomed = work.found.doomed
-            if not doomed:
-                if work.link.source_name in self._commanded:
-                    work.link = replace(work.link, braked=False, deleted=0)
-                continue
-            link = yield from self._count(work.link, doomed, work.there.messages, arrived)
-            if link.braked:
-                braked = True
-                work.link = replace(link, doomed=())
-                continue
-            seen = work.rows.after if work.rows is not None else 0
-            yield from expunge(link.target_name, doomed, self._target, modseq=seen)
-            pairs = Pairs(link)
-            work.link = unpaired(replace(link, doomed=()), (pairs.source(uid) for uid in doomed))
-        if self._full:
-            return braked  # messages of folders that are gone may have been moved
-        names: Listing = (yield ListFolders(Side.TARGET)) if self._gone else Listing(())
-        for number, link in enumerate(self._gone):
-            there: Rows | None = None
-            if names.find(link.target_name) is not None:
-                there = yield Read(Side.TARGET, link.target_name)
-                counted = yield from self._count(link, tuple(r.uid for r in there.rows), len(there.rows), arrived)
-                self._gone[number] = counted
-                if counted.braked:
-                    braked = True
-                    continue
-                yield DeleteFolder(link.target_name)
-            self._gone[number] = replace(link, target_name="")
-        self._gone = [link for link in self._gone if link.target_name]
-        return braked
-
-    def _count(
-        self, link: FolderLink, doomed: tuple[int, ...], present: int, arrived: Counter[str]
-    ) -> Plan[FolderLink]:
-        if link.source_name in self._commanded:
-            # What passes have counted may have been somebody's will, too, and told too late for them.
-            return replace(link, braked=False, deleted=0)
-        if link.braked:
-            return link
-        counted = self._order.brake.applied(link, len(doomed), present, self._order.now)
-        if counted.braked and arrived:
-            # They may have been moved: those that turned up in another folder don't count.
-            known: Identities = yield ReadIdentities(Side.TARGET, link.target_name, doomed)
-            moved = sum((Counter(it.digest for it in known.values()) & arrived).values())
-            counted = self._order.brake.applied(link, len(doomed) - moved, present, self._order.now)
-        if counted.braked:
-            yield Alert(link.source_name, f"{len(doomed)} of {present} messages are gone at once: not deleted here")
-        return counted
 
     def _finish(self, stable: bool) -> Plan[None]:
         marks: dict[str, Mark] = {}
