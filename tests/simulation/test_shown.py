@@ -52,7 +52,11 @@ def change_home(world: World, clients: Clients, *, dies: bool, accidents: float 
         world.quiet()
     clients.look(world)
     state = world.disk.state
+    allowed = world.allowed
+    if not dies and world.random.random() < 0.5:
+        world.allowed = 0  # a move: nobody has written since the last pass, and there is no gap
     promotion = world.fail_over()
+    world.allowed = allowed
     if promotion.refused:
         return False
     if not dies:
