@@ -405,6 +405,42 @@ def test_a_failover_is_decided_when_the_patience_is_over() -> None:
     run(once_it_may_be())
 
 
+async def many_who_wait(sleeps: list[float]) -> None:
+    """For a promotion that not every edge goes by yet: they cost nothing until it is."""
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    names = [town.account(f"u{number}@example.com").address for number in range(20)]
+    realm.start()
+    await asyncio.sleep(5)
+    assert realm.failover is not None
+    realm.failover._world = replace(realm.failover._world, applied=_not_yet)
+    realm.die("a", gone=True)
+    await until(lambda: bool(realm.rows))
+    waiting = [asyncio.get_running_loop().create_task(realm.failover.ready(name)) for name in names for _ in range(10)]
+    sleeps.clear()
+    await asyncio.sleep(2)
+    assert len(sleeps) < 500 and not any(each.done() for each in waiting)
+    realm.failover._world = replace(realm.failover._world, applied=realm._applied)
+    await asyncio.wait(waiting)
+    assert all(not town.accounts[name].home.pending for name in names)
+    await realm.kill()
+
+
+async def _not_yet(seq: int) -> bool:
+    return False
+
+
+def test_who_waits_for_a_promotion_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep, sleeps = asyncio.sleep, list[float]()
+
+    async def counted(seconds: float) -> None:
+        sleeps.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", counted)
+    run(many_who_wait(sleeps))
+
+
 async def rolled_back_at_the_switch(kinds: tuple[str, str]) -> None:
     """The new server of a move is put back to an earlier time after the link was whole, before it becomes the primary.
     The old one still has everything: clients are shown all of it, under the UIDs that they know.

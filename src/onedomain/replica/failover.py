@@ -54,6 +54,7 @@ class Failover:
         self._waits: dict[str, str] = {}
         self._told: set[str] = set()  # of which a person knows that accounts stay there
         self._committed: dict[str, Promoted] = {}  # and not yet acknowledged by all edges
+        self._fewer = asyncio.Event()  # the next time that some of them are
         self._loaded = asyncio.Event()
         self._committing = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -110,7 +111,7 @@ class Failover:
         """Returns when the promotion of an account that the directory calls pending is settled."""
         await self._loaded.wait()
         while account in self._committed:
-            await asyncio.sleep(ACKNOWLEDGED_EVERY)
+            await self._fewer.wait()
         await self._promoting.ready(account)
 
     def may_link(self, account: Account) -> bool:
@@ -338,6 +339,8 @@ class Failover:
                     # Those that came meanwhile wait for their own change.
                     self._promoting.add(some.values())
                     self._committed = {at: each for at, each in self._committed.items() if at not in some}
+                    self._fewer.set()
+                    self._fewer = asyncio.Event()
                 else:
                     await asyncio.sleep(ACKNOWLEDGED_EVERY)
 
