@@ -16,9 +16,10 @@ from functools import lru_cache, partial
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Seen
 from onedomain.model.server import Endpoint, TlsMode
+from onedomain.net.channel import Channel, set_keepalive
 from onedomain.net.names import Names, NoSuchName, Place
 from onedomain.net.poller import Callback, Poller
-from onedomain.net.stream import Stream, set_keepalive
+from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateError, ClientContexts
 from onedomain.net.wire import TlsError
 from onedomain.protocol.proxy import build_v2
@@ -122,8 +123,8 @@ async def secure(stream: Stream, endpoint: Endpoint, contexts: ClientContexts) -
     stream.on_close = partial(_keep_session, contexts, context, str(endpoint), name)
 
 
-def _keep_session(contexts: ClientContexts, context: ssl.SSLContext, server: str, name: str, stream: Stream) -> None:
-    sock = stream.wire.sock
+def _keep_session(contexts: ClientContexts, context: ssl.SSLContext, server: str, name: str, channel: Channel) -> None:
+    sock = channel.wire.sock
     if isinstance(sock, ssl.SSLSocket):
         contexts.keep(context, server, name, sock.session)
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from onedomain.model.failure import Failed
 from onedomain.model.ports import Trace
+from onedomain.net.channel import set_keepalive
 from onedomain.net.handshake import Handshake
 from onedomain.net.poller import IN, Poller
 from onedomain.net.shared import SharedTable
-from onedomain.net.stream import Stream, set_keepalive
+from onedomain.net.stream import Stream
 from onedomain.net.visit import Host, Visit
 from onedomain.protocol.proxy import ProxyError, ProxyParser
 
