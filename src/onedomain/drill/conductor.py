@@ -98,6 +98,7 @@ class Conductor:
     say: Callable[[str, Act | None], None] = lambda what, act: None
     _began: float = 0.0
     _deaths: list[Death] = field(default_factory=list)
+    _last_death: float = 0.0  # as it was planned
     _done: list[tuple[Act, float, frozenset[str]]] = field(default_factory=list)  # act, monotonic, accounts
     _took: dict[Act, float] = field(default_factory=dict)  # as it was done
     _outages: dict[Act, tuple[frozenset[str], float, float]] = field(default_factory=dict)  # of whom, from, until
@@ -162,7 +163,7 @@ class Conductor:
                 self._outages[act] = (*self._outages[act][:2], time.time())
             self.say("back", done)
             return
-        homes = self._homes()
+        homes = self._homes(act.at)
         done = replace(act, name=act.name or Counter(homes.values()).most_common(1)[0][0])
         accounts = frozenset(account for account, home in homes.items() if home == done.name and not act.edge)
         # With an edge gone at this moment, nobody may be there to ask.
@@ -174,16 +175,19 @@ class Conductor:
             now = time.time()
             self._deaths.append(Death(done.name, now, accounts, covered))
             self._outages[act] = accounts, now, float("inf")
+            self._last_death = act.at
         begun = time.monotonic()
         (theatre.edges if act.edge else theatre.servers)[done.name].take(act.way)
         self._took[done] = time.monotonic() - begun
         if not act.edge:
             self._deaths[-1] = replace(self._deaths[-1], took=self._took[done])
 
-    def _homes(self) -> dict[str, str]:
-        """As they are now. Whose people stayed has lost nothing of theirs, however long it was away."""
+    def _homes(self, at: float = float("inf")) -> dict[str, str]:
+        """As they are now. Whose people stayed has lost nothing of theirs, however long it was away; of a server taken
+        together with what is taken now (`at`) nobody knows yet.
+        """
         homes = self.theatre.homes()
-        if self._deaths:
+        if self._deaths and self._last_death < at:
             last = self._deaths[-1]
             left = frozenset(account for account in last.accounts if homes.get(account) != last.server)
             self._deaths[-1] = replace(last, accounts=left, stayed=last.stayed | (last.accounts - left))
