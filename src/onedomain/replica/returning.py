@@ -13,8 +13,8 @@ from functools import partial
 from typing import Protocol
 
 from onedomain.backend.link.base import LinkEnd
-from onedomain.decision.link.actions import Identities, ListFolders, Plan, Read, ReadIdentities, Rows
-from onedomain.decision.link.bring_back import Brought, bring_back
+from onedomain.decision.link.actions import Identities, ListFolders, Plan, ReadIdentities
+from onedomain.decision.link.bring_back import Brought, bring_back, rows_from
 from onedomain.directory.links import SavedLink
 from onedomain.directory.promotions import Promoted
 from onedomain.model.account import Account
@@ -188,8 +188,8 @@ def tail(state: LinkState) -> Plan[frozenset[str]]:
     found: set[str] = set()
     for folder in here.folders:
         link = links.get(folder.name)
-        read: Rows = yield Read(Side.SOURCE, folder.name, first=max(link.source.uidnext, 1) if link else 1)
-        if uids := tuple(row.uid for row in read.rows):
+        rows = yield from rows_from(Side.SOURCE, folder, link.source.uidnext if link else 1)
+        if uids := tuple(row.uid for row in rows):
             known: Identities = yield ReadIdentities(Side.SOURCE, folder.name, uids)
             found.update(it.delivery for it in known.values() if it.delivery)
     return frozenset(found)

@@ -28,7 +28,7 @@ from onedomain.decision.link.actions import (
 )
 from onedomain.decision.link.folders import INBOX, inbox_now, match, plain_name, target_name
 from onedomain.decision.link.uids import Pairs
-from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Promotion, Row, Side
+from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Promotion, Row, Run, Side
 
 AT_ONCE = 25
 """Messages between a question and their appends: safety nets put theirs onto the new primary meanwhile."""
@@ -69,21 +69,21 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
     deliveries: Counter[str] = Counter()
     for folder in here.folders:
         link = links.get(folder.name)
-        read: Rows = yield Read(Side.SOURCE, folder.name, first=max(link.source.uidnext, 1) if link else 1)
-        tails[folder.name] = read.rows
+        tails[folder.name] = yield from rows_from(Side.SOURCE, folder, link.source.uidnext if link else 1)
     if not any(tails.values()):  # nothing to compare: neither what else is here nor what has come there since is read
         return Brought(_turned(folders, promotion.epoch, here), 0, 0)
     for name in tails:
         link = links.get(name)
         if link is not None and link.target_name in linked and linked[link.target_name].link is link:
+            if _as_left(link, here.find(name)):
+                continue  # nothing was expunged there
             every: Rows = yield Read(Side.SOURCE, name)
             expunged = yield from _expunged(link, every.rows)
             late.update(it.digest for it in expunged.values())
     for folder in there.folders:
         known_as = linked.get(folder.name)
-        first = known_as.link.target.uidnext if known_as is not None else 1
-        rows: Rows = yield Read(Side.TARGET, folder.name, first=max(first, 1))
-        new = tuple(row.uid for row in rows.rows)
+        rows = yield from rows_from(Side.TARGET, folder, known_as.link.target.uidnext if known_as is not None else 1)
+        new = tuple(row.uid for row in rows)
         ids: Identities = (yield ReadIdentities(Side.TARGET, folder.name, new)) if new else {}
         # `arrived` counts also if its message has been deleted since.
         came = Counter(it.digest for it in known_as.arrived) if known_as is not None else Counter()
@@ -123,10 +123,25 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
     return Brought(_turned(folders, promotion.epoch, here), added, aside)
 
 
+def rows_from(side: Side, folder: Folder, first: int) -> Plan[tuple[Row, ...]]:
+    """What is in a folder from UID `first` on. It is not read where it has never had any: each question is a round
+    trip, and until all are answered nobody can follow if the new primary dies.
+    """
+    if 0 < folder.mark.uidnext <= max(first, 1):
+        return ()
+    read: Rows = yield Read(side, folder.name, first=max(first, 1))
+    return read.rows
+
+
+def _as_left(link: FolderLink, now: Folder | None) -> bool:
+    """The source's folder is to the last flag what the last pass saw."""
+    return now is not None and bool(now.mark.modseq) and (now.identity, now.mark) == (link.identity, link.source)
+
+
 def _turned(found: Iterable[_Found], epoch: int, here: Listing) -> LinkState:
-    """The link of the new primary to the old one. Where UIDs were equal they still pair, so nothing has to be read
-    again; elsewhere, and where the old primary renamed folders too late, everything is looked at once. What only the
-    old primary has is surplus: all of it has been added, set aside, or deleted by its user since.
+    """The link of the new primary to the old one. Where it is known which is which nothing has to be read again;
+    elsewhere, and where the old primary renamed folders too late, everything is looked at once. What only the old
+    primary has is surplus: all of it has been added, set aside, or deleted by its user since.
     """
     folders = []
     for each in found:
@@ -137,12 +152,19 @@ def _turned(found: Iterable[_Found], epoch: int, here: Listing) -> LinkState:
         identity = new.identity  # without it the folder would pass for another one
         known = (link.identity, link.source.uidvalidity)
         same = old is not None and (old.identity, old.mark.uidvalidity) == known
-        if same and link.aligned and not link.refused:
+        runs = tuple(Run(run.target, run.source, run.count) for run in link.runs)
+        # One that can still be given its own UID by the old primary is better copied again.
+        stay = old is not None and all(run.source + run.count <= old.mark.uidnext for run in runs)
+        if same and stay and not link.kept and not link.refused:
             source = Mark(link.target.uidvalidity, link.target.uidnext)
             target = Mark(link.source.uidvalidity, link.source.uidnext)
+            equal = not link.braked and not link.doomed and link.source.messages == link.target.messages
+            left = equal and _as_left(link, old) and 0 < link.target.modseq <= new.mark.modseq
+            if left:  # only what has changed at the new primary since then has to be looked at
+                source, target = link.target, link.source
             # `shown` is far above the marks: since the promotion there is a gap.
             folders.append(FolderLink(link.target_name, link.source_name, identity, source=source, target=target,
-                                      shown=new.mark, renamed=link.renamed))
+                                      runs=runs, shown=new.mark, renamed=link.renamed, settled=left))
         else:
             folders.append(FolderLink(link.target_name, link.source_name, identity, renamed=link.renamed))
     return LinkState(epoch, tuple(folders), surplus=True)

@@ -1,0 +1,104 @@
+"""A link that is paired again, and cut off in the middle of it: what was recognised once is not copied again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from onedomain.decision.link.actions import Append
+from onedomain.model.replica import FolderLink
+
+from .driver import Driver
+from .server import Server
+from .test_folders import texts, world
+from .world import World
+
+
+def forget(one: World) -> None:
+    """As after a return or a restore: names stay, UIDs are looked at again."""
+    links = tuple(FolderLink(link.source_name, link.target_name, link.identity) for link in one.disk.state.folders)
+    one.disk.state = replace(one.disk.state, folders=links, whole=False)
+
+
+@pytest.mark.parametrize("how", ["before", "within", "after"])
+@pytest.mark.parametrize("surplus", [False, True])
+@pytest.mark.parametrize(("source", "target"), [("node", "node"), ("dovecot", "cyrus"), ("dovecot", "dovecot"),
+                                                ("node", "imap"), ("dovecot", "burning")])
+def test_a_pairing_that_is_cut_off_copies_nothing_twice(source: str, target: str, surplus: bool, how: str) -> None:
+    """In the middle there is one to copy: those above it were recognised, and are nobody's to delete."""
+    one = world(source, target)
+    forget(one)
+    one.disk.state = replace(one.disk.state, surplus=surplus)
+    there = one.target.boxes["INBOX"].messages
+    del there[2]
+    before = {uid: message.raw for uid, message in there.items()}
+    one.crash_at = lambda step, action: how if isinstance(action, Append) else ""
+    assert one.sweep() is None
+    one.crash_at = None
+    one.quiet()
+    now = {uid: message.raw for uid, message in one.target.boxes["INBOX"].messages.items()}
+    assert now.items() >= before.items()
+    assert sorted(texts(one.target, "INBOX")) == [f"body {n}" for n in range(1, 5)]
+    assert not one.aside
+
+
+def test_what_only_the_replica_has_is_kept_by_a_pairing_that_is_cut_off() -> None:
+    """Under a UID that the source has, too, for another message."""
+    one = world("dovecot", "dovecot")
+    forget(one)
+    there = one.target.boxes["INBOX"].messages
+    there[2].raw = b"Message-ID: <own>\r\n\r\nonly here"
+    one.crash_at = lambda step, action: "before" if isinstance(action, Append) else ""
+    assert one.sweep() is None
+    one.crash_at = None
+    one.quiet()
+    assert sorted(texts(one.target, "INBOX")) == [*(f"body {n}" for n in range(1, 5)), "only here"]
+    assert [uid for uid in (1, 3, 4) if uid not in one.target.boxes["INBOX"].messages] == []
+
+
+def asked(driver: Driver, question: str, since: int = 0) -> list[str]:
+    return [line for line in driver.log[since:] if line.startswith(question)]
+
+
+@pytest.mark.parametrize(("source", "target"), [("node", "node"), ("dovecot", "cyrus"), ("dovecot", "dovecot"),
+                                                ("cyrus", "node")])
+def test_a_return_reads_only_folders_in_which_something_happened(source: str, target: str) -> None:
+    """Each is a round trip, and until the link is whole nobody can follow if the new primary dies, too."""
+    one = world(source, target, *(Server(source, 1).path(f"F{number}") for number in range(10)))
+    one.source.append("INBOX", b"Message-ID: <tail>\r\n\r\ntail", frozenset(), 9)
+    state, promotion = one.disk.state, one.fail_over()
+    one.target.append("INBOX", b"Message-ID: <new>\r\n\r\nnew", frozenset(), 9)
+    moved, old_name = one.target.path("F3"), one.source.path("F3")
+    one.copy(one.target, moved, min(one.target.boxes[moved].messages), "INBOX", move=True)
+    returning, since, old, new = one.driver, len(one.driver.log), one.source, one.target
+    one.bring_back(state, promotion)
+    read = asked(returning, "Read(side=<Side.SOURCE", since)
+    assert len(read) <= 2, read  # INBOX: its tail, and what it had expunged
+    report = one.sweep()
+    assert report is not None and report.whole
+    compared = asked(one.driver, "Read(side=<Side.TARGET")
+    assert all("'INBOX'" in line or repr(old_name) in line for line in compared), compared
+    one.quiet()
+    one.check_equal()
+    assert sorted(texts(old, "INBOX")) == sorted(texts(new, "INBOX")) and "tail" in texts(old, "INBOX")
+
+
+@pytest.mark.parametrize(("source", "target"), [("node", "node"), ("dovecot", "dovecot")])
+def test_messages_under_other_uids_are_not_recognised_anew_at_each_return(source: str, target: str) -> None:
+    """Of a large folder that takes seconds."""
+    one = world(source, target)
+    inbox = one.target.boxes["INBOX"]
+    inbox.uidnext = 10
+    one.source.append("INBOX", b"Message-ID: <other>\r\n\r\nother", frozenset(), 9)
+    one.quiet()
+    assert [link.runs for link in one.disk.state.folders if link.runs]
+    one.source.boxes["INBOX"].uidnext = 100  # the UIDs of the two can't be made equal any more
+    one.source.append("INBOX", b"Message-ID: <far>\r\n\r\nfar", frozenset(), 9)
+    one.quiet()
+    state, promotion = one.disk.state, one.fail_over()
+    one.bring_back(state, promotion)
+    assert one.sweep() is not None
+    assert not asked(one.driver, "ReadIdentities"), one.driver.log
+    one.quiet()
+    one.check_equal()
