@@ -102,3 +102,16 @@ def test_messages_under_other_uids_are_not_recognised_anew_at_each_return(source
     assert not asked(one.driver, "ReadIdentities"), one.driver.log
     one.quiet()
     one.check_equal()
+
+
+@pytest.mark.parametrize("target", ["node", "plain"])
+def test_what_can_not_be_set_aside_is_not_expunged(target: str) -> None:
+    """Also where EXPUNGE takes all that is marked (no UIDPLUS)."""
+    one = world("node", target)
+    one.source.append("INBOX", b"Message-ID: <large>\r\n\r\n" + b"x" * 2000, frozenset(), 9)
+    one.quiet()
+    one.target.largest = 1000
+    one.expunge(one.source, "INBOX", (max(one.source.boxes["INBOX"].messages), 1))
+    one.sweep()
+    assert [len(text) > 1000 for text in texts(one.target, "INBOX")] == [False, False, False, True]
+    assert len(one.aside) == 1

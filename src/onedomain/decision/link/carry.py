@@ -146,7 +146,9 @@ def expunge(
     # Plain EXPUNGE takes everything that is \Deleted: what users marked and did not expunge loses the mark meanwhile.
     # A crash in between leaves flags that differ, and these are repaired.
     if keep_bodies:
-        yield SetAside(Side.TARGET, folder, doomed, "deleted")
+        kept: tuple[int, ...] = yield SetAside(Side.TARGET, folder, doomed, "deleted")
+        if not (doomed := tuple(uid for uid in doomed if uid in kept)):
+            return  # larger than our own store takes: it stays, as everywhere
     present: Rows = yield Read(Side.TARGET, folder)
     marked = [row for row in present.rows if "\\Deleted" in row.flags and row.uid not in doomed]
     for row in marked:
