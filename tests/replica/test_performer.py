@@ -239,10 +239,17 @@ def test_an_empty_folder_that_can_not_be_deleted_holds_nothing_up(seen: Seen, wh
     async def refuse(name: str) -> None:
         raise Trouble(again(451, "4.3.0", "the mail server refuses", f"DELETE {name}"), seen)
 
+    told: list[str] = []
+
+    async def alert(folder: str, text: str) -> None:
+        told.append(text)
+
     target.delete_folder = refuse  # type: ignore[method-assign]
+    kept.alert = alert  # type: ignore[method-assign]
     plan = sweep(LinkState(), source.powers, target.powers, Order(0.0))
     if whole:
         assert now(performer.run(plan)).whole and kept.states[-1].strangers == ("Public",)
+        assert told == ["Public is on the replica only and stays there: DELETE Public"]
         assert len(target.server.boxes["INBOX"].messages) == len(BODIES)
     else:
         with pytest.raises(Trouble):

@@ -192,6 +192,8 @@ class Performer:
                 except Failed as refusal:
                     if must or not _answered(refusal):
                         raise
+                    why = refusal.failure.reason or refusal.failure.text
+                    await self._keeping.alert("", f"{name} is on the replica only and stays there: {why}")
                     return None
                 self.done["deleted"] += 1
             case Subscribe(name, on):
