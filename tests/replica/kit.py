@@ -40,6 +40,9 @@ class SlowEnd:
 
         return asked
 
+    def expect(self, messages: int) -> None:
+        self._end.expect(messages)
+
     async def letters(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> AsyncIterator[Letter]:
         await self._pool.answer("letters")
         async for letter in self._end.letters(folder, uids, uidvalidity):
