@@ -349,3 +349,12 @@ def test_what_could_not_be_read_ahead_is_no_end() -> None:
             now(load.read())
     with pytest.raises(Failed, match="broke"):
         now(load.take())
+
+
+def test_a_group_that_is_full_waits_for_no_other_message() -> None:
+    """Of large ones there would be one more in memory than are of any use."""
+    performer, source, target, _ = bench("dovecot", BODIES, Groups(octets=1))
+    there: list[int] = []
+    source.between = lambda: there.append(len(target.server.boxes["INBOX"].messages))
+    now(performer.perform(append(1, 2)))
+    assert there[-1] == 1, "the second was read after the first was sent"

@@ -353,6 +353,9 @@ class Performer:
                     group, octets = [], 0
                 group.append(letter)
                 octets += len(letter.raw)
+                if octets >= self._groups.octets:  # not one more large one in memory to find that it is too much
+                    yield group
+                    group, octets = [], 0
             if group:
                 yield group
         finally:
