@@ -10,7 +10,7 @@ from onedomain.directory.links import LINKER, Links, SavedLink
 from onedomain.directory.promotions import Promotions, Settled, swapped
 from onedomain.directory.repository import Repository
 from onedomain.model.account import Account, Home
-from onedomain.model.replica import FolderLink, LinkState, Mark, Promotion
+from onedomain.model.replica import FolderLink, LinkState, Mark, Promotion, Shown
 from onedomain.store.sql import Database
 from tests.directory.test_repository import content, loaded
 from tests.directory.views import account
@@ -90,7 +90,8 @@ async def test_settled_then_returned(database: Database, repository: Repository)
     (waiting,) = await promotions.pending()
     found = await promotions.details(waiting.account, waiting.epoch)
     assert found == replace(waiting, state=replace(STATE, epoch=7)) and found.result is None
-    result = Promotion(2)
+    anew = [Shown(name, name, 5, renumbered=True) for name in ("INBOX", "Sent")]
+    result = Promotion(2, (*anew, Shown("Lists", "Lists", 6)))
     assert await promotions.settle([Settled(row.address, 1, result)]) == set(), "another epoch's plan"
     settled = Settled(row.address, 2, result, no_modseq=True, shown="9 5:7", uidl="%v.%u", modseq_of="s1")
     assert await promotions.settle([settled], token + 1) == set(), "an older process is out"
@@ -104,9 +105,11 @@ async def test_settled_then_returned(database: Database, repository: Repository)
     found = await promotions.details(row.address, 2)
     assert found == replace(unreturned, result=result, state=replace(STATE, epoch=7))
     back = link(row.address, 2, "s2", "s1")
-    assert not await promotions.returned(row.address, 2, replace(back, epoch=3))
-    assert not await promotions.returned(row.address, 2, back, token + 1), "an older process is out"
-    assert await promotions.returned(row.address, 2, back, token)
+    assert not await promotions.returned(row.address, 2, replace(back, epoch=3), token, 9, 9)
+    assert not await promotions.returned(row.address, 2, back, token + 1, 9, 9), "an older process is out"
+    assert await promotions.returned(row.address, 2, back, token, 3, 1)
+    (last,) = await promotions.recent(0.0)
+    assert (last.renumbered, last.added, last.aside) == (2, 3, 1)
     assert await promotions.left(row.address, "s1") == replace(STATE, epoch=7)
     assert await promotions.left(row.address, "s2") is None
     assert await promotions.unreturned() == []

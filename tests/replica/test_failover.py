@@ -102,10 +102,13 @@ class Realm:
             self._changed(replace(account, home=replace(account.home, pending=False)))
         return frozenset(each.account for each in settled)
 
-    async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool:
+    async def returned(
+        self, account: str, epoch: int, link: SavedLink | None, added: int = 0, aside: int = 0
+    ) -> bool:
         await self._answer()
         assert link is not None and link.epoch == self.town.accounts[account].home.epoch
-        self.rows[account, epoch] = replace(self.rows[account, epoch], returned=VirtualClock().time())
+        self.rows[account, epoch] = replace(
+            self.rows[account, epoch], returned=VirtualClock().time(), added=added, aside=aside)
         self.town.saved[account], self.town.epochs[account] = link.state, link.epoch
         return True
 

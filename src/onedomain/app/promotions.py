@@ -80,9 +80,11 @@ class PromotionStore:
         token = self._held()
         return await self._ask(lambda store: store.settle(settled, token))
 
-    async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool:
+    async def returned(
+        self, account: str, epoch: int, link: SavedLink | None, added: int = 0, aside: int = 0
+    ) -> bool:
         token = self._held()
-        return await self._ask(lambda store: store.returned(account, epoch, link, token))
+        return await self._ask(lambda store: store.returned(account, epoch, link, token, added, aside))
 
     async def left(self, account: str, server: str) -> LinkState | None:
         return await self._ask(lambda store: store.left(account, server))

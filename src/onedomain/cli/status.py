@@ -57,10 +57,17 @@ def failovers(answer: dict[str, Any]) -> list[Any]:
         now = time.time()
         parts += ["", table(
             ["f_from", "f_to", "accounts", "f_settled", "f_returned", "f_seconds", "f_at", "why"],
-            ([each["from"], each["to"], each["accounts"], each["settled"], each["returned"],
-              duration(each["seconds"]), duration(now - each["at"]), each["cause"]] for each in answer["recent"]),
+            ([each["from"], each["to"], each["accounts"], _with(each, "settled", "renumbered"),
+              _with(each, "returned", "added", "aside"), duration(each["seconds"]), duration(now - each["at"]),
+              each["cause"]] for each in answer["recent"]),
         )]  # fmt: skip
     return parts
+
+
+def _with(failover: dict[str, Any], what: str, *notes: str) -> str:
+    """A number of accounts, and what became of them. Older edges do not say it."""
+    said = "; ".join(say(f"f_{key}", count=failover[key]) for key in notes if failover.get(key))
+    return f"{failover[what]} ({said})" if said else str(failover[what])
 
 
 def pair_row(pair: dict[str, Any]) -> list[object]:

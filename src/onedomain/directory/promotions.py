@@ -32,7 +32,8 @@ class Promoted:
     """`state`: the link as it was last saved, None if there never was one. `result` None: not settled yet. Both only
     where one account's promotion is asked for (`details`): all of a server's are not held in memory.
 
-    `at`, `settled`, `returned`: seconds since 1970, the latter two 0 where that has not happened.
+    `at`, `settled`, `returned`: seconds since 1970, the latter two 0 where that has not happened. `renumbered`: folders
+    that clients load anew; `added`, `aside`: messages that only the old primary had, and what became of them.
     """
 
     account: str
@@ -45,6 +46,9 @@ class Promoted:
     result: Promotion | None = None
     settled: float = 0.0
     returned: float = 0.0
+    renumbered: int = 0
+    added: int = 0
+    aside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ class Promotions:
                                modseq_of=each.modseq_of)
                 homes.append(replace(account, home=home))
                 rows.append({"key": each.account, "number": each.epoch, "result": results[each.account],
-                             "settled": now})
+                             "settled": now, "renumbered": sum(shown.renumbered for shown in each.result.folders)})
             columns, link = schema.promotion.c, schema.link.c
             done = update(schema.promotion)
             done = done.where(columns.account == bindparam("key"), columns.epoch == bindparam("number"))
@@ -155,7 +159,9 @@ class Promotions:
             await writer.put_many(accounts=homes)
             return frozenset(account.address for account in accounts)
 
-    async def returned(self, account: str, epoch: int, link: SavedLink | None, token: int | None = None) -> bool:
+    async def returned(
+        self, account: str, epoch: int, link: SavedLink | None, token: int | None = None, added: int = 0, aside: int = 0
+    ) -> bool:
         """What only the old primary had has been brought, and the link runs the other way from here: one transaction.
         False, and nothing is written, where the home is another by now. None: the old primary is no replica any more.
         """
@@ -168,7 +174,7 @@ class Promotions:
             if found is None or (link is not None and found.home.epoch != link.epoch):
                 return False
             statement = update(schema.promotion).where(columns.account == account, columns.epoch == epoch)
-            await writer.connection.execute(statement.values(returned=now))
+            await writer.connection.execute(statement.values(returned=now, added=added, aside=aside))
             if link is not None:
                 await writer.connection.execute(self._database.upsert(schema.link), [link_row(link, now)])
             return True
@@ -239,18 +245,20 @@ async def _take_states(connection: AsyncConnection, promoted: list[Promoted]) ->
 
 def _row(each: Promoted) -> dict[str, Any]:
     return {"account": each.account, "epoch": each.epoch, "old": each.old, "new": each.new, "cause": each.cause,
-            "state": "", "result": "", "at": each.at, "settled": 0.0, "returned": 0.0}
+            "state": "", "result": "", "at": each.at, "settled": 0.0, "returned": 0.0, "renumbered": 0, "added": 0,
+            "aside": 0}
 
 
 def _brief() -> Select[Any]:
     columns = schema.promotion.c
     return select(columns.account, columns.epoch, columns.old, columns.new, columns.cause, columns.at, columns.settled,
-                  columns.returned)
+                  columns.returned, columns.renumbered, columns.added, columns.aside)
 
 
 def _promoted(row: Row[Any]) -> Promoted:
     return Promoted(row.account, int(row.epoch), row.old, row.new, row.cause, float(row.at),
-                    settled=float(row.settled), returned=float(row.returned))
+                    settled=float(row.settled), returned=float(row.returned), renumbered=int(row.renumbered),
+                    added=int(row.added), aside=int(row.aside))
 
 
 def _detailed(row: Row[Any]) -> Promoted:

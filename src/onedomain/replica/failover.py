@@ -198,6 +198,8 @@ class Failover:
         shown = [
             {"from": old, "to": new, "cause": cause, "accounts": len(some), "at": some[0].at,
              "settled": sum(each.settled > 0 for each in some), "returned": sum(each.returned > 0 for each in some),
+             "renumbered": sum(each.renumbered for each in some), "added": sum(each.added for each in some),
+             "aside": sum(each.aside for each in some),
              "seconds": max((each.settled - each.at for each in some if each.settled), default=None)}
             for (old, new, cause), some in list(groups.items())[:SHOWN]
         ]  # fmt: skip

@@ -41,7 +41,9 @@ class Store(Protocol):
     """directory/promotions.py; raises Failed where the database is away."""
 
     async def details(self, account: str, epoch: int) -> Promoted | None: ...
-    async def returned(self, account: str, epoch: int, link: SavedLink | None) -> bool: ...
+    async def returned(
+        self, account: str, epoch: int, link: SavedLink | None, added: int = 0, aside: int = 0
+    ) -> bool: ...
 
 
 class Returning:
@@ -171,7 +173,7 @@ class Returning:
             for end in ends.values():
                 await end.close(broken=broken)
         link = SavedLink(each.account, each.new, each.old, row.home.epoch, brought.state)
-        if not await self._store.returned(each.account, each.epoch, link):
+        if not await self._store.returned(each.account, each.epoch, link, brought.added, brought.aside):
             raise Failed(MOVED)
         return brought
 

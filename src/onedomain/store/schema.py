@@ -6,9 +6,9 @@ test compares the two.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, MetaData, Table, Text, false
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text, false
 
-SCHEMA = 4
+SCHEMA = 5
 """The version of these tables that this code writes and expects; meta's row `schema` has the database's."""
 
 metadata = MetaData()
@@ -106,6 +106,9 @@ promotion = Table(
     Column("at", Float, nullable=False),
     Column("settled", Float, nullable=False),
     Column("returned", Float, nullable=False),
+    Column("renumbered", Integer, nullable=False, server_default="0"),  # folders
+    Column("added", Integer, nullable=False, server_default="0"),       # messages that only the old primary had
+    Column("aside", Integer, nullable=False, server_default="0"),       # set aside then
     Index("promotion_by_new", "new"),
     Index("promotion_by_old", "old"),
 )
