@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from onedomain.ledger.verify import verify
-from tests.acceptance.cluster import PASSWORD, Cluster
-from tests.acceptance.test_failover import LONG, failover, home, uids
-from tests.acceptance.test_links import await_whole, busy, client, send
+from tests.acceptance.cluster import PASSWORD, Cluster, control, verdict
+from tests.acceptance.test_failover import LONG, failover, home, log_in, uids
+from tests.acceptance.test_links import await_whole, busy, client, pairs, send
 from tests.lab.process import wait_until
 
 
@@ -208,3 +208,46 @@ async def test_a_promotion_by_hand(make_cluster: Callable[..., Cluster], make_ho
     wait_until(lambda: not failover(cluster)["unreturned"] and not failover(cluster)["pending"], "the return", 30)
     await_whole(cluster)
     assert len(uids(cluster, "a", ann)["INBOX"][1]) == len(uids(cluster, "b", ann)["INBOX"][1]) == 2
+
+
+async def test_a_dead_server_is_promoted_by_hand(
+    make_cluster: Callable[..., Cluster], make_home: Callable[..., Any]
+) -> None:
+    """Where nothing goes by itself. What is known to be missing on the replica speaks against it until it is forced; it
+    comes with the old primary, the deliveries among it at once.
+    """
+    cluster = make_cluster(make_home("node", "a"), make_home("node", "b"), people=2, lives=["a"], replicas={"a": "b"})
+    ann, bob = cluster.people
+    send(cluster, ann, bob, text="carried")
+    cluster.await_quiet()
+    await_whole(cluster)
+    cluster.homes["b"].lab.pause()
+    with client(cluster, ann) as session:
+        session.append("INBOX", None, None, b"Subject: own\r\n\r\nwritten by ann\r\n")  # type: ignore[arg-type]
+    send(cluster, ann, bob, text="late")
+    wait_until(lambda: control(cluster.edge, "status")["queue"]["messages"] == 0, "delivered", 20)
+    wait_until(lambda: pairs(cluster)[0]["uncovered_accounts"] == 2, "the linker's knowledge of it", 10)
+    cluster.homes["a"].lab.kill()
+    cluster.homes["b"].lab.resume()
+    wait_until(lambda: verdict(cluster.edge, "a") == "refusing" and verdict(cluster.edge, "b") == "up", "verdicts", 20)
+    with pytest.raises(imaplib.IMAP4.error, match="UNAVAILABLE"):
+        log_in(cluster, ann, seconds=1)
+
+    told = json.loads(cluster.edge.run("server", "promote", "a", "--dry-run", "--json", check=False))
+    reasons = {each["account"]: each["reason"] for each in told["accounts"]}
+    assert not told["written"] and reasons[ann] and reasons.keys() == {ann, bob}, told
+    cluster.edge.run("server", "promote", "--account", ann, check=False)
+    assert home(cluster, ann) == ("a", ["b"]) and not failover(cluster)["recent"]
+    cluster.edge.run("server", "promote", "a", "--force")
+    for account in cluster.people:
+        log_in(cluster, account).logout()
+        assert home(cluster, account) == ("b", ["a"])
+    cluster.await_quiet()
+    assert {account: len(uids(cluster, "b", account)["INBOX"][1]) for account in cluster.people} == {ann: 2, bob: 2}
+
+    cluster.homes["a"].lab.start()
+    wait_until(lambda: not failover(cluster)["unreturned"] and not failover(cluster)["pending"], "the return", 30)
+    await_whole(cluster)
+    for server in "ab":
+        found = {account: len(uids(cluster, server, account)["INBOX"][1]) for account in cluster.people}
+        assert found == {ann: 3, bob: 2}, server
