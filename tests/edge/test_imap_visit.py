@@ -139,8 +139,8 @@ async def test_nothing_is_left_that_only_a_search_would_free() -> None:
                 await session(running)
                 await over(running, number + 1)
             await asyncio.sleep(0)
-            left = Counter(type(each).__name__ for each in gc.get_objects())
-            assert [left[kind.__name__] for kind in (Relayed, Relay, Flow, ImapVisit)] == [0, 0, 0, 0]
+            left = Counter(map(type, gc.get_objects()))
+            assert [left[kind] for kind in (Relayed, Relay, Flow, ImapVisit)] == [0, 0, 0, 0]
         finally:
             gc.enable()
 
