@@ -36,6 +36,7 @@ class Notes:
         self._unwritten: deque[bytes] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._flushing = False
+        self._again = False                             # something was noted while a flush was under way
         self._checkpoint_at = CHECKPOINT_SIZE
         self._has_reserve = False
         self._under_way: list[bytes] = []               # being made durable for somebody
@@ -111,7 +112,9 @@ class Notes:
             self._journal.append(event)
 
     def _flush_soon(self) -> None:
-        if self._timer is None and not self._flushing:
+        if self._flushing:
+            self._again = True  # its sync may have begun already
+        elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
 
     def _flush(self) -> None:
@@ -127,9 +130,12 @@ class Notes:
 
     def _after_flush(self, failure: Failure | None) -> None:
         """A `failure`: poisoned, which is kept in `trouble`, or full, and the next note or attempt tries again."""
-        self._flushing = False
-        if not self._journal.poison:
-            self._flushed()
+        again, self._flushing, self._again = self._again, False, False
+        if self._journal.poison:
+            return
+        if again:
+            self._flush_soon()
+        self._flushed()
 
     @property
     def wants_checkpoint(self) -> bool:
