@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterator
+from dataclasses import replace
 
 from onedomain.model.failure import Failed, Failure
 from onedomain.store.disk import Disk
@@ -104,10 +105,13 @@ class Notes:
     def _append(self, event: bytes) -> None:
         try:
             self._journal.append(event)
-        except Failed:
+        except Failed as full:
             if self._journal.poison or not self._has_reserve:
                 raise
-            self._disk.unlink(f"{self._directory}/{RESERVE_NAME}")
+            try:
+                self._disk.unlink(f"{self._directory}/{RESERVE_NAME}")
+            except OSError as error:
+                raise Failed(replace(full.failure, reason=f"{full.failure.reason}; reserve: {error}")) from error
             self._has_reserve = False
             self._journal.append(event)
 
@@ -120,12 +124,12 @@ class Notes:
     def _flush(self) -> None:
         """Without a task: a loop that ends leaves none behind that never began."""
         self._timer = None
-        self._flushing = True
         try:
             self._write()
         except Failed as error:
             self._after_flush(error.failure)
         else:
+            self._flushing = True
             self._journal.when_durable(self._after_flush)
 
     def _after_flush(self, failure: Failure | None) -> None:
