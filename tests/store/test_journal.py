@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -315,6 +316,21 @@ async def test_full_disk_at_a_new_segment_leaves_no_files_behind() -> None:
     await log.commit()
     disk.crash(1)
     assert replayed(disk)[0] == [b"a" * 900, b"b" * 900]
+
+
+async def test_a_new_segment_that_cannot_be_taken_back_is_a_failure_too() -> None:
+    disk = ForgetfulDisk()
+    log = journal(disk)
+    disk.capacity = disk.used() + 100
+
+    def refuse(what: str) -> None:
+        if what == "unlink":
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    disk.on_step = refuse
+    with pytest.raises(Failed):
+        log.append(b"a")
+    assert log.poison, "what lies under the name of the next segment is nobody's"
 
 
 async def written(payloads: list[bytes]) -> tuple[ForgetfulDisk, list[Position]]:

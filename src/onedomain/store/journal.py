@@ -204,7 +204,10 @@ class Journal:
             # a disk that stays full must not fill with empty files as well
             self._dirty = [other for other in self._dirty if other is not segment]
             file.close()
-            self._disk.unlink(self._path(name))
+            try:
+                self._disk.unlink(self._path(name))
+            except OSError as error:
+                raise Failed(self._refusal(error)) from error
             raise
         self._next_number += 1
         self._segments[number] = segment
