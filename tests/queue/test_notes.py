@@ -76,3 +76,20 @@ async def test_a_reserve_that_cannot_be_given_up_is_a_refusal_and_ends_no_flushi
     await kept.flushed()
     disk.crash(1)
     assert Kept(disk, InlineThreads()).events() == [b"A", b"B"]
+
+
+async def test_once_closed_nothing_is_touched_any_more() -> None:
+    """The directory may be another process's by now."""
+    disk = ForgetfulDisk()
+    kept = Kept(disk, InlineThreads())
+    kept.notes.keep_reserve()
+    kept.notes.note(b"A")
+    await kept.notes.close()
+    done = disk.operations
+    kept.notes.note(b"late")
+    with pytest.raises(Failed):
+        await kept.notes.commit(b"late")
+    assert disk.operations == done and kept.notes.trouble is None
+    await kept.notes.close()
+    disk.kill()
+    assert Kept(disk, InlineThreads()).events() == [b"A"]

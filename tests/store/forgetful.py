@@ -52,8 +52,12 @@ class ForgetfulFile:
         self._disk = disk
         self._node = node
         self._generation = disk.generation
+        self._closed = False
 
     def _step(self, what: str) -> None:
+        if self._closed:
+            self._disk.after_close.append(what)
+            raise OSError(errno.EBADF, "Bad file descriptor")
         if self._generation != self._disk.generation:
             raise PowerLoss
         self._disk.step(what)
@@ -107,7 +111,7 @@ class ForgetfulFile:
         self._node.pending.clear()
 
     def close(self) -> None:
-        pass
+        self._closed = True
 
 
 class ForgetfulLock:
@@ -128,6 +132,7 @@ class ForgetfulDisk:
         self.honest = honest
         self.operations = 0
         self.log: list[str] = []
+        self.after_close: list[str] = []  # what was tried on files that were closed
         self.fail_at = 0
         self.failing_syncs: set[int] = set()
         self.syncs = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,15 +27,17 @@ from onedomain.store.segment import (
     unpack_header,
 )
 from tests.store.forgetful import ForgetfulDisk, PowerLoss
-from tests.store.inline import InlineThreads, SeededNonce
+from tests.store.inline import HeldThreads, InlineThreads, SeededNonce
 
 NAME = "/log/log-0000000001.segment"
 
 
-def journal(disk: ForgetfulDisk, *, segment_size: int = 4096, seed: int = 1) -> Journal:
+def journal(
+    disk: ForgetfulDisk, *, segment_size: int = 4096, seed: int = 1, threads: Executor | None = None
+) -> Journal:
     disk.make_directory("/log")
     return Journal(
-        disk, "/log", "log", nonce=SeededNonce(seed), threads=InlineThreads(), segment_size=segment_size
+        disk, "/log", "log", nonce=SeededNonce(seed), threads=threads or InlineThreads(), segment_size=segment_size
     )
 
 
@@ -281,6 +283,65 @@ async def test_failed_sync_fails_everybody_who_waits() -> None:
     assert all(isinstance(result, Failed) for result in results)
     disk.kill()
     assert replayed(disk)[0] == [], "those who were told no are not found after a restart of the process alone"
+
+
+async def test_a_poisoned_journal_closes_behind_its_last_sync_and_what_came_of_that() -> None:
+    disk, threads = ForgetfulDisk(), HeldThreads()
+    log = journal(disk, threads=threads)
+    disk.failing_syncs = {1}
+    log.append(b"refused")
+    commit = asyncio.create_task(log.commit())
+    sync = await threads.begun()
+    log.poison = again(452, "4.3.1", "broken")  # a write, meanwhile
+    close = asyncio.create_task(log.close())
+    await asyncio.sleep(0)
+    sync()
+    for _ in range(2):  # what became of the refused is cut off, and the files are closed
+        (await threads.begun())()
+    async with asyncio.timeout(5):
+        await close
+        with pytest.raises(Failed, match="Storage failure"):
+            await commit
+    assert not disk.after_close
+    disk.kill()
+    assert replayed(disk)[0] == [], "who was told no is not found after a restart"
+
+
+async def test_a_close_that_is_given_up_closes_nothing_before_the_sync_that_others_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = journal(disk := ForgetfulDisk())
+    log.append(b"company")
+    await asyncio.gather(*[log.commit() for _ in range(3)])
+    monkeypatch.setattr("onedomain.store.journal.PATIENCE", 600.0)
+    log.append(b"mail")
+    commit = asyncio.create_task(log.commit())
+    close = asyncio.create_task(log.close())
+    for turn in range(20):
+        await asyncio.sleep(0)
+        if turn == 10:
+            close.cancel()
+    assert log.syncs == 1, "two wait for the third"
+    log.when_durable(lambda failure: None)
+    async with asyncio.timeout(5):
+        await commit
+        with pytest.raises(asyncio.CancelledError):
+            await close
+    assert not disk.after_close and not log.poison
+
+
+async def test_a_closed_journal_accepts_nothing() -> None:
+    disk = ForgetfulDisk()
+    log = journal(disk)
+    log.append(b"before")
+    await log.close()
+    names = disk.list_directory("/log")
+    with pytest.raises(Failed) as caught:
+        log.append(b"after")
+    assert caught.value.failure.code == 452
+    assert disk.list_directory("/log") == names
+    assert not log.poison, "closed is no trouble"
+    await log.close()
 
 
 async def test_full_disk_refuses_and_goes_on_when_there_is_room() -> None:
@@ -549,3 +610,16 @@ def test_a_lock_is_exclusive(tmp_path: Path) -> None:
         disk.lock(path)
     lock.release()
     disk.lock(path).release()
+
+
+def test_a_closed_file_is_no_other_file(tmp_path: Path) -> None:
+    disk = RealDisk()
+    closed = disk.open(str(tmp_path / "a"), create=True)
+    closed.close()
+    other = disk.open(str(tmp_path / "b"), create=True)  # under the number that has come free
+    other.write([b"kept"], 0)
+    for use in (closed.sync, lambda: closed.truncate(0), lambda: closed.write([b"x"], 0), closed.close):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            use()
+    assert other.read(0, 10) == b"kept"
+    other.close()

@@ -74,7 +74,7 @@ class Notes:
 
     def note(self, event: bytes) -> None:
         """Written now, durable soon. Never fails: what finds no room is kept until there is some."""
-        if self._journal.poison:
+        if self._journal.ended:
             return  # nothing more will be sent either; what was under way is in doubt after the restart
         self._unwritten.append(event)
         try:
@@ -106,7 +106,7 @@ class Notes:
         try:
             self._journal.append(event)
         except Failed as full:
-            if self._journal.poison or not self._has_reserve:
+            if self._journal.ended or not self._has_reserve:
                 raise
             try:
                 self._disk.unlink(f"{self._directory}/{RESERVE_NAME}")
@@ -135,7 +135,7 @@ class Notes:
     def _after_flush(self, failure: Failure | None) -> None:
         """A `failure`: poisoned, which is kept in `trouble`, or full, and the next note or attempt tries again."""
         again, self._flushing, self._again = self._again, False, False
-        if self._journal.poison:
+        if self._journal.ended:
             return
         if again:
             self._flush_soon()
@@ -173,7 +173,7 @@ class Notes:
             self._timer.cancel()
             self._timer = None
         try:
-            if not self._journal.poison:
+            if not self._journal.ended:
                 self._write()
         finally:
             await self._journal.close()

@@ -38,7 +38,9 @@ class File(Protocol):
         """fdatasync: the bytes and the size survive power loss. Not the name: that is its directory's."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Whatever is done with it afterwards is an OSError."""
+        ...
 
 
 class Lock(Protocol):
@@ -118,10 +120,14 @@ class RealFile:
         os.ftruncate(self._descriptor, size)
 
     def sync(self) -> None:
+        if self._descriptor < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # os.fdatasync has a ValueError for it
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        # first: the number may be another file's at once
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
 
 class RealLock:

@@ -53,6 +53,7 @@ SUFFIX = ".segment"
 MOST_SET_ASIDE = 16 << 20
 
 FULL_FAILURE = again(452, "4.3.1", "Insufficient system storage, try again later")
+CLOSED = again(452, "4.3.1", "Storage failure, try again later", "journal closed")
 
 
 class Segment:
@@ -102,10 +103,12 @@ class Journal:
         self._dirty: list[Segment] = []
         self._waiting: list[Told] = []
         self._syncing = False
+        self._rested = asyncio.Event()  # set whenever `_syncing` ends
         self._expected = 0  # how many may come while they wait for each other: the last lot, and who came behind it
         self._patience: asyncio.TimerHandle | None = None
         self._gathered = 0  # how many waited when a sync was last about to begin
-        self.poison: Failure | None = None  # why nothing is accepted any more
+        self.poison: Failure | None = None  # what went wrong for good
+        self._closed = False
         self._next_number = 1
         self.syncs = 0
 
@@ -173,10 +176,15 @@ class Journal:
 
     # -- writing
 
+    @property
+    def ended(self) -> Failure | None:
+        """Why nothing is accepted any more: poisoned, or closed."""
+        return self.poison or (CLOSED if self._closed else None)
+
     def append(self, *buffers: bytes) -> Position:
-        """Not durable before the next `commit`. Raises Failed: disk full (nothing was written), or poisoned."""
-        if self.poison:
-            raise Failed(self.poison)
+        """Not durable before the next `commit`. Raises Failed: disk full (nothing was written), or `ended`."""
+        if (ended := self.ended) is not None:
+            raise Failed(ended)
         length = sum(map(len, buffers))
         if length > MAX_RECORD:
             raise ValueError(f"record of {length} bytes")
@@ -299,8 +307,12 @@ class Journal:
             self._gathered = 1
             asyncio.get_running_loop().call_soon(self._gather, GATHER)
         else:
-            self._syncing = False
+            self._rest()
         self._answer(waiting, None)
+
+    def _rest(self) -> None:
+        self._syncing = False
+        self._rested.set()
 
     def _fail(self, waiting: list[Told], segments: list[Segment], error: BaseException) -> None:
         poison = self.poison = _poisoned(f"sync: {error!r}")
@@ -311,6 +323,7 @@ class Journal:
         def tell(cut: asyncio.Future[None]) -> None:
             if not cut.cancelled():
                 cut.exception()
+            self._rest()
             self._answer(waiting, poison)
 
         asyncio.get_running_loop().run_in_executor(self._threads, self._cut_back, segments).add_done_callback(tell)
@@ -371,10 +384,15 @@ class Journal:
 
     async def close(self) -> None:
         """Commits what is left and closes the files. Raises Failed like `commit`, after closing."""
+        self._closed = True
         try:
             if not self.poison:
                 await self.commit()
         finally:
+            # poisoned or cancelled: a sync may be under way all the same, and its failure cuts these files back
+            while self._syncing:
+                self._rested.clear()
+                await self._rested.wait()
             segments = list(self._segments.values())
             self._segments.clear()
             self._current = None
