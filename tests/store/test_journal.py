@@ -574,6 +574,20 @@ async def test_dropped_segments_stay_gone() -> None:
     assert replayed(disk)[0] == [b"second"]
 
 
+async def test_what_is_appended_while_the_current_segment_is_dropped_is_not_dropped_with_it() -> None:
+    disk = ForgetfulDisk()
+    log = journal(disk)
+    first = log.append(b"wanted no more")
+    drop = asyncio.create_task(log.drop([first.segment]))
+    await asyncio.sleep(0)  # it waits for the sync
+    second = log.append(b"wanted")
+    await log.commit()
+    await drop
+    assert log.read(second) == b"wanted"
+    disk.crash(9)
+    assert replayed(disk)[0] == [b"wanted"]
+
+
 def test_header_versions() -> None:
     header = pack_header(7, b"k" * 16)
     assert len(header) == HEADER_SIZE

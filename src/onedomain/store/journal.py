@@ -369,10 +369,11 @@ class Journal:
 
     async def drop(self, numbers: Iterable[int]) -> None:
         """Removes segments whose records are wanted no more; returns when they are gone for good. Raises OSError."""
+        numbers = list(numbers)
+        if self.current in numbers:
+            self.rotate()  # what comes from now on is wanted
         await self.commit()
         gone = [self._segments.pop(number) for number in numbers if number in self._segments]
-        if self._current in gone:
-            self._current = None
         if gone:
             await asyncio.get_running_loop().run_in_executor(self._threads, self._unlink, gone)
 
