@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from onedomain.drill.judge import Death, by_folder, judged
 from onedomain.ledger.ledger import ACKED, APPEND, COPY, DELIVER, EXPUNGE, MOVE, STORE, UNKNOWN, Act
 from onedomain.ledger.verify import Found
@@ -66,20 +68,20 @@ def test_a_message_that_a_move_made_two_of_is_a_finding() -> None:
     assert [one.kind for one in got.report.findings] == ["doubled"]
 
 
-def test_a_server_that_was_killed_in_the_middle_of_a_move_may_come_back_with_both() -> None:
-    """Cyrus does; whoever had moved to the replica would have one."""
+@pytest.mark.parametrize("death", [Death("s1", 100.0, frozenset(), stayed=frozenset({WHO})), DEATH],
+                         ids=["stayed", "came back as the replica"])
+def test_a_server_that_was_killed_in_the_middle_of_a_move_may_come_back_with_both(death: Death) -> None:
+    """Cyrus does. Where the replica has followed, its return brings what it has in the second folder."""
     move = replace(act(MOVE, "a", 100.1, folder="INBOX", target="Work"), state=UNKNOWN)
     acts = [act(DELIVER, "a", 50), move]
-    stayed = Death("s1", 100.0, frozenset(), stayed=frozenset({WHO}))
-    got = judged(acts, [found("a"), found("a", "Work")], [stayed])
+    got = judged(acts, [found("a"), found("a", "Work")], [death])
     assert got.ok and [(one.op, one.folder) for one in got.swallowed] == [(MOVE, "Work")]
-    assert not judged(acts, [found("a"), found("a"), found("a", "Work")], [stayed]).ok
-    assert not judged(acts, [], [stayed]).ok, "nor may it be lost"
-    assert not judged(acts, [found("a"), found("a", "Work")], [DEATH]).ok
+    assert not judged(acts, [found("a"), found("a"), found("a", "Work")], [death]).ok
+    assert not judged(acts, [], [death]).ok, "nor may it be lost"
     earlier = [act(DELIVER, "a", 50), replace(move, began=90.0, ended=91.0)]
-    assert not judged(earlier, [found("a"), found("a", "Work")], [stayed]).ok
+    assert not judged(earlier, [found("a"), found("a", "Work")], [death]).ok
     answered = [act(DELIVER, "a", 50), replace(move, state=ACKED)]
-    assert not judged(answered, [found("a"), found("a", "Work")], [stayed]).ok
+    assert not judged(answered, [found("a"), found("a", "Work")], [death]).ok
 
 
 def test_an_account_that_could_not_be_read_is_no_clean_one() -> None:

@@ -40,9 +40,11 @@ class Death:
                 and ended >= self.covered.get(act.account, self.at))
 
     def may_halve(self, act: Act) -> bool:
-        """Servers that are killed in the middle of a MOVE may come back with the message in both folders."""
+        """Servers that are killed in the middle of a MOVE may come back with the message in both folders. Where a
+        replica has followed, what is in the second then comes with the return.
+        """
         ended = act.ended or act.began
-        half = act.op == MOVE and act.state == UNKNOWN and act.account in self.stayed
+        half = act.op == MOVE and act.state == UNKNOWN and act.account in self.stayed | self.accounts
         return half and act.began <= self._over and ended >= self.at
 
     @property
