@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from onedomain.backend.link.lanes import Turns, side_by_side
+from tests.health.virtual import run
 
 
 class Folder:
@@ -115,7 +116,7 @@ async def test_who_wait_for_each_other_are_stopped() -> None:
     stopped: list[bool] = []
 
     async def watch() -> None:
-        stopped.append(await folder.turns.watch(0.05))
+        stopped.append(await folder.turns.watch(lambda: 0.05))
 
     async with asyncio.timeout(5):
         await side_by_side([watch(), locked_out(), folder.lane("a"), folder.lane("b")])
@@ -127,7 +128,7 @@ async def test_who_get_on_are_not_stopped() -> None:
     stopped: list[bool] = []
 
     async def watch() -> None:
-        stopped.append(await folder.turns.watch(0.05))
+        stopped.append(await folder.turns.watch(lambda: 0.05))
 
     async def slow() -> None:
         while (taken := await folder.turns.take()) is not None:
@@ -136,4 +137,25 @@ async def test_who_get_on_are_not_stopped() -> None:
             folder.turns.final()
 
     await side_by_side([watch(), slow()])
+    assert stopped == [False]
+
+
+def test_who_has_more_time_by_now_has_it_at_once() -> None:
+    """What was added in the middle of a round may be what is waited for."""
+    folder = Folder(1)
+    seconds = 4.0
+    stopped: list[bool] = []
+
+    async def watch() -> None:
+        stopped.append(await folder.turns.watch(lambda: seconds))
+
+    async def slow() -> None:
+        nonlocal seconds
+        assert await folder.turns.take() is not None
+        await asyncio.sleep(3)
+        seconds = 100.0
+        await asyncio.sleep(90)
+        folder.turns.final()
+
+    run(side_by_side([slow(), watch()]))
     assert stopped == [False]

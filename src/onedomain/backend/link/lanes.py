@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 P = TypeVar("P")
@@ -106,17 +107,20 @@ class Turns(Generic[P]):
         self._changed.set()
         self._over.set()
 
-    async def watch(self, seconds: float) -> bool:
-        """Stops all where somebody has a part and nothing becomes final for so long: whether it did."""
+    async def watch(self, patience: Callable[[], float]) -> bool:
+        """Stops all where somebody has a part and nothing becomes final for so many seconds: whether it did. `patience`
+        is asked again when it is over: what was added meanwhile may take longer.
+        """
+        clock = asyncio.get_running_loop().time
         while not self._over.is_set():
-            before, begun = self._final, self._taken > self._final
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._over.wait()
-            except TimeoutError:
-                if begun and self._final == before:
-                    self.stop()
-                    return True
+            before, begun, since = self._final, self._taken > self._final, clock()
+            while not self._over.is_set() and (left := since + patience() - clock()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._over.wait()
+            if begun and self._final == before and not self._over.is_set():
+                self.stop()
+                return True
         return False
 
     async def or_over(self, coming: asyncio.Future[T]) -> T | None:

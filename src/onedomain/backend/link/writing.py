@@ -245,13 +245,16 @@ class Writing:
 
         async def watch() -> None:
             nonlocal stalled
-            stalled = await turns.watch(STALL + (HELPERS + 1) * max(largest, PART_BYTES) / FAST)
+            stalled = await turns.watch(lambda: STALL + (HELPERS + 1) * max(largest, PART_BYTES) / FAST)
 
         async def feed() -> None:
+            nonlocal largest
             while more is not None and await turns.room(HELD) and not helpers.crowded():
                 if not (letters := await more()):
                     break
-                turns.add(self._chunks(letters, PART, PART_BYTES))
+                following = list(self._chunks(letters, PART, PART_BYTES))
+                largest = max(largest, *map(octets_of, following))
+                turns.add(following)
             turns.close()
 
         async def help_out(coming: asyncio.Future[Connection | None]) -> None:
