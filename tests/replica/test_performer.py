@@ -38,7 +38,7 @@ from onedomain.replica.load import Load
 from onedomain.replica.performer import Groups, Performer
 
 from ..simulation.ends import ServerEnd, in_turn, now
-from ..simulation.server import Server
+from ..simulation.server import Message, Server
 
 NONE: frozenset[str] = frozenset()
 WIDE = Groups()
@@ -129,6 +129,24 @@ def test_when_much_is_carried_it_is_answered_before_the_rest(kind: str, streams:
     assert answer == tuple(Copied(i + 1, identity_of(raw)) for i, raw in enumerate(BODIES[:4]))
     assert target.groups == [2, 2]
     assert now(performer.perform(append(5))) == (Copied(5, identity_of(BODIES[4])),)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("kind", ["dovecot", "node"])
+def test_what_will_not_be_carried_is_not_read(kind: str, streams: bool) -> None:
+    """The next Append would read it again: large messages one by one, each of them twice."""
+    performer, source, _, _ = bench(kind, BODIES, Groups(octets=1, appended=1), streams=streams)
+    read: list[int] = []
+    plain = source._letter
+
+    def told(uid: int, message: Message) -> Letter:
+        read.append(uid)
+        return plain(uid, message)
+
+    source._letter = told  # type: ignore[method-assign]
+    for uid in (1, 2, 3, 4, 5):
+        assert len(now(performer.perform(append(*range(uid, 6))))) == 1
+    assert read == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("kind", ["dovecot", "node"])

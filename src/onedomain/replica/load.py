@@ -3,7 +3,7 @@
 Knows what ends an Append early, and which answer belongs to which message. Does not know who takes them.
 
 The next group is read while the one before is taken; whoever asks for it in the middle waits for that. Two are in
-memory.
+memory. Nothing is read that will not be taken: what is left goes with the next Append, which would read it again.
 """
 
 from __future__ import annotations
@@ -56,7 +56,12 @@ class Load:
     async def read(self) -> None:
         """Ahead of whoever will take it."""
         async with self._reading:
-            await self._read()
+            if not self._full:
+                await self._read()
+
+    @property
+    def _full(self) -> bool:
+        return self._octets >= self._most
 
     async def _read(self) -> list[Letter]:
         if self.failure is not None:
@@ -74,11 +79,11 @@ class Load:
         async with self._reading:
             letters: list[Letter] = []
             while not letters and not self._over:
-                group = await self._read()
+                group = [] if self._full else await self._read()
                 self._next = None
-                self._cut = bool(group) and self._octets >= self._most
-                if not group or self._cut:
+                if not group:
                     self._over = True
+                    self._cut = self._full and any(uid > self._last for uid in self._copies)
                     break
                 self._octets += octets_of(group)
                 self._last = group[-1].uid
