@@ -51,6 +51,7 @@ class Pool(Generic[C]):
         self._idle: list[tuple[C, float]] = []  # with the time it was given back, oldest first
         self._sweep: asyncio.TimerHandle | None = None
         self._leaving: set[asyncio.Task[None]] = set()
+        self._late: set[asyncio.Task[tuple[C, int]]] = set()
         self._generation = 0
         self._closed = False
 
@@ -101,6 +102,16 @@ class Pool(Generic[C]):
         finally:
             self._places.release()
 
+    def late(self, coming: asyncio.Task[tuple[C, int]]) -> None:
+        """What `borrow` is about to bring, and nobody waits for any more: it is idle when it comes."""
+        self._late.add(coming)
+        coming.add_done_callback(self._came)
+
+    def _came(self, coming: asyncio.Task[tuple[C, int]]) -> None:
+        self._late.discard(coming)
+        if not coming.cancelled() and coming.exception() is None:
+            self.give_back(*coming.result(), True)
+
     def forget(self) -> None:
         """Close what is idle, and what is lent when it comes back."""
         self._generation += 1
@@ -114,6 +125,11 @@ class Pool(Generic[C]):
         if self._sweep:
             self._sweep.cancel()
         idle, self._idle = self._idle, []
+        late = list(self._late)
+        for coming in late:
+            coming.cancel()
+        if late:
+            await asyncio.wait(late)
         await asyncio.gather(*(connection.leave() for connection, _ in idle), *self._leaving)
 
     async def _enter(self) -> None:

@@ -9,6 +9,7 @@ What the folder is like is asked for once: it then is as it was left here, or th
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -42,20 +43,20 @@ class Filling:
     ) -> None:
         self._pool = administrators
         self._uniqueid = uniqueid
-        self._parts = list(_chunks(letters))
-        self._turns = Turns(self._parts, octets_of, more=more is not None)
+        self._turns = Turns(_chunks(letters), octets_of, more=more is not None)
         self._more = more
         self._outcomes: list[Copied | Refused] = []
+        self._coming = 0  # helpers that have no session yet
         self._now: Mailbox | None = None  # as it was when it was looked at, or changed, last
         self._partition = ""
 
     async def run(self) -> tuple[Copied | Refused, ...]:
-        helpers = (len(self._parts) if self._more is None else self._pool.size) - 1
         async with self._pool.lend() as first:
             with troubles(first.session.doing):
                 self._partition = (await self._look(first)).partition
                 await side_by_side((
-                    self._feed(), self._take_parts(first, lambda: False), *(self._help() for _ in range(helpers))
+                    self._feed(), self._take_parts(first, lambda: False),
+                    *(self._help() for _ in range(self._pool.size - 1)),
                 ))
         return tuple(self._outcomes)
 
@@ -67,18 +68,37 @@ class Filling:
         self._turns.close()
 
     async def _help(self) -> None:
-        """Only while nobody else needs the session."""
-        if self._pool.full or self._turns.all_taken:
+        """Where there is more than others will take, and only while nobody else needs the session."""
+        if not await self._turns.waiting(lambda: self._coming) or self._pool.full:
             return
-        joined = False
+        self._coming += 1
         try:
-            async with self._pool.lend() as sync:
-                joined = True
-                with troubles(sync.session.doing):
-                    await self._take_parts(sync, lambda: self._pool.wanted)
+            lent = await self._borrow()
+        finally:
+            self._coming -= 1
+        if lent is None:
+            return
+        sync, generation = lent
+        done = False
+        try:
+            with troubles(sync.session.doing):
+                await self._take_parts(sync, lambda: self._pool.wanted)
+            done = True
+        finally:
+            self._pool.give_back(sync, generation, done)
+
+    async def _borrow(self) -> tuple[SyncConnection, int] | None:
+        """None: there is none to be had while there is anything to do. A log-in goes on, for whoever is next."""
+        coming = asyncio.get_running_loop().create_task(self._pool.borrow(fresh=False))
+        lent = None
+        try:
+            lent = await self._turns.or_over(coming)
         except Failed:
-            if joined:  # else the others do without
-                raise
+            pass  # the others do without
+        finally:
+            if lent is None:
+                self._pool.late(coming)
+        return lent
 
     async def _take_parts(self, sync: SyncConnection, enough: Callable[[], bool]) -> None:
         while not enough() and (taken := await self._turns.take()) is not None:

@@ -63,16 +63,19 @@ class Turns(Generic[P]):
         self._taken += 1
         return number, self._parts[number]
 
+    async def waiting(self, coming: Callable[[], int]) -> bool:
+        """Once there are more parts to be taken than so many who are coming will take: whether there ever are."""
+        while self._added - self._taken <= coming() and not self._closed and not self._stopped:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._added - self._taken > coming() and not self._stopped
+
     async def room(self, most: int) -> bool:
         """Once all that is not final weighs less: whether there is use for more."""
         while self._weight >= most and not self._stopped:
             self._changed.clear()
             await self._changed.wait()
         return not self._stopped
-
-    @property
-    def all_taken(self) -> bool:
-        return self._stopped or (self._closed and self._taken == self._added)
 
     @property
     def left(self) -> list[P]:
