@@ -270,6 +270,7 @@ class ImapSession:
                 yield self._answered(response, command.tag, []).tagged
                 return
             yield response
+            del response  # the next may be a while in coming
 
     async def skip(self, tag: str, *, seconds: float | None = None) -> None:
         """Reads on to the tagged response of a command whose other responses nobody wants any more."""

@@ -299,7 +299,8 @@ class Performer:
             try:
                 letters = await load.take()
                 while letters:
-                    answers, _ = await self._together(self._sent(action.folder, letters, load), load.read())
+                    sending, letters = self._sent(action.folder, letters, load), ()  # nobody's but the target's now
+                    answers, _ = await self._together(sending, load.read())
                     letters = await load.take() if load.answered(answers) else ()
             except Failed:
                 if load.failure is None:
@@ -310,11 +311,9 @@ class Performer:
         return load.outcomes()
 
     async def _sent(self, folder: str, letters: Sequence[Letter], load: Load) -> Sequence[Copied | Refused]:
-        first = letters
-
         async def more() -> Sequence[Letter]:
-            nonlocal first
-            first = ()
+            nonlocal letters
+            letters = ()
             self._check()
             return await load.take()
 
@@ -323,7 +322,7 @@ class Performer:
             answers = await self._target.append(folder, letters, more)
         except BaseException as error:
             # Cut off, any of them may be there. Of a large copy the bytes are not here any more.
-            seats = zip(load.seats, (letter.identity.digest for letter in first), strict=False)
+            seats = zip(load.seats, (letter.identity.digest for letter in letters), strict=False)
             self._unsaved.add(folder, ((seat, digest) for seat, digest in seats if seat))
             if isinstance(error, Failed):
                 self.asked = Side.TARGET
@@ -353,6 +352,7 @@ class Performer:
                     group, octets = [], 0
                 group.append(letter)
                 octets += len(letter.raw)
+                del letter  # the next may be a while in coming
                 if octets >= self._groups.octets:  # not one more large one in memory to find that it is too much
                     yield group
                     group, octets = [], 0

@@ -163,6 +163,7 @@ class Connection:
                     return
                 self._left = command.tag
                 yield response
+                del response  # the next may be a while in coming
                 self._left = ""
 
     async def begin(self) -> None:

@@ -175,7 +175,9 @@ class CyrusEnd(ImapEnd):
     ) -> tuple[Copied | Refused, ...]:
         """Also where the next UIDs will do: if somebody else takes one meanwhile, the mailbox has changed."""
         await self._connection.let_go()
-        filling = Filling(self._links.administrators, await self._id(folder), letters, more)
+        uniqueid = await self._id(folder)
+        filling = Filling(self._links.administrators, uniqueid, letters, more)
+        del letters  # they go one by one
         return await filling.run()
 
     async def set_flags(

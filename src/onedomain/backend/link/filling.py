@@ -65,6 +65,7 @@ class Filling:
             if not (letters := await self._more()):
                 break
             self._turns.add(_chunks(letters))
+            del letters  # the next may be a while in coming, as in `_take_parts`
         self._turns.close()
 
     async def _help(self) -> None:
@@ -104,6 +105,7 @@ class Filling:
         while not enough() and (taken := await self._turns.take()) is not None:
             self._outcomes += await self._place(sync, *taken)
             self._turns.final()
+            del taken
 
     async def _place(self, sync: SyncConnection, number: int, letters: Sequence[Letter]) -> list[Copied | Refused]:
         """Uploaded at once, put into the folder when it is their turn."""

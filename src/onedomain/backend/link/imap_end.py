@@ -116,7 +116,9 @@ class ImapEnd:
     async def append(
         self, folder: str, letters: Sequence[Letter], more: More | None = None
     ) -> tuple[Copied | Refused, ...]:
-        return await self._writing.append(folder, letters, more)
+        appending = self._writing.append(folder, letters, more)
+        del letters  # they go one by one
+        return await appending
 
     async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
         names = ", ".join(each.folder for each in folders)

@@ -169,7 +169,9 @@ class Reading:
                     octets += letter.octets or len(letter.raw)
                     most = min(UIDS_AT_ONCE, max(FIRST_UIDS, 4 * taken))
                     self._at_once = max(1, min(most, taken * OCTETS_AT_ONCE // max(1, octets)))
+                    del response  # the next may be a while in coming
                     yield letter
+                    del letter
 
     # ---- deliveries
 

@@ -73,6 +73,7 @@ class Writing:
         helpers = self._helpers if self._unasked and self._several else None
         parts = list(self._chunks(letters, PART, PART_BYTES)) if helpers is not None else []
         if helpers is not None and len(parts) >= (2 if helpers.there else MANY):
+            letters = ()  # what is final is nobody's any more
             letters, alone = await self._append_side_by_side(folder, parts, more, helpers, outcomes)
             if alone:
                 self._helpers = None
@@ -238,9 +239,12 @@ class Writing:
         self, folder: str, parts: list[list[Letter]], more: More | None, helpers: Helpers,
         outcomes: list[Copied | Refused],
     ) -> tuple[list[Letter], bool]:
-        """What is left; and whether that is so because they stand in each other's way: a beginning was appended."""
+        """What is left; and whether that is so because they stand in each other's way: a beginning was appended.
+        `parts` is emptied.
+        """
         turns = Turns(parts, octets_of, more=more is not None)
         largest = max(map(octets_of, parts))
+        parts.clear()
         stalled = False
 
         async def watch() -> None:
@@ -255,6 +259,7 @@ class Writing:
                 following = list(self._chunks(letters, PART, PART_BYTES))
                 largest = max(largest, *map(octets_of, following))
                 turns.add(following)
+                del letters, following  # the next may be a while in coming
             turns.close()
 
         async def help_out(coming: asyncio.Future[Connection | None]) -> None:
@@ -267,29 +272,38 @@ class Writing:
         return [letter for part in turns.left for letter in part] if stalled else [], stalled
 
     async def _take_part(self, folder: str, turns: Turns[list[Letter]], outcomes: list[Copied | Refused]) -> None:
-        """One session's share: everything of an APPEND but its end, which is what makes it final, when it is due."""
+        """One session's share."""
         while (taken := await turns.take()) is not None:
-            number, chunk = taken
-            half = None
-            if self._fits(chunk):
-                half = Half(self._connection, *self._spelt(folder, chunk), self._seconds(chunk))
-            identities: list[Identity] = []
-            if half is not None:
-                await half.begin()
-                identities += [identity_of(each.raw) for each in chunk]  # while the server has enough to do
-            if not await turns.turn(number):
-                if half is not None:
-                    await half.take_back()
+            if not await self._hand_over(folder, *taken, turns, outcomes):
                 return
+            del taken  # the next may be a while in coming
+
+    async def _hand_over(
+        self, folder: str, number: int, chunk: list[Letter], turns: Turns[list[Letter]],
+        outcomes: list[Copied | Refused],
+    ) -> bool:
+        """Everything of an APPEND but its end, which is what makes it final, when it is due. Whether it was of use."""
+        half = None
+        if self._fits(chunk):
+            half = Half(self._connection, *self._spelt(folder, chunk), self._seconds(chunk))
+        identities: list[Identity] = []
+        if half is not None:
+            await half.begin()
+            identities += [identity_of(each.raw) for each in chunk]  # while the server has enough to do
+        if not await turns.turn(number):
             if half is not None:
-                done = await self._answered(folder, chunk, await half.end(), identities)
-            else:
-                done = await self._append(folder, chunk)
-            outcomes.extend(done)
-            if not _whole(chunk, done):
-                turns.stop()
-                return
-            turns.final()
+                await half.take_back()
+            return False
+        if half is not None:
+            done = await self._answered(folder, chunk, await half.end(), identities)
+        else:
+            done = await self._append(folder, chunk)
+        outcomes.extend(done)
+        if not _whole(chunk, done):
+            turns.stop()
+            return False
+        turns.final()
+        return True
 
     def _uids(self, answer: Answer, count: int) -> list[int]:
         code = answer.tagged.code
