@@ -170,3 +170,36 @@ def test_what_was_under_way_changes_no_uidvalidity_if_it_is_known(source: str, t
     inbox = next(folder for folder in promotion.folders if folder.name == "INBOX")
     assert len(world.target.boxes["INBOX"].messages) == 2
     assert inbox.renumbered == (fate != "known" or not link.aligned)
+
+
+@pytest.mark.parametrize("target", ["dovecot", "node", "burning"])
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("kind", ["gone", "can have its own"])
+def test_01_what_a_pass_meant_to_drop_keeps_no_uid_that_clients_know(kind: str, elsewhere: bool, target: str) -> None:
+    """One of ours that came late lies under a UID that clients know as another's. It was to go behind what the pass
+    copies, and that died before: it stays, as nobody else may have it, but not under that UID. Where it was a twin it
+    goes, and the UIDs are kept.
+    """
+    world = World(0, "dovecot", target, pace=0.0)
+    late = b"Message-ID: <late>\r\n\r\nlate"
+    world.source.append("INBOX", b"Message-ID: <1>\r\n\r\none", frozenset(), 1)
+    if elsewhere:
+        world.source.append("INBOX", late, frozenset(), 1)
+    world.quiet()
+    assert world.target.append("INBOX", late, frozenset(), 1) == world.source.boxes["INBOX"].uidnext
+    clients = Clients()
+    uid = world.source.append("INBOX", b"Message-ID: <2>\r\n\r\ntwo", frozenset(), 2)
+    clients.look(world)
+    if kind == "can have its own":
+        world.source.expunge("INBOX", (uid,))
+        world.source.append("INBOX", late, frozenset(), 1)
+        clients.look(world)
+    world.crash_at = lambda step, action: "before" if isinstance(action, Append) else ""
+    assert world.sweep() is None
+    world.crash_at = None
+    assert world.disk.state.folders[0].surplus == (uid,) and world.disk.state.folders[0].aligned
+    promotion = world.fail_over()
+    world.source = world.target
+    clients.look(world)
+    assert promotion.folders[0].renumbered == (not elsewhere)
+    assert sum(message.raw.endswith(b"late") for message in world.source.boxes["INBOX"].messages.values()) == 1

@@ -95,6 +95,7 @@ def promote(
         arrived[link.target_name] = dict(known)
     links = [replace(link, doomed=_all(link, rows[link.target_name])) if link.gone else link for link in links]
     yield from _finish_moves(links, arrived, powers)
+    misplaced: set[str] = set()  # folders in which a message lies under a UID that clients may know as another's
     for link in links:
         if link.surplus:
             moved: set[str] = set()
@@ -102,7 +103,8 @@ def promote(
                 if other is not link:
                     carried = yield from _recent(other, arrived[other.target_name])
                     moved.update(it.digest for it in carried)
-            yield from _drop_twins(link, rows[link.target_name], moved, powers)
+            if (yield from _drop_twins(link, rows[link.target_name], moved, powers)):
+                misplaced.add(link.target_name)
     there_still = []
     for link in links:
         if link.gone:
@@ -122,6 +124,7 @@ def promote(
         # Where a message came and was not saved, only who sent it knows whether its UID is the one that was wanted.
         ours = sent.get(link.target_name, {})
         known_as = all(ours.get(uid) == it.digest for uid, it in came.items())
+        known_as = known_as and link.target_name not in misplaced
         aligned = link.aligned and _is_carried(link) and raised[link.target_name] > 0 and known_as
         shown.append(
             Shown(
@@ -186,14 +189,17 @@ def _finish_moves(
         yield from expunge(link.target_name, done, powers)
 
 
-def _drop_twins(link: FolderLink, rows: tuple[Row, ...], moved: set[str], powers: Powers) -> Plan[None]:
+def _drop_twins(link: FolderLink, rows: tuple[Row, ...], moved: set[str], powers: Powers) -> Plan[frozenset[int]]:
     """What a pass found to be there twice, or to have come late, and did not come to delete. `moved`: digests of what
-    the same pass had carried to other folders.
+    the same pass had carried to other folders. Returns those that stay, as they are nowhere else.
     """
     known: Identities = yield ReadIdentities(Side.TARGET, link.target_name, tuple(row.uid for row in rows))
     others = {it.digest for uid, it in known.items() if uid not in link.surplus}
-    twins = [uid for uid in link.surplus if uid in known and known[uid].digest in others | moved]
+    there = {uid: known[uid] for uid in link.surplus if uid in known}
+    # A large one can't be set aside, so it would stay, too.
+    twins = frozenset(uid for uid, it in there.items() if it.digest in others | moved and not it.large)
     yield from expunge(link.target_name, twins, powers)
+    return frozenset(there) - twins
 
 
 def _recent(link: FolderLink, arrived: Mapping[int, Identity]) -> Plan[tuple[Identity, ...]]:
