@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from onedomain.decision.link.actions import Append
+from onedomain.decision.link.actions import Action, Append
 from onedomain.model.replica import FolderLink
 
 from .driver import Driver
@@ -115,3 +115,58 @@ def test_what_can_not_be_set_aside_is_not_expunged(target: str) -> None:
     one.sweep()
     assert [len(text) > 1000 for text in texts(one.target, "INBOX")] == [False, False, False, True]
     assert len(one.aside) == 1
+
+
+def numbered(number: int) -> bytes:
+    """About forty of them are what one Append of the driver carries."""
+    return b"Message-ID: <%d>\r\n\r\nbody %04d %s" % (number, number, b"x" * 30)
+
+
+def prefilled(source: str, target: str, count: int) -> World:
+    """The replica has all that the source has, under UIDs that are too low: each can still be given its own."""
+    one = World(0, source, target, pace=0.0)
+    one.source.raise_uidnext("INBOX", count + 1)
+    for number in range(count):
+        for server in (one.source, one.target):
+            server.append("INBOX", numbered(number), frozenset(), number)
+    return one
+
+
+def cut_off(one: World, number: int = 1) -> None:
+    """Ahead of the `number`th Append."""
+    left = [number]
+
+    def crash_at(step: int, action: Action) -> str:
+        left[0] -= isinstance(action, Append)
+        return "" if left[0] else "before"
+
+    one.crash_at = crash_at
+    assert one.sweep() is None
+    one.crash_at = None
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(("source", "target"), [("node", "node"), ("dovecot", "cyrus"), ("dovecot", "dovecot"),
+                                                ("dovecot", "burning")])
+def test_02_no_brake_holds_what_a_pass_that_was_cut_off_meant_to_drop(
+    source: str, target: str, first: bool, number: int
+) -> None:
+    """They are not deletions: each is there twice, or going to be. After a return with a long tail, and where a replica
+    had messages before it was one.
+    """
+    if first:
+        one = prefilled(source, target, 120)
+    else:
+        one = World(0, source, target, pace=0.0)
+        for each in range(140):
+            if each == 20:
+                one.quiet()
+            one.source.append("INBOX", numbered(each), frozenset(), each)
+        state, promotion = one.disk.state, one.fail_over()
+        one.bring_back(state, promotion)
+    cut_off(one, number)
+    assert len(one.disk.state.folders[0].surplus) >= 120
+    one.quiet()
+    one.check_equal()
+    assert not any("deleted" in alert for alert in one.alerts), one.alerts

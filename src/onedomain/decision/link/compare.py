@@ -17,7 +17,8 @@ from onedomain.model.replica import FolderLink, Row
 class Difference:
     """`missing`: rows of the source, ascending. `flags`: UIDs of the target and what their flags should be.
 
-    `doomed`: UIDs of the target whose partner is gone. `unknown`: rows of the target that this link has not confirmed.
+    `doomed`: UIDs of the target whose partner is gone. `dropped`: those that an earlier pass meant to drop, and that
+    are there still; nobody has deleted them. `unknown`: rows of the target that this link has not confirmed.
     `strange`: pairs (source, target, seconds) whose dates differ by so much: a side may have been restored, and have
     used UIDs again.
     """
@@ -25,6 +26,7 @@ class Difference:
     missing: tuple[Row, ...] = ()
     flags: tuple[tuple[int, frozenset[str]], ...] = ()
     doomed: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
     unknown: tuple[Row, ...] = ()
     strange: tuple[tuple[int, int, int], ...] = ()
 
@@ -37,7 +39,7 @@ def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Dif
     another = ANOTHER in link.kept
     unknown = tuple(row for row in target if row.uid >= link.target.uidnext)
     there = {row.uid: row for row in target if row.uid < link.target.uidnext}
-    dropped = {uid: there.pop(uid) for uid in link.surplus if uid in there}
+    dropped = tuple(uid for uid in link.surplus if there.pop(uid, None) is not None)
     missing: list[Row] = []
     flags: list[tuple[int, frozenset[str]]] = []
     strange: list[tuple[int, int, int]] = []
@@ -55,8 +57,8 @@ def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Dif
         wanted = row.flags - link.untaken
         if partner.flags - link.untaken != wanted:
             flags.append((partner.uid, wanted))
-    doomed = tuple(uid for uid in sorted({**there, **dropped}) if uid not in link.kept)
-    return Difference(tuple(missing), tuple(flags), doomed, unknown, tuple(strange))
+    doomed = tuple(uid for uid in sorted(there) if uid not in link.kept)
+    return Difference(tuple(missing), tuple(flags), doomed, dropped, unknown, tuple(strange))
 
 
 def changes(link: FolderLink, rows: Iterable[Row], vanished: Iterable[int]) -> Difference:

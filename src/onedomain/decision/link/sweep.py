@@ -252,9 +252,8 @@ class _Sweep:
         )
         # Before anything is saved: behind the mark nobody would know them for what they are.
         yield from expunge(work.link.target_name, result.fillers, self._target, keep_bodies=False)
-        work.link = result.link
-        work.surplus = result.surplus
-        work.link = replace(work.link, surplus=result.surplus)
+        work.surplus = (*work.found.dropped, *result.surplus)
+        work.link = replace(result.link, surplus=work.surplus)
         work.arrived.extend(result.seen)
         work.found = replace(work.found, missing=result.missing, flags=result.flags)
 
