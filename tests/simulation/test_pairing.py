@@ -170,3 +170,43 @@ def test_02_no_brake_holds_what_a_pass_that_was_cut_off_meant_to_drop(
     one.quiet()
     one.check_equal()
     assert not any("deleted" in alert for alert in one.alerts), one.alerts
+
+
+@pytest.mark.parametrize("room", [3, 4, 5, 6])
+@pytest.mark.parametrize(("source", "target"), [("node", "node"), ("dovecot", "cyrus"), ("dovecot", "dovecot"),
+                                                ("dovecot", "burning"), ("node", "imap")])
+def test_what_has_no_room_under_its_own_uid_is_not_dropped_under_the_other(source: str, target: str, room: int) -> None:
+    """It is the replica's only copy. Nor is it taken for the message that has that UID at the source, and no room."""
+    one = World(0, source, target, pace=0.0)
+    one.source.append("INBOX", b"Message-ID: <w>\r\n\r\nother", frozenset(), 9)
+    one.source.raise_uidnext("INBOX", 11)
+    for number in range(3):
+        for server in (one.source, one.target):
+            server.append("INBOX", numbered(number), frozenset(), number)
+    one.target.room = room
+    had = set(texts(one.target, "INBOX"))
+    for _ in range(4):
+        report = one.sweep()
+        assert report is not None
+        assert report.full or room > 4
+        assert set(texts(one.target, "INBOX")) >= had
+    if room > 4:
+        one.check_equal()
+    one.target.room = None
+    one.quiet()
+    one.check_equal()
+
+
+def test_what_was_moved_to_where_there_is_no_room_is_not_dropped_where_it_came_late() -> None:
+    one = world("dovecot", "dovecot", "Lists")
+    late = one.source.append("INBOX", b"Message-ID: <late>\r\n\r\nlate", frozenset(), 9)
+    one.copy(one.source, "INBOX", late, "Lists", move=True)
+    one.target.append("INBOX", b"Message-ID: <late>\r\n\r\nlate", frozenset(), 9)
+    one.target.room = 9
+    for _ in range(2):
+        report = one.sweep()
+        assert report is not None and report.full
+        assert texts(one.target, "INBOX") == [*(f"body {n}" for n in range(1, 5)), "late"]
+    one.target.room = None
+    one.quiet()
+    one.check_equal()

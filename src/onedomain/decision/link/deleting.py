@@ -27,8 +27,8 @@ from onedomain.model.replica import FolderLink, Listing, Powers, Side
 
 
 def spare(works: Sequence[Work]) -> Plan[None]:
-    """What was moved into a folder that has no room now stays where it was; the next pass hears of it again. All
-    else that is deleted makes room.
+    """What was moved into a folder that has no room now stays where it was; the next pass hears of it again. So does
+    what was to be dropped, as it is there or should be under another UID. All else that is deleted makes room.
     """
     left: Counter[str] = Counter()
     for work in works:
@@ -37,12 +37,14 @@ def spare(works: Sequence[Work]) -> Plan[None]:
             wanted: Identities = yield ReadIdentities(Side.SOURCE, name, work.left, validity)
             left.update(it.digest for it in wanted.values())
     for work in works:
-        if work.found.doomed:
-            known: Identities = yield ReadIdentities(Side.TARGET, work.link.target_name, work.found.doomed)
+        going = (*work.found.doomed, *work.surplus)
+        if going:
+            known: Identities = yield ReadIdentities(Side.TARGET, work.link.target_name, going)
             moved = {uid for uid, it in known.items() if left[it.digest]}
             work.held = work.held or bool(moved)
             doomed = tuple(uid for uid in work.found.doomed if uid not in moved)
             work.found = replace(work.found, doomed=doomed)
+            work.surplus = tuple(uid for uid in work.surplus if uid not in moved)
 
 
 def delete(

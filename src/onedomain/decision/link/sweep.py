@@ -139,6 +139,9 @@ class _Sweep:
         braked = False
         if self._full:
             yield from spare(self._work)
+        for work in self._work:
+            if work.surplus and not work.disturbed:
+                yield from self._drop(work)
         if stable:
             # Not sooner: deletions are seen on the server before their answers have been told.
             commanded = meant(self._order.commanded, self._state.folders, self._separator)
@@ -318,9 +321,13 @@ class _Sweep:
         yield from self._confirm(work)
         seen = work.rows.after if work.rows is not None else 0
         work.link = yield from set_flags(work.link, work.found.flags, seen)
-        # Their content has been carried or found under another UID, or a return has dealt with it.
+
+    def _drop(self, work: Work) -> Plan[None]:
+        """Their content has been carried or found under another UID, or a return has dealt with it."""
+        seen = work.rows.after if work.rows is not None else 0
         yield from expunge(work.link.target_name, work.surplus, self._target, modseq=seen)
-        work.link = replace(work.link, surplus=())
+        left = tuple(uid for uid in work.link.surplus if uid not in work.surplus)
+        work.link = replace(work.link, surplus=left)
 
     def _confirm(self, work: Work) -> Plan[None]:
         """Before the marks are saved: a message that is behind the mark is never looked at again."""
@@ -352,7 +359,7 @@ class _Sweep:
             source = Mark(seen.uidvalidity, reached, modseq, seen.messages)
             known = link.target.uidnext
             target = Mark(now.uidvalidity, known, now.modseq if now.uidnext == known else 0, now.messages)
-            if work.left and work.compared:
+            if (work.left and work.compared) or link.surplus:
                 target = replace(target, messages=-1)  # never so: lists are compared again
             last = Pass(seen.modseq, work.rows.after) if told and seen.modseq and target.modseq else link.last
             work.link = replace(link, source=source, target=target, last=last)
