@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from dataclasses import replace
 
 import pytest
 
-from onedomain.backend.link.base import Letter, More
+from onedomain.backend.link.base import Letter, May, More, always
 from onedomain.backend.trouble import Trouble
 from onedomain.decision.link.actions import (
     Action,
@@ -73,9 +73,9 @@ class Counted(ServerEnd):
         self.streams = False
 
     async def append(
-        self, folder: str, letters: Sequence[Letter], more: More | None = None
+        self, folder: str, letters: Sequence[Letter], more: More | None = None, may: May = always
     ) -> tuple[Copied | Refused, ...]:
-        answers = await super().append(folder, letters, more)
+        answers = await super().append(folder, letters, more, may)
         return answers[: len(answers) - self.short]
 
     async def _put(self, question: str, folder: str, letters: Sequence[Letter]) -> tuple[Copied | Refused, ...]:
@@ -284,7 +284,7 @@ async def test_who_has_lost_the_lease_writes_no_more(written: int) -> None:
     lost = Performer(source, target, kept, Groups(letters=2, octets=1 << 20), may_write=lambda: left > 0,
                      together=in_turn)
 
-    async def counted(folder: str, letters: Sequence[Letter], more: More) -> tuple[Copied | Refused, ...]:
+    async def counted(folder: str, letters: Sequence[Letter], more: More, may: May) -> tuple[Copied | Refused, ...]:
         nonlocal left
         left -= 1
         return await Counted.append(target, folder, letters)
@@ -301,6 +301,46 @@ async def test_who_has_lost_the_lease_writes_no_more(written: int) -> None:
         with pytest.raises(Failed, match="do not run here"):
             await lost.perform(action)
     assert list(target.server.boxes) == ["INBOX"] and target.server.boxes["INBOX"].uidnext == 1 + 2 * written
+
+
+async def test_a_lease_that_is_lost_while_the_source_is_waited_for() -> None:
+    """What the target asks for in the middle of an append is asked about when it is there, not before."""
+    _, source, target, kept = bench("node", BODIES, streams=True)
+    plain, leads = source.letters, True
+
+    async def slow(folder: str, uids: Sequence[int], uidvalidity: int = 0) -> AsyncIterator[Letter]:
+        nonlocal leads
+        async for letter in plain(folder, uids, uidvalidity):
+            leads = letter.uid < 4
+            yield letter
+
+    source.letters = slow  # type: ignore[method-assign]
+    lost = Performer(source, target, kept, Groups(letters=2), may_write=lambda: leads, together=in_turn)
+    with pytest.raises(Failed, match="do not run here"):
+        await lost.perform(append(1, 2, 3, 4, 5))
+    assert len(target.server.boxes["INBOX"].messages) == 2
+
+
+async def test_a_target_is_told_how_to_ask_for_the_lease_and_may_end_before() -> None:
+    """It has taken more than it has made final. What it does not answer for is not gone."""
+    _, source, target, kept = bench("node", BODIES)
+    leads = True
+
+    async def slow(
+        folder: str, letters: Sequence[Letter], more: More, may: May
+    ) -> tuple[Copied | Refused, ...]:
+        nonlocal leads
+        assert may()
+        done = await Counted.append(target, folder, letters[:2])
+        leads = False
+        assert not may()
+        return done
+
+    target.append = slow  # type: ignore[method-assign, assignment]
+    lost = Performer(source, target, kept, may_write=lambda: leads, together=in_turn)
+    with pytest.raises(Failed, match="do not run here"):
+        await lost.perform(append(1, 2, 3, 4, 5))
+    assert lost.done["copied"] == 2
 
 
 @pytest.mark.parametrize("streams", [False, True])

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapp
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from onedomain.backend.link.base import Letter, More
+from onedomain.backend.link.base import Letter, May, More, always
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import filler, identity_of
 from onedomain.model.failure import Failed, again, refuse
@@ -156,7 +156,7 @@ class ServerEnd:
         """It has one session."""
 
     async def append(
-        self, folder: str, letters: Sequence[Letter], more: More | None = None
+        self, folder: str, letters: Sequence[Letter], more: More | None = None, may: May = always
     ) -> tuple[Copied | Refused, ...]:
         outcomes = list(await self._put("append", folder, letters))
         while self.streams and more is not None:

@@ -314,12 +314,13 @@ class Performer:
         async def more() -> Sequence[Letter]:
             nonlocal letters
             letters = ()
-            self._check()
-            return await load.take()
+            following = await load.take()
+            self._check()  # not sooner: the source may have been waited for
+            return following
 
         self._check()
         try:
-            answers = await self._target.append(folder, letters, more)
+            answers = await self._target.append(folder, letters, more, self._may_write)
         except BaseException as error:
             # Cut off, any of them may be there. Of a large copy the bytes are not here any more.
             seats = zip(load.seats, (letter.identity.digest for letter in letters), strict=False)
@@ -335,6 +336,7 @@ class Performer:
         # One that was sent and not answered for would pass for gone, and never be looked at again.
         if len(answers) != load.sent and (load.given or not answers or not isinstance(answers[-1], Refused)):
             self.asked = Side.TARGET
+            self._check()
             reason = f"{len(answers)}/{load.sent}"
             raise Failed(again(451, "4.3.0", "not every message was answered for", reason))
         return answers

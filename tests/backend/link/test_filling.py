@@ -168,5 +168,16 @@ def test_without_anything_to_follow() -> None:
     assert len(cyrus.used) == cyrus.attempts == 3
 
 
+def test_whether_it_may_is_asked_ahead_of_every_part() -> None:
+    """What was uploaded is not in the folder yet; a process may have been frozen since."""
+    cyrus = Cyrus()
+
+    async def work() -> None:
+        done = await Filling(cyrus.pool, "u1", letters(4 * AT_ONCE), None, lambda: len(cyrus.uids) <= AT_ONCE).run()
+        assert len(done) == len(cyrus.uids) == 2 * AT_ONCE
+
+    on(cyrus, work)
+
+
 async def fill(cyrus: Cyrus, first: list[Letter], more: More | None) -> None:
     await cyrus.fill(first, more)

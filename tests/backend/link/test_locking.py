@@ -102,7 +102,8 @@ class Dovecot:
 
 
 async def append(
-    links: DovecotLinks, bodies: list[bytes], more: Callable[[], Awaitable[list[bytes]]] | None = None
+    links: DovecotLinks, bodies: list[bytes], more: Callable[[], Awaitable[list[bytes]]] | None = None,
+    may: Callable[[], bool] = lambda: True,
 ) -> tuple[Copied | Refused, ...]:
     async def following() -> list[Letter]:
         assert more is not None
@@ -110,7 +111,7 @@ async def append(
 
     end = await links.end(account())
     try:
-        return await end.append("INBOX", made(bodies), following if more is not None else None)
+        return await end.append("INBOX", made(bodies), following if more is not None else None, may)
     finally:
         await end.close()
 
@@ -157,6 +158,23 @@ async def test_one_after_the_other_where_the_folder_is_locked(monkeypatch: pytes
         assert before == 4
         await append(links, BODIES)  # and it is known from then on
         assert far.box == BODIES * 2 and far.sessions == before
+
+
+@pytest.mark.parametrize(("locks", "follows"), [(False, False), (False, True), (True, False)])
+async def test_whether_it_may_is_asked_ahead_of_every_part(
+    monkeypatch: pytest.MonkeyPatch, locks: bool, follows: bool
+) -> None:
+    """What was taken from the source, or is on its way, is not final yet; a process may have been frozen since."""
+    monkeypatch.setattr(writing, "STALL", 0.2)
+    far = Dovecot(locks=locks)
+    source = Source(far)
+    async with far.links() as links:
+        more = source.more if follows else None
+        done = await append(links, BODIES[:100] if follows else BODIES, more, lambda: len(far.box) < 50)
+        there = len(far.box)
+        assert there == (125 if locks else 50) and len(done) == there and far.box == BODIES[:there]
+        await append(links, BODIES[there:])
+        assert far.box == BODIES and far.sessions <= 7, "what was on its way was taken back: the first is of use still"
 
 
 async def test_also_where_one_is_refused_then(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,12 @@ def octets_of(letters: Sequence[Letter]) -> int:
 
 More = Callable[[], Awaitable[Sequence[Letter]]]
 """What follows letters that are on their way; nothing: that was all. Asked by one at a time."""
+May = Callable[[], bool]
+"""Whether what was taken may be made final still: a process may have been frozen since."""
+
+
+def always() -> bool:
+    return True
 
 
 class LinkEnd(Protocol):
@@ -96,10 +102,11 @@ class LinkEnd(Protocol):
         ...
 
     async def append(
-        self, folder: str, letters: Sequence[Letter], more: More | None = None
+        self, folder: str, letters: Sequence[Letter], more: More | None = None, may: May = always
     ) -> tuple[Copied | Refused, ...]:
         """In their order; where UIDs are not given it ends with the first that is refused. `more` may be asked for what
         follows, so that nobody waits at the end of a group: it is answered for as if it had been among the letters.
+        `may` is asked after every wait for others; no more is appended, nor answered for, than before it said no.
         """
         ...
 

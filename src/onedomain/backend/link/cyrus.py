@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import ClassVar, TypeVar
 
 from onedomain.backend.imap_session import Answer
-from onedomain.backend.link.base import Letter, More
+from onedomain.backend.link.base import Letter, May, More, always
 from onedomain.backend.link.connection import Connection, wire
 from onedomain.backend.link.filling import ATTEMPTS, Filling, accepted
 from onedomain.backend.link.folders import INBOX
@@ -171,12 +171,12 @@ class CyrusEnd(ImapEnd):
     # -- messages
 
     async def append(
-        self, folder: str, letters: Sequence[Letter], more: More | None = None
+        self, folder: str, letters: Sequence[Letter], more: More | None = None, may: May = always
     ) -> tuple[Copied | Refused, ...]:
         """Also where the next UIDs will do: if somebody else takes one meanwhile, the mailbox has changed."""
         await self._connection.let_go()
         uniqueid = await self._id(folder)
-        filling = Filling(self._links.administrators, uniqueid, letters, more)
+        filling = Filling(self._links.administrators, uniqueid, letters, more, may)
         del letters  # they go one by one
         return await filling.run()
 

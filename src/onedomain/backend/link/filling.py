@@ -14,7 +14,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from onedomain.backend.imap_session import Answer
-from onedomain.backend.link.base import Letter, More, octets_of
+from onedomain.backend.link.base import Letter, May, More, always, octets_of
 from onedomain.backend.link.lanes import Turns, side_by_side
 from onedomain.backend.link.syncapply import Changed, Mailbox, Record, SyncConnection, refusal_is
 from onedomain.backend.pool import Pool
@@ -39,11 +39,12 @@ class Filling:
     """One append. `uniqueid` is the folder's."""
 
     def __init__(
-        self, administrators: Pool[SyncConnection], uniqueid: str, letters: Sequence[Letter], more: More | None
+        self, administrators: Pool[SyncConnection], uniqueid: str, letters: Sequence[Letter], more: More | None,
+        may: May = always,
     ) -> None:
         self._pool = administrators
         self._uniqueid = uniqueid
-        self._turns = Turns(_chunks(letters), octets_of, more=more is not None)
+        self._turns = Turns(_chunks(letters), octets_of, more=more is not None, may=may)
         self._more = more
         self._outcomes: list[Copied | Refused] = []
         self._coming = 0  # helpers that have no session yet
@@ -103,18 +104,23 @@ class Filling:
 
     async def _take_parts(self, sync: SyncConnection, enough: Callable[[], bool]) -> None:
         while not enough() and (taken := await self._turns.take()) is not None:
-            self._outcomes += await self._place(sync, *taken)
+            if (placed := await self._place(sync, *taken)) is None:
+                return
+            self._outcomes += placed
             self._turns.final()
             del taken
 
-    async def _place(self, sync: SyncConnection, number: int, letters: Sequence[Letter]) -> list[Copied | Refused]:
-        """Uploaded at once, put into the folder when it is their turn."""
+    async def _place(
+        self, sync: SyncConnection, number: int, letters: Sequence[Letter]
+    ) -> list[Copied | Refused] | None:
+        """Uploaded at once, put into the folder when it is their turn; None: they never had one."""
         refused = [_why_not(letter) for letter in letters]
         good = [letter for letter, why in zip(letters, refused, strict=True) if not why]
         uids: list[int] = []
         guids = await sync.upload(self._partition, [letter.raw for letter in good]) if good else []
         identities = [identity_of(letter.raw) for letter in letters]
-        await self._turns.turn(number)
+        if not await self._turns.turn(number):
+            return None
         if good:
             await accepted(sync, lambda: self._give(sync, good, guids, uids))
         return list(_outcomes(refused, identities, uids))

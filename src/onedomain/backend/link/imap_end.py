@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from typing import ClassVar
 
 from onedomain.backend.imap_session import ImapDoor
-from onedomain.backend.link.base import Letter, More
+from onedomain.backend.link.base import Letter, May, More, always
 from onedomain.backend.link.connection import Connection
 from onedomain.backend.link.folders import INBOX, Folders, IdentityItem
 from onedomain.backend.link.helpers import Helpers
@@ -114,9 +114,9 @@ class ImapEnd:
         self._writing.expect(messages)
 
     async def append(
-        self, folder: str, letters: Sequence[Letter], more: More | None = None
+        self, folder: str, letters: Sequence[Letter], more: More | None = None, may: May = always
     ) -> tuple[Copied | Refused, ...]:
-        appending = self._writing.append(folder, letters, more)
+        appending = self._writing.append(folder, letters, more, may)
         del letters  # they go one by one
         return await appending
 

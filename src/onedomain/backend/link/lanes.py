@@ -20,14 +20,17 @@ T = TypeVar("T")
 class Turns(Generic[P]):
     """The parts of one work, each taken once. After `stop` nobody gets a part or a turn any more.
 
-    With `more` parts may be added until `close`. `weigh` says what a part weighs.
+    With `more` parts may be added until `close`. `weigh` says what a part weighs. `may` is asked at every turn: where
+    it says no, all stop.
     """
 
     def __init__(
-        self, parts: Iterable[P], weigh: Callable[[P], int] = lambda part: 1, *, more: bool = False
+        self, parts: Iterable[P], weigh: Callable[[P], int] = lambda part: 1, *, more: bool = False,
+        may: Callable[[], bool] = lambda: True,
     ) -> None:
         self._parts: dict[int, P] = {}  # those that are not final
         self._weigh = weigh
+        self._may = may
         self._weight = 0
         self._added = 0
         self._taken = 0
@@ -87,6 +90,8 @@ class Turns(Generic[P]):
         if number > self._final and not self._stopped:
             waiter = self._waiting[number] = asyncio.get_running_loop().create_future()
             await waiter
+        if not self._stopped and not self._may():
+            self.stop()
         return not self._stopped
 
     def final(self) -> None:

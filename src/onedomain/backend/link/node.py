@@ -22,7 +22,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from onedomain.backend.link.base import Letter, More
+from onedomain.backend.link.base import Letter, May, More, always
 from onedomain.backend.link.node_asking import NodeAsking
 from onedomain.backend.link.node_places import Places
 from onedomain.backend.link.node_words import AT_ONCE, COMMAND_BYTES, commands, kept
@@ -293,11 +293,13 @@ class NodeEnd:
         """One connection serves all accounts."""
 
     async def append(
-        self, folder: str, letters: Sequence[Letter], more: More | None = None
+        self, folder: str, letters: Sequence[Letter], more: More | None = None, may: May = always
     ) -> tuple[Copied | Refused, ...]:
         limit = self._server.append_limit
         outcomes: list[Copied | Refused] = []
         for some in commands([each for each in letters if limit is None or len(each.raw) <= limit]):
+            if not may():
+                return tuple(outcomes)
             outcomes += await self._places.with_one(folder, lambda at, some=some: self._append(at, some))  # type: ignore[misc]
         sent = iter(outcomes)
         return tuple(

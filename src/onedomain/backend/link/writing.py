@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from onedomain.backend.imap_session import Answer
-from onedomain.backend.link.base import Letter, More, octets_of
+from onedomain.backend.link.base import Letter, May, More, always, octets_of
 from onedomain.backend.link.connection import Connection, Opened, for_good, wire
 from onedomain.backend.link.helpers import HELPERS, Helpers
 from onedomain.backend.link.lanes import Turns, side_by_side
@@ -66,7 +66,7 @@ class Writing:
             self._helpers.called()
 
     async def append(
-        self, folder: str, letters: Sequence[Letter], more: More | None = None
+        self, folder: str, letters: Sequence[Letter], more: More | None = None, may: May = always
     ) -> tuple[Copied | Refused, ...]:
         """Who does it all alone leaves `more` to whoever called."""
         outcomes: list[Copied | Refused] = []
@@ -74,13 +74,15 @@ class Writing:
         parts = list(self._chunks(letters, PART, PART_BYTES)) if helpers is not None else []
         if helpers is not None and len(parts) >= (2 if helpers.there else MANY):
             letters = ()  # what is final is nobody's any more
-            letters, alone = await self._append_side_by_side(folder, parts, more, helpers, outcomes)
+            letters, alone = await self._append_side_by_side(folder, parts, more, may, helpers, outcomes)
             if alone:
                 self._helpers = None
                 helpers.useless()
             if outcomes and isinstance(outcomes[-1], Refused):
                 return tuple(outcomes)
         for chunk in self._chunks(letters):
+            if not may():
+                break
             done = await self._append(folder, chunk)
             outcomes += done
             if not _whole(chunk, done):
@@ -236,13 +238,13 @@ class Writing:
     # ---- appending side by side
 
     async def _append_side_by_side(
-        self, folder: str, parts: list[list[Letter]], more: More | None, helpers: Helpers,
+        self, folder: str, parts: list[list[Letter]], more: More | None, may: May, helpers: Helpers,
         outcomes: list[Copied | Refused],
     ) -> tuple[list[Letter], bool]:
         """What is left; and whether that is so because they stand in each other's way: a beginning was appended.
         `parts` is emptied.
         """
-        turns = Turns(parts, octets_of, more=more is not None)
+        turns = Turns(parts, octets_of, more=more is not None, may=may)
         largest = max(map(octets_of, parts))
         parts.clear()
         stalled = False
