@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from onedomain.decision.link.actions import Action, Append
+from onedomain.decision.link.actions import Action, Append, Expunge, ExpungeDeleted
 from onedomain.model.replica import FolderLink
 
 from .driver import Driver
@@ -208,5 +208,24 @@ def test_what_was_moved_to_where_there_is_no_room_is_not_dropped_where_it_came_l
         assert report is not None and report.full
         assert texts(one.target, "INBOX") == [*(f"body {n}" for n in range(1, 5)), "late"]
     one.target.room = None
+    one.quiet()
+    one.check_equal()
+
+
+@pytest.mark.parametrize(("source", "target"), [("node", "imap"), ("dovecot", "imap"), ("node", "plain"),
+                                                ("dovecot", "dovecot")])
+def test_what_was_recognised_by_a_pass_that_died_is_not_copied_again(source: str, target: str) -> None:
+    """One came and one went: where there are no MODSEQs the replica looks as the last whole pass left it."""
+    one = world(source, target)
+    one.source.append("INBOX", b"Message-ID: <z>\r\n\r\nz", frozenset(), 9)
+    one.crash_at = lambda step, action: "after" if isinstance(action, Append) else ""
+    assert one.sweep() is None
+    one.expunge(one.source, "INBOX", (1,))
+    one.crash_at = lambda step, action: "after" if isinstance(action, Expunge | ExpungeDeleted) else ""
+    assert one.sweep() is None
+    one.crash_at = None
+    assert sorted(texts(one.target, "INBOX")) == ["body 2", "body 3", "body 4", "z"]
+    assert one.sweep() is not None
+    assert sorted(texts(one.target, "INBOX")) == ["body 2", "body 3", "body 4", "z"]
     one.quiet()
     one.check_equal()

@@ -65,7 +65,10 @@ def pair(
             yield Alert(link.source_name, f"message {uid} is on the replica only; it is kept")
     if twice and link.settled:
         yield Alert(link.source_name, f"{len(twice)} messages came to the replica unasked; they are set aside")
-    link = replace(link, target=replace(link.target, uidnext=uidnext), settled=True)
+    if uidnext != link.target.uidnext:
+        # If the pass dies, it is not as the last one left it, whatever has come and gone till then: lists are compared.
+        link = replace(link, target=replace(link.target, uidnext=uidnext, messages=-1))
+    link = replace(link, settled=True)
     return Paired(link, tuple(missing.values()), tuple(flags), tuple(sorted(drop)), fillers, tuple(seen))
 
 
