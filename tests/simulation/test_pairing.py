@@ -229,3 +229,20 @@ def test_what_was_recognised_by_a_pass_that_died_is_not_copied_again(source: str
     assert sorted(texts(one.target, "INBOX")) == ["body 2", "body 3", "body 4", "z"]
     one.quiet()
     one.check_equal()
+
+
+@pytest.mark.parametrize(("source", "target"), [("node", "node"), ("dovecot", "dovecot"), ("dovecot", "cyrus")])
+def test_what_was_not_dropped_before_a_promotion_is_carried_to_the_old_primary(source: str, target: str) -> None:
+    """It stayed, as it is nowhere else. No mark tells of it: there it was never, here it has not changed since."""
+    one = world(source, target)
+    late = one.target.append("INBOX", b"Message-ID: <late>\r\n\r\nlate", frozenset(), 9)
+    [link] = one.disk.state.folders
+    mark = replace(one.target.mark("INBOX"), messages=link.source.messages)
+    one.disk.state = replace(one.disk.state, folders=(replace(link, surplus=(late,), target=mark),))
+    state, promotion = one.disk.state, one.fail_over()
+    one.bring_back(state, promotion)
+    report = one.sweep()
+    assert report is not None and report.whole
+    assert texts(one.target, "INBOX") == [*(f"body {n}" for n in range(1, 5)), "late"]
+    one.quiet()
+    one.check_equal()

@@ -158,7 +158,8 @@ def _turned(found: Iterable[_Found], epoch: int, here: Listing) -> LinkState:
         if same and stay and not link.kept and not link.refused:
             source = Mark(link.target.uidvalidity, link.target.uidnext)
             target = Mark(link.source.uidvalidity, link.source.uidnext)
-            equal = not link.braked and not link.doomed and link.source.messages == link.target.messages
+            owed = link.braked or link.doomed or link.surplus
+            equal = not owed and link.source.messages == link.target.messages
             left = equal and _as_left(link, old) and 0 < link.target.modseq <= new.mark.modseq
             if left:  # only what has changed at the new primary since then has to be looked at
                 source, target = link.target, link.source
