@@ -23,6 +23,7 @@ from onedomain.decision.link.actions import (
     Raise,
     RaiseUidNext,
     Refused,
+    RenameFolder,
     SetAside,
     SetFlags,
     SetUse,
@@ -36,6 +37,7 @@ from onedomain.model.health import Seen
 from onedomain.model.replica import LinkState, Side
 from onedomain.replica.load import Load
 from onedomain.replica.performer import Groups, Performer
+from onedomain.replica.sent import Sent
 
 from ..simulation.ends import ServerEnd, in_turn, now
 from ..simulation.server import Message, Server
@@ -341,6 +343,20 @@ async def test_a_target_is_told_how_to_ask_for_the_lease_and_may_end_before() ->
     with pytest.raises(Failed, match="do not run here"):
         await lost.perform(append(1, 2, 3, 4, 5))
     assert lost.done["copied"] == 2
+
+
+async def test_what_was_sent_is_not_known_of_folders_that_change_names() -> None:
+    """What lies below changes its name, too, and another may have that name then."""
+    source, target, sent = Server("node", 1), Server("node", 1), Sent()
+    for server in (source, target):
+        server.create("Work")
+        server.create("Work/2026")
+    source.append("Work/2026", BODIES[0], NONE, 0)
+    performer = Performer(ServerEnd(source), ServerEnd(target), Kept(), together=in_turn, sent=sent)
+    await performer.perform(replace(append(1), source_folder="Work/2026", folder="Work/2026"))
+    assert sent.by_folder()
+    assert await performer.perform(RenameFolder("Work", "Old"))
+    assert not sent.by_folder()
 
 
 @pytest.mark.parametrize("streams", [False, True])

@@ -169,8 +169,7 @@ class Performer:
                 self.done["created"] += 1
                 return mark
             case RenameFolder(name, to):
-                self._unsaved.forget(name)
-                self._unsaved.forget(to)
+                self._unsaved.forget_all()  # what lies below has other names, too
                 try:
                     await target.rename_folder(name, to)
                 except Failed as refusal:

@@ -31,12 +31,15 @@ class Sent:
         there.update(messages)
         self._count += len(there) - before
         if self._count > MOST:
-            self._folders.clear()
-            self._count = 0
+            self.forget_all()
 
     def forget(self, folder: str) -> None:
         """Another folder may have that name now."""
         self._count -= len(self._folders.pop(folder, ()))
+
+    def forget_all(self) -> None:
+        self._folders.clear()
+        self._count = 0
 
     def saved(self, state: LinkState) -> None:
         """What the marks cover by now need not be told from anything."""
