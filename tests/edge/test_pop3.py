@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import poplib
+import socket
 import tracemalloc
 from dataclasses import replace
 
 import pytest
 
+from onedomain.backend.base import ClientInfo
 from onedomain.edge.imap import MailboxParts
-from onedomain.edge.pop3 import Pop3Edge, Pop3Rules
+from onedomain.edge.mailbox import Mailbox
+from onedomain.edge.pop3 import FOLDER, Pop3Edge, Pop3Rules, opened
 from onedomain.model.account import Home
 from onedomain.model.health import Verdict
+from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateFiles, ServerContexts
+from onedomain.protocol.pop3.server import (
+    MAX_BAD,
+    Answered,
+    Close,
+    Event,
+    LogIn,
+    Pop3Server,
+    Quit,
+    Retrieve,
+    StartTls,
+)
 from tests.edge.fakeimap import FakeImap
 from tests.edge.kit import JOE, Client, Edge, down, edge
 from tests.lab.tls import Certificate
@@ -364,3 +379,50 @@ async def test_the_end_of_the_server_is_said(logged_in: bool) -> None:
             assert (await client.ask("DELE 1")).startswith("+OK")
     assert await client.rest() == b"-ERR [SYS/TEMP] The server is shutting down.\r\n"
     assert imap.bodies == {1: ONE}
+
+
+HANDED: list[tuple[type[Event], bytes, bytes]] = [
+    (LogIn, b"USER joe\r\nPASS right\r\nSTAT\r\nQUIT\r\n", b"+OK 1 41\r\n+OK Bye.\r\n"),
+    (StartTls, b"STLS\r\n", b"+OK Bye.\r\n"),
+    (Retrieve, b"TOP 1 0\r\nSTAT\r\nQUIT\r\n", b"+OK\r\nSubject: one\r\n\r\n.\r\n+OK 1 41\r\n+OK Bye.\r\n"),
+    (Quit, b"DELE 1\r\nQUIT\r\n", b"+OK Message 1 deleted.\r\n+OK Bye.\r\n"),
+    (Close, b"x\r\n" * MAX_BAD, b"-ERR Unknown command.\r\n"),
+    (Answered, b"CAPA\r\n" * 1000 + b"QUIT\r\n", b".\r\n+OK Bye.\r\n"),
+]
+
+
+@pytest.mark.parametrize(("kind", "said", "heard"), HANDED, ids=[row[0].__name__ for row in HANDED])
+async def test_what_was_told_is_handed_over(
+    kind: type[Event], said: bytes, heard: bytes, certificate: Certificate
+) -> None:
+    """To the task that a session goes on as: nothing of it is lost, whatever it is."""
+    contexts = ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
+    async with edge(FakeImap({1: ONE}), clear, tls=contexts) as running:
+        parts = running.parts
+        front = clear(parts)
+        pop3, inside = Pop3Server(front.options, secure=False), None
+        if kind not in (LogIn, StartTls):
+            session = await running.home.log_in(JOE, None, ClientInfo())
+            mailbox = Mailbox(session)
+            listed = await mailbox.open(FOLDER)
+            inside, drop = opened(parts, parts.relays.take(JOE), session.server, mailbox, listed)
+            pop3.opened(drop)
+        pop3.receive(said)
+        event = pop3.next_event()
+        assert isinstance(event, kind)
+        ours, theirs = socket.socketpair()
+        stream = Stream(ours)
+        work = asyncio.create_task(front.go_on(stream, pop3, event, None, inside))
+        client = Client(*await asyncio.open_connection(sock=theirs))
+        if kind is StartTls:
+            assert await client.line() == "+OK Begin TLS negotiation now."
+            await asyncio.wait_for(
+                client.writer.start_tls(certificate.client_context(), server_hostname="localhost"), 5
+            )
+            client.send(b"QUIT\r\n")
+            assert await client.line() == "+OK Bye."
+        await asyncio.wait_for(work, 5)
+        await stream.aclose()
+        if kind is not StartTls:
+            assert (await client.rest()).endswith(heard)
+        client.close()

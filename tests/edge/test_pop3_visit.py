@@ -28,6 +28,7 @@ from onedomain.model.server import Endpoint
 from onedomain.net.poller import Poller
 from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateFiles, ClientContexts, ServerContexts
+from onedomain.net.wire import BLOCKED, Bytes, PlainWire
 from onedomain.protocol.pop3.server import Event, Pop3Server
 from tests.backend.contract import Chance, Eyes
 from tests.backend.test_imap_session import CUT, HANG, FakeImap
@@ -197,6 +198,29 @@ async def test_over_tls(certificate: Certificate, implicit: bool) -> None:
             client.close()
             await over(running, number + 1)
         assert heard[0] == heard[1] and heard[0].endswith(b"+OK 2 123\r\n+OK Bye.\r\n") and len(TASKS) == 1
+
+
+async def test_tls_where_the_answer_does_not_leave_at_once(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts = ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
+    async with in_front_of(a_home(), contexts, implicit=False) as running:
+        client = await running.connect()
+        await client.line()
+        taken, blocked = PlainWire.send, [BLOCKED]
+
+        def send(wire: PlainWire, data: Bytes) -> int:
+            return blocked.pop() if b"Begin TLS" in bytes(data) and blocked else taken(wire, data)
+
+        monkeypatch.setattr(PlainWire, "send", send)
+        client.send(b"STLS\r\n")
+        assert await client.line() == "+OK Begin TLS negotiation now." and len(TASKS) == 1
+        await asyncio.wait_for(
+            client.writer.start_tls(certificate.client_context(), server_hostname="localhost"), 5
+        )
+        client.send(LOG_IN + b"QUIT\r\n")
+        assert (await client.rest()).endswith(b"+OK Bye.\r\n")
+        client.close()
 
 
 async def test_reading_and_removing_are_a_tasks() -> None:

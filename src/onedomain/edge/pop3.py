@@ -144,7 +144,9 @@ class _Pop3Session:
         pop3 = self._pop3
         self._stream.deadline = self._clock() + self._rules.log_in
         while True:
-            event, self._event = self._event or pop3.next_event(), None
+            event, self._event = self._event, None
+            if event is None:
+                event = pop3.next_event()
             await self._send()
             match event:
                 case None:

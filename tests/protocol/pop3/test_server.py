@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onedomain.model.failure import Failed
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop
 from onedomain.protocol.pop3.server import (
     MAX_BAD,
+    MAX_LINE,
+    MAX_READ,
     MAX_UNSENT,
     Answered,
     Close,
@@ -181,6 +184,15 @@ def test_an_endless_line_takes_no_memory() -> None:
         assert pop3.next_event() is None
         assert len(pop3._data) < 50_000
     assert pop3.take_output() == b"-ERR Line too long.\r\n"
+
+
+def test_what_waits_for_an_answer_takes_no_memory() -> None:
+    pop3 = Pop3Server(Pop3Options(plaintext_login=True), secure=False)
+    pop3.receive(b"STLS\r\n" + b"x" * MAX_LINE)
+    assert pop3.next_event() == StartTls()
+    pop3.receive(b"x" * MAX_READ)
+    with pytest.raises(Failed, match="Too much at once"):
+        pop3.receive(b"x")
 
 
 @pytest.mark.parametrize("command", [b"LIST\r\n", b"UIDL\r\n", b"CAPA\r\n"])

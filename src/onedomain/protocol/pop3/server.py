@@ -7,7 +7,8 @@ Knows commands, states and answers. Does not know who may log in, where messages
 Answered comes where there is much to send before more commands are looked at: who asks for long lists without reading
 them takes no memory. After LogIn, StartTls, Retrieve and Quit nothing more is read until the caller has said what
 became of it: `opened` or `refuse`; `tls_started`; `message` with the body sent and `message_sent`, or `refuse`;
-`closed`. After Close the output is sent and the connection ended.
+`closed`. Who goes on with `receive` meanwhile gets Failed when more waits than a line and one read. After Close the
+output is sent and the connection ended.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from onedomain.model.failure import Failed, refuse
 from onedomain.protocol import sasl
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop, NoSuchMessage
 
 MAX_LINE = sasl.MAX_RESPONSE + 256
+MAX_READ = 65_536     # bytes that one `receive` may bring
 MAX_BAD = 20
 MAX_UNSENT = 32_768
 """Bytes of answers, but for one answer; then they are sent before the next command is looked at."""
@@ -99,6 +102,8 @@ class Pop3Server:
 
     def receive(self, data: bytes) -> None:
         if not self._closed:
+            if len(self._data) - self._at + len(data) > MAX_LINE + MAX_READ:
+                raise Failed(refuse(500, "5.5.0", "Too much at once.", "too much sent ahead of an answer"))
             self._searched = max(0, self._searched - self._at)
             self._data = self._data[self._at:] + data
             self._at = 0
