@@ -29,7 +29,7 @@ from onedomain.net.poller import Poller
 from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateFiles, ClientContexts, ServerContexts
 from onedomain.net.wire import BLOCKED, Bytes, PlainWire
-from onedomain.protocol.pop3.server import Event, Pop3Server
+from onedomain.protocol.pop3.server import MAX_AT_ONCE, Event, Pop3Server
 from tests.backend.contract import Chance, Eyes
 from tests.backend.test_imap_session import CUT, HANG, FakeImap
 from tests.directory.views import EXAMPLE, server
@@ -459,3 +459,78 @@ async def test_a_client_that_takes_nothing() -> None:
         heard = await client.rest()
         assert heard.count(b"\r\n.\r\n") == 100 and heard.endswith(b"+OK Bye.\r\n")
         client.close()
+
+
+class Turns:
+    """Most commands answered within one turn of the loop."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.most = self._now = 0
+        answered = Pop3Server._command
+
+        def command(pop3: Pop3Server, line: bytes) -> Event | None:
+            self._now += 1
+            self.most = max(self.most, self._now)
+            return answered(pop3, line)
+
+        monkeypatch.setattr(Pop3Server, "_command", command)
+
+    async def watch(self) -> None:
+        while True:
+            self._now = 0
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("as_task", [False, True])
+async def test_many_commands_at_once_leave_the_others_their_turns(
+    as_task: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with in_front_of(a_home()) as running:
+        await known(running)
+        client = await inside(running)
+        if as_task:
+            client.send(b"RETR 1\r\n")
+            assert [await client.line() for _ in range(3)][2] == "."
+        turns = Turns(monkeypatch)
+        watching = asyncio.create_task(turns.watch())
+        client.send(b"STAT\r\n" * 2000)
+        assert await client.line() == "+OK 2 123"
+        client.send(b"DELE 1\r\nQUIT\r\n")  # while the others are being answered
+        heard = await client.rest()
+        assert heard == b"+OK 2 123\r\n" * 1999 + b"+OK Message 1 deleted.\r\n+OK Bye.\r\n"
+        watching.cancel()
+        client.close()
+        await over(running, 2)
+        assert 100 <= turns.most <= 2 * MAX_AT_ONCE
+
+
+@pytest.mark.parametrize("how", ["cut", "stopped", "task"])
+async def test_what_comes_between_many_commands(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with in_front_of(a_home()) as running:
+        await known(running)
+        client = await inside(running)
+        [visit] = [each for each in gc.get_objects() if type(each) is Pop3Visit and each._opened is not None]
+        turns = 0
+        going = Pop3Visit._go
+
+        def go(visit: Pop3Visit) -> None:
+            nonlocal turns
+            going(visit)
+            turns += 1
+            if turns == 2:
+                if how == "cut":
+                    running.change(replace(JOE, home=Home("s2", epoch=2)))
+                else:
+                    visit.abort() if how == "stopped" else visit.as_task()
+
+        monkeypatch.setattr(Pop3Visit, "_go", go)
+        client.send(b"STAT\r\n" * 1000 + b"QUIT\r\n")
+        heard = await client.rest()
+        if how == "task":
+            assert heard == b"+OK 2 123\r\n" * 1000 + b"+OK Bye.\r\n"
+        else:
+            assert heard.startswith(b"+OK 2 123\r\n" * 2 * MAX_AT_ONCE + b"-ERR [SYS/TEMP] ")
+        client.close()
+        await over(running, 2)
+        assert turns == 2, "nothing is left of it"
+        assert len(TASKS) == (how == "task") and visit._again is None

@@ -174,7 +174,7 @@ class _Pop3Session:
                 case Close():
                     return False
                 case Answered():
-                    pass
+                    await asyncio.sleep(0)  # the others' turn
 
     async def _send(self) -> None:
         output = self._pop3.take_output()

@@ -7,10 +7,11 @@ Knows the order of things. Does not know POP3's grammar, nor who may log in.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from functools import partial
 
-from onedomain.backend.base import Session
+from onedomain.backend.base import Begun, Session
 from onedomain.edge.entering import READ, Entering
 from onedomain.edge.mailbox import ANSWER_SECONDS, Mailbox
 from onedomain.edge.pop3 import FOLDER, STOPPING, TOO_LONG, Opened, Pop3Edge, leave, opened
@@ -21,7 +22,7 @@ from onedomain.protocol.pop3.server import Answered, Close, Event, LogIn, Pop3Op
 
 
 class Pop3Visit(Entering):
-    __slots__ = ("_deadline", "_edge", "_event", "_greeted", "_mailbox", "_opened", "_pop3", "_server")
+    __slots__ = ("_again", "_deadline", "_edge", "_event", "_greeted", "_mailbox", "_opened", "_pop3", "_server")
 
     service = "pop3"
 
@@ -34,6 +35,7 @@ class Pop3Visit(Entering):
         self._mailbox: Mailbox | None = None   # from the log-in at the home on
         self._deadline = 0.0                   # of the home's answer, then of the client's next command
         self._opened: Opened | None = None
+        self._again: asyncio.Handle | None = None  # of `_go`, where it left the others their turn
 
     def begin(self) -> None:
         """And again behind STLS."""
@@ -54,7 +56,8 @@ class Pop3Visit(Entering):
     def heard(self, mask: int) -> None:
         stream = self.stream
         if self._event is not None:
-            # What comes behind the log-in waits in the kernel until that has its answer.
+            # What comes behind the log-in waits in the kernel until that has its answer; so does what comes behind many
+            # commands at once.
             stream.ask(reading=False)
             return
         try:
@@ -91,37 +94,33 @@ class Pop3Visit(Entering):
             self._over()
 
     def _go(self) -> None:
-        """As far as it goes without a task."""
+        """As far as it goes without a task, the client, or the others' turn."""
+        self._again = None
         pop3, stream = self._pop3, self.stream
         try:
-            while True:
-                event = self._event = pop3.next_event()
-                leaves = isinstance(event, Quit) and not (event.deleted or event.retrieved)
-                if leaves:
-                    pop3.closed()
-                if output := pop3.take_output():
-                    stream.push(output)
-                if leaves or isinstance(event, Close):
-                    self._over(quit_said=leaves)
-                    return
-                if event is None or stream.backlog:
-                    break
-                if isinstance(event, LogIn):
-                    self.enter(event.credentials)
-                    return
-                if isinstance(event, StartTls) and self._parts.tls is not None:
-                    self._start_tls(self._parts.tls)
-                    return
-                if not isinstance(event, Answered):
-                    self.as_task()
-                    return
+            event = self._event = pop3.next_event()
+            leaves = isinstance(event, Quit) and not (event.deleted or event.retrieved)
+            if leaves:
+                pop3.closed()
+            if output := pop3.take_output():
+                stream.push(output)
+            if leaves or isinstance(event, Close):
+                self._over(quit_said=leaves)
+            elif stream.backlog:
+                self.as_task()
+            elif event is None:
+                stream.ask(reading=True)
+            elif isinstance(event, LogIn):
+                self.enter(event.credentials)
+            elif isinstance(event, StartTls) and self._parts.tls is not None:
+                self._start_tls(self._parts.tls)
+            elif isinstance(event, Answered):
+                # As the loop's: what the poller calls soon comes before the others have their turn.
+                self._again = stream.poller.loop.call_soon(self._go)
+            else:
+                self.as_task()
         except ConnectionError as error:
             self._over(error)
-            return
-        if stream.backlog:
-            self.as_task()
-        else:
-            stream.ask(reading=True)
 
     def _start_tls(self, context: ssl.SSLContext) -> None:
         self.stream.poller.unwatch(self)
@@ -180,6 +179,12 @@ class Pop3Visit(Entering):
         if (begun := self.let_go()) is not None:
             begun.close()
         self.end(error, done=quit_said)
+
+    def let_go(self) -> Begun | None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        return super().let_go()
 
     def as_task(self) -> None:
         opened = self._opened

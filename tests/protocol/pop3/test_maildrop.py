@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop, NoSuchMessage
@@ -27,3 +29,27 @@ def test_marks() -> None:
 
 def test_empty() -> None:
     assert Maildrop([]).stat() == (0, 0)
+
+
+def test_counts_are_kept_and_not_counted_anew() -> None:
+    entries = Walked(Entry(uid, uid * 10, f"u{uid}") for uid in (3, 5, 9))
+    drop = Maildrop(entries)
+    entries.walks = 0
+    drop.delete(2)
+    with pytest.raises(NoSuchMessage):
+        drop.delete(2)
+    assert drop.stat() == (2, 120)
+    drop.delete(1)
+    assert drop.stat() == (1, 90)
+    drop.reset()
+    drop.reset()
+    assert drop.stat() == (3, 170)
+    assert not entries.walks
+
+
+class Walked(list[Entry]):
+    walks = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        self.walks += 1
+        return super().__iter__()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onedomain.model.failure import Failed
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop
 from onedomain.protocol.pop3.server import (
+    MAX_AT_ONCE,
     MAX_BAD,
     MAX_LINE,
     MAX_READ,
@@ -210,6 +211,18 @@ def test_who_asks_without_reading_takes_no_memory(command: bytes) -> None:
         assert len(said) < 2 * MAX_UNSENT
         answers += said.count(b"+OK")
         assert event == (Answered() if answers < asked or len(said) > MAX_UNSENT else None)
+
+
+@pytest.mark.parametrize("command", [b"STAT\r\n", b"NOOP\r\n", b"DELE 9\r\n"])
+def test_many_commands_at_once_are_taken_in_turns(command: bytes) -> None:
+    pop3 = Pop3Server(Pop3Options(), secure=True)
+    talk(pop3, LOG_IN, 100)
+    pop3.receive(command * (3 * MAX_AT_ONCE + 1))
+    said = []
+    while pop3.next_event() == Answered():
+        said.append(pop3.take_output().count(b"\r\n"))
+    assert said == [MAX_AT_ONCE] * 3
+    assert pop3.take_output().count(b"\r\n") == 1
 
 
 @settings(deadline=None, max_examples=150)

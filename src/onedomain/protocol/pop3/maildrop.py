@@ -26,6 +26,9 @@ class Maildrop:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = entries
         self._deleted: set[int] = set()
+        # Of what is not deleted. Clients ask again and again, and there may be many thousands.
+        self._count = len(entries)
+        self._octets = sum(entry.size for entry in entries)
 
     def entry(self, number: int) -> Entry:
         """Raises NoSuchMessage, for a message marked as deleted too."""
@@ -36,10 +39,14 @@ class Maildrop:
         return self._entries[number - 1]
 
     def delete(self, number: int) -> None:
-        self.entry(number)
+        entry = self.entry(number)
         self._deleted.add(number)
+        self._count -= 1
+        self._octets -= entry.size
 
     def reset(self) -> None:
+        self._count += len(self._deleted)
+        self._octets += sum(self._entries[number - 1].size for number in self._deleted)
         self._deleted.clear()
 
     @property
@@ -48,8 +55,7 @@ class Maildrop:
 
     def stat(self) -> tuple[int, int]:
         """How many messages are not deleted, and their bytes."""
-        kept = self._kept()
-        return len(kept), sum(entry.size for _, entry in kept)
+        return self._count, self._octets
 
     def listing(self) -> list[str]:
         return [f"{number} {entry.size}" for number, entry in self._kept()]

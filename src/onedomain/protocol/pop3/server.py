@@ -4,11 +4,11 @@ Knows commands, states and answers. Does not know who may log in, where messages
 
     pop3.receive(data); while (event := pop3.next_event()) ...; send(pop3.take_output())
 
-Answered comes where there is much to send before more commands are looked at: who asks for long lists without reading
-them takes no memory. After LogIn, StartTls, Retrieve and Quit nothing more is read until the caller has said what
-became of it: `opened` or `refuse`; `tls_started`; `message` with the body sent and `message_sent`, or `refuse`;
-`closed`. Who goes on with `receive` meanwhile gets Failed when more waits than a line and one read. After Close the
-output is sent and the connection ended.
+Answered comes where there is much to send, or much was done, before more commands are looked at: who asks for long
+lists without reading them takes no memory, and who asks for much at once leaves others their turn. After LogIn,
+StartTls, Retrieve and Quit nothing more is read until the caller has said what became of it: `opened` or `refuse`;
+`tls_started`; `message` with the body sent and `message_sent`, or `refuse`; `closed`. Who goes on with `receive`
+meanwhile gets Failed when more waits than a line and one read. After Close the output is sent and the connection ended.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ MAX_READ = 65_536     # bytes that one `receive` may bring
 MAX_BAD = 20
 MAX_UNSENT = 32_768
 """Bytes of answers, but for one answer; then they are sent before the next command is looked at."""
+
+MAX_AT_ONCE = 100
+"""Commands answered before the caller has its turn: thousands of them fit one read."""
 
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
@@ -84,6 +87,7 @@ class Pop3Server:
         self._skipping = False
         self._output: list[bytes] = []
         self._unsent = 0
+        self._at_once = 0    # commands, since the output was taken
         self._maildrop: Maildrop | None = None
         self._retrieved: dict[int, Entry] = {}
         self._user: bytes | None = None
@@ -111,16 +115,17 @@ class Pop3Server:
     def take_output(self) -> bytes:
         output = b"".join(self._output)
         self._output.clear()
-        self._unsent = 0
+        self._unsent = self._at_once = 0
         return output
 
     def next_event(self) -> Event | None:
         while not (self._paused or self._closed):
-            if self._unsent > MAX_UNSENT:
+            if self._unsent > MAX_UNSENT or self._at_once >= MAX_AT_ONCE:
                 return Answered()
             line = self._next_line()
             if line is None:
                 return None
+            self._at_once += 1
             told = self._command(line) if self._mechanism is None else self._sasl(line)
             if told is not None:
                 self._closed = isinstance(told, Close)
