@@ -12,7 +12,7 @@ from typing import Any
 from onedomain.backend.base import Backend, ClientInfo, Session
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
-from onedomain.edge.home import Homes
+from onedomain.edge.home import ALWAYS_OPEN, Homes
 from onedomain.edge.imap import ImapEdge, MailboxParts
 from onedomain.edge.imap_visit import imap_visits
 from onedomain.edge.login import LoginParts, LoginRules, LogIns
@@ -21,6 +21,7 @@ from onedomain.edge.pop3_visit import pop3_visits
 from onedomain.edge.relays import Relays
 from onedomain.model.account import Account, Home, Unit
 from onedomain.model.failure import Failed, again, refuse
+from onedomain.model.ports import Gate
 from onedomain.model.server import LoginWay
 from onedomain.net.listen import Listener, Visits, bind
 from onedomain.net.shared import SharedTable
@@ -153,6 +154,7 @@ async def edge_before(
     implicit: bool = False,
     refusal: float = 0.0,
     sessions: int = 0,
+    gate: Gate = ALWAYS_OPEN,
 ) -> AsyncIterator[Edge]:
     failures, known, counts = SharedTable(), SharedTable(), SharedTable()
     for table in (failures, known, counts):
@@ -163,7 +165,7 @@ async def edge_before(
         LoginParts(directory, FakePasswords(), failures, known, RealClock(), CountingNonce(), notes, Counters()),
         rules,
     )
-    homes = Homes(directory, board, backend)
+    homes = Homes(directory, board, backend, gate)
     context = tls.context if tls else None
     parts = MailboxParts(log_ins, homes, Relays(counts, limit=sessions), notes, notes, CountingNonce(), context)
     made = handler(parts)

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+from onedomain.model.account import Account
 from onedomain.model.health import Load, Verdict
 
 
@@ -87,3 +88,13 @@ class Board:
 
     def load(self, server: str) -> Load:
         return Load()
+
+
+class Lease:
+    """A Gate: this edge has one, or not."""
+
+    def __init__(self) -> None:
+        self.held = True
+
+    def may_write(self, account: Account) -> bool:
+        return self.held

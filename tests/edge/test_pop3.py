@@ -31,6 +31,7 @@ from onedomain.protocol.pop3.server import (
 )
 from tests.edge.fakeimap import FakeImap
 from tests.edge.kit import JOE, Client, Edge, down, edge
+from tests.edge.parts import Lease
 from tests.lab.tls import Certificate
 
 ONE = b"Subject: one\r\n\r\n.hidden\r\nline 2\r\nline 3\r\n"
@@ -149,6 +150,23 @@ async def test_a_change_of_home_while_the_mailbox_is_opened() -> None:
         imap.pause.set()
         got = [await client.line() for _ in range(4)]
         assert got[2].startswith("-ERR [SYS/TEMP]")
+        assert got[3] == "-ERR Unknown command, or log in first."
+
+
+async def test_a_lease_that_is_lost_while_the_mailbox_is_opened() -> None:
+    """Whoever cuts sessions then has passed this one over: it could not be cut yet."""
+    imap, lease = FakeImap({1: ONE}), Lease()
+    imap.pause, imap.pause_at = asyncio.Event(), "SELECT"
+    async with edge(imap, clear, gate=lease) as running:
+        client = await running.connect()
+        client.send(b"USER joe\r\nPASS right\r\nSTAT\r\n")
+        while not imap.said:
+            await asyncio.sleep(0.01)
+        lease.held = False
+        assert running.parts.relays.cut_fenced(lease.may_write) == 0
+        imap.pause.set()
+        got = [await client.line() for _ in range(4)]
+        assert got[2].startswith("-ERR [SYS/TEMP] Your mail server is not available")
         assert got[3] == "-ERR Unknown command, or log in first."
 
 

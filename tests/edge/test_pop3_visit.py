@@ -34,6 +34,7 @@ from tests.backend.contract import Chance, Eyes
 from tests.backend.test_imap_session import CUT, HANG, FakeImap
 from tests.directory.views import EXAMPLE, server
 from tests.edge.kit import ANN, JOE, Client, Edge, edge_before
+from tests.edge.parts import Lease
 from tests.lab.tls import Certificate
 
 WELCOME = b"{tag} OK [CAPABILITY IMAP4rev1 SASL-IR IDLE UIDPLUS] Welcome"
@@ -70,7 +71,7 @@ def a_home(**replies: bytes) -> FakeImap:
 
 @asynccontextmanager
 async def in_front_of(
-    fake: FakeImap, tls: ServerContexts | None = None, *, implicit: bool = True, idle: float = 600.0, **options: int
+    fake: FakeImap, tls: ServerContexts | None = None, *, implicit: bool = True, idle: float = 600.0, **options: Any
 ) -> AsyncIterator[Edge]:
     def handler(parts: MailboxParts) -> Pop3Edge:
         return Told(parts, Pop3Rules(plaintext_login=tls is None, idle=idle))
@@ -314,6 +315,27 @@ async def test_a_change_of_home_while_the_folder_is_opened() -> None:
         assert len(TASKS) == 1
         [seat] = running.parts.relays._seats["joe@example.com"]
         assert seat.account.home.epoch == 3
+        client.close()
+
+
+async def test_a_lease_that_is_lost_while_the_folder_is_opened() -> None:
+    fake, lease = a_home(), Lease()
+    async with in_front_of(fake, gate=lease) as running:
+        await known(running)
+        answered = fake._answer
+
+        async def losing(line: str, writer: asyncio.StreamWriter) -> None:
+            if "SELECT" in line:
+                lease.held = False
+            await answered(line, writer)
+
+        fake._answer = losing  # type: ignore[method-assign]
+        client = await running.connect()
+        await client.line()
+        client.send(LOG_IN)
+        refused = [await client.line() for _ in range(2)][1]
+        assert refused.startswith("-ERR [SYS/TEMP] Your mail server is not available")
+        assert len(TASKS) == 1
         client.close()
 
 

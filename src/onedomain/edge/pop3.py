@@ -310,8 +310,12 @@ def opened(
     if not mailbox.can_expunge_uids:
         # What is only marked there was deleted here once: see Mailbox.remove.
         listed = [message for message in listed if not message.deleted]
-    if not may_stay(account, directory.account(account.address)):
+    # From now on the session can be cut; up to now it was passed over.
+    now = directory.account(account.address)
+    if now is None or not may_stay(account, now):
         raise Failed(unavailable(f"the home of {account.address} changed during the log-in"))
+    if not parts.homes.gate.may_write(now):
+        raise Failed(unavailable("this edge lost its lease during the log-in"))
     home = directory.server(server)
     if home is None:
         raise Failed(unavailable(f"server {server} is no more"))
