@@ -358,6 +358,25 @@ async def test_a_home_that_goes_down_while_the_folder_is_opened() -> None:
         client.close()
 
 
+async def test_what_is_said_of_other_servers_while_the_folder_is_opened() -> None:
+    """The board is told of every one. The log-in goes on where it is, and the home is not asked twice."""
+    fake = a_home()
+    async with in_front_of(fake) as running:
+        await known(running)
+        fake.lines.clear()
+        fake.replies["SELECT"] = HANG
+        client = await running.connect()
+        await client.line()
+        client.send(LOG_IN)
+        while not any("SELECT" in line for line in fake.lines):
+            await asyncio.sleep(0.005)
+        running.board.verdicts["s2"] = Verdict.SILENT
+        running.parts.homes.board_changed()
+        await asyncio.sleep(0)
+        assert not TASKS and len(running.parts.homes.waiting) == 1
+        client.close()
+
+
 async def test_a_home_that_is_silent_while_the_folder_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = a_home()
     async with in_front_of(fake) as running:

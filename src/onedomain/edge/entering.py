@@ -52,7 +52,10 @@ class Entering(Visit):
             self.as_task()
 
     def board_changed(self) -> None:
-        self.as_task()
+        """Something is new about some server. What is under way is given up only where that is the home, and down."""
+        assert self._admission is not None
+        if self._parts.homes.down(self._admission.account.home.primary):
+            self.as_task()
 
     def enter(self, credentials: Credentials) -> None:
         parts, stream = self._parts, self.stream
