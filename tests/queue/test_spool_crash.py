@@ -266,6 +266,22 @@ def test_nothing_leaves_the_net_whenever_the_power_goes(flush: float, monkeypatc
     assert attempt_all(True, range(1, 3), step=9, life=net_script) == []
 
 
+def test_a_taken_over_spool_is_removed_in_no_order_that_forgets_what_became_of_its_messages() -> None:
+    """Whatever of the removals the disk has kept: seeds that lost the states and not the messages are among these."""
+    disk = ForgetfulDisk()
+    run_until_crash(disk, Ledger(), net_script)
+    removals = [number for number, what in enumerate(disk.log, 1) if what == "unlink"]
+    wrong: list[str] = []
+    for fail_at in removals:
+        for seed in range(12):
+            disk, ledger = ForgetfulDisk(seed=seed), Ledger()
+            disk.fail_at = fail_at
+            run_until_crash(disk, ledger, net_script)
+            disk.crash(seed * 1000 + fail_at)
+            wrong += [f"operation {fail_at}, seed {seed}: {one}" for one in losses(disk, ledger)]
+    assert wrong == []
+
+
 def test_the_net_is_seen_to_lose_mail_when_sync_lies() -> None:
     assert any("is not held" in one for one in attempt_all(False, range(1), step=5, life=net_script))
 

@@ -70,15 +70,21 @@ def unnest(disk: Disk, directory: str, own: str) -> list[str]:
 
 
 def clear(disk: Disk, directory: str, own: str, *, keep: bool) -> None:
-    """Removes an adopted directory. What is damaged stays in `own` for a human; with `keep` everything does. Blocks."""
+    """Removes an adopted directory. What is damaged stays in `own` for a human; with `keep` everything does. Blocks.
+
+    Messages first, and for good: one that is there still, and what became of it not, would be sent again.
+    """
     name = directory.rpartition("/")[2]
-    for file in disk.list_directory(directory):
-        path = f"{directory}/{file}"
-        if keep or file.endswith(DAMAGED):
-            disk.rename(path, f"{own}/{name}.{file.removesuffix(DAMAGED)}{DAMAGED}")
-        else:
-            disk.unlink(path)
-    disk.sync_directory(directory)
+    files = disk.list_directory(directory)
+    states = [file for file in files if file.startswith(STATES)]
+    for some in ([file for file in files if file not in states], states):
+        for file in some:
+            path = f"{directory}/{file}"
+            if keep or file.endswith(DAMAGED):
+                disk.rename(path, f"{own}/{name}.{file.removesuffix(DAMAGED)}{DAMAGED}")
+            else:
+                disk.unlink(path)
+        disk.sync_directory(directory)
     disk.remove_directory(directory)
     disk.sync_directory(own)
 
