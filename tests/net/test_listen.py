@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from onedomain.net.listen import Limits, Listener, address_key, bind, network_key
+from onedomain.net.poller import IN, Poller
 from onedomain.net.shared import SharedTable
 from onedomain.net.stream import Stream
 from onedomain.net.tls import ClientContexts, ServerContexts
@@ -505,6 +506,28 @@ async def test_a_visit_that_fails_is_told(notes: Notes) -> None:
         assert await read_all(stream) == b""
         stream.close()
     assert notes.reasons("session failed") == ["ValueError: as told"]
+
+
+class Ends(Visit):
+    """With words that the kernel has not taken."""
+
+    heards = 0
+
+    def begin(self) -> None:
+        self.stream.keep(b"last words", 0)
+        self.end(done=True)
+        Poller.running()._callbacks[self.stream.fd](IN)  # an event of the same batch
+
+    def heard(self, mask: int) -> None:
+        Ends.heards += 1
+
+
+async def test_a_visit_that_has_ended_hears_nothing_more(notes: Notes) -> None:
+    async with listening(greet, notes, visits=Ends) as listener:
+        stream = await connect(listener)
+        assert await read_all(stream) == b"last words"
+        stream.close()
+    assert not Ends.heards
 
 
 async def test_visits_leave_when_the_listener_stops(server_tls: ServerContexts, client_tls: ClientContexts) -> None:

@@ -52,6 +52,7 @@ class Visit:
     def end(self, error: BaseException | None = None, *, done: bool = False) -> None:
         """Close the stream in an orderly way. `done`: the peer has said that it says nothing more; `error` is told."""
         if self.stream.backlog:
+            self.stream.give_back()  # else the visit, which is over, would hear of what comes now
             self._host.visit_goes_on(self, _nothing(error))
             return
         self.stream.part(done=done)
