@@ -17,7 +17,7 @@ from onedomain.backend.mailserver import Tools
 from onedomain.backend.registry import make_backend
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
-from onedomain.edge import pop3_visit
+from onedomain.edge import mailbox, pop3_visit
 from onedomain.edge.imap import MailboxParts
 from onedomain.edge.mailbox import Mailbox
 from onedomain.edge.pop3 import Opened, Pop3Edge, Pop3Rules
@@ -388,6 +388,33 @@ async def test_a_home_that_is_silent_while_the_folder_is_opened(monkeypatch: pyt
         client.send(LOG_IN)
         while not TASKS:
             await asyncio.sleep(0.02)
+        client.close()
+
+
+@pytest.mark.parametrize("as_task", [False, True])
+async def test_a_home_that_never_ends_what_it_says(as_task: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = a_home()
+    async with in_front_of(fake) as running:
+        if not as_task:
+            await known(running)
+        monkeypatch.setattr(mailbox, "OPEN_SECONDS", 0.05)
+        answered = fake._answer
+
+        async def endless(line: str, writer: asyncio.StreamWriter) -> None:
+            if "SELECT" not in line:
+                await answered(line, writer)
+                return
+            for _ in range(200):
+                writer.write(b"* OK still at it\r\n")
+                await asyncio.sleep(0.01)
+
+        fake._answer = endless  # type: ignore[method-assign]
+        client = await running.connect()
+        await client.line()
+        client.send(LOG_IN)
+        refused = [await asyncio.wait_for(client.line(), 1) for _ in range(2)][1]
+        assert refused.startswith("-ERR [SYS/TEMP] Your mail server does not answer properly")
+        assert len(TASKS) == 1
         client.close()
 
 

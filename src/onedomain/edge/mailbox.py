@@ -31,6 +31,9 @@ LIMITS = ResponseLimits(stream_above=32_768)
 ANSWER_SECONDS = 60.0
 """Without a byte from the home while it owes us an answer."""
 
+OPEN_SECONDS = 300.0
+"""For the whole of SELECT, however much the home has to say."""
+
 READ = 65536
 LOGOUT = b"z LOGOUT\r\n"
 
@@ -45,7 +48,7 @@ class NoMessage(Failed):
 class Mailbox:
     """One command at a time."""
 
-    __slots__ = ("_clock", "_commands", "_parser", "_server", "_stream", "can_expunge_uids")
+    __slots__ = ("_clock", "_commands", "_open_until", "_parser", "_server", "_stream", "can_expunge_uids")
 
     def __init__(self, session: Session) -> None:
         self._stream: Stream = session.stream
@@ -53,6 +56,7 @@ class Mailbox:
         self._commands = Commands(session.capabilities)
         self._parser = FolderParser(LIMITS)
         self._clock = session.stream.poller.loop.time
+        self._open_until = self._clock() + OPEN_SECONDS
         self.can_expunge_uids = "UIDPLUS" in session.capabilities
 
     @property
@@ -90,6 +94,8 @@ class Mailbox:
     def heard(self, data: bytes) -> list[Listed] | None:
         if not data:
             raise self._broken("closed during SELECT")
+        if self._clock() >= self._open_until:
+            raise self._broken(f"SELECT took more than {OPEN_SECONDS:.0f} s")
         try:
             self._parser.receive(data)
             return self._parser.opened()
