@@ -28,7 +28,7 @@ from onedomain.model.server import Endpoint
 from onedomain.net.poller import Poller
 from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateFiles, ClientContexts, ServerContexts
-from onedomain.net.wire import BLOCKED, Bytes, PlainWire
+from onedomain.net.wire import BLOCKED, Bytes, PlainWire, TlsWire
 from onedomain.protocol.pop3.server import MAX_AT_ONCE, Event, Pop3Server
 from tests.backend.contract import Chance, Eyes
 from tests.backend.test_imap_session import CUT, HANG, FakeImap
@@ -221,6 +221,31 @@ async def test_tls_where_the_answer_does_not_leave_at_once(
         )
         client.send(LOG_IN + b"QUIT\r\n")
         assert (await client.rest()).endswith(b"+OK Bye.\r\n")
+        client.close()
+
+
+async def test_a_greeting_that_does_not_leave_at_once(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind TLS with the first words in the same packet: they are the task's to hear."""
+    contexts = ServerContexts([CertificateFiles(str(certificate.cert), str(certificate.key))])
+    async with in_front_of(a_home(), contexts) as running:
+        taken, blocked = TlsWire.send, [BLOCKED]
+        heard: list[int] = []
+
+        def send(wire: TlsWire, data: Bytes) -> int:
+            return blocked.pop() if blocked and b"ready" in bytes(data) else taken(wire, data)
+
+        monkeypatch.setattr(TlsWire, "send", send)
+        monkeypatch.setattr(TlsWire, "buffered", lambda _: True)
+        monkeypatch.setattr(Pop3Visit, "heard", lambda _, mask: heard.append(mask))
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", running.port, ssl=certificate.client_context(), server_hostname="localhost"
+        )
+        client = Client(reader, writer)
+        client.send(b"QUIT\r\n")
+        assert await client.rest() == b"+OK OneDomain ready.\r\n+OK Bye.\r\n"
+        assert len(TASKS) == 1 and not heard
         client.close()
 
 

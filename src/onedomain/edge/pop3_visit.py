@@ -49,8 +49,7 @@ class Pop3Visit(Entering):
         if stream.leaving:
             self.as_task()
             return
-        self._go()
-        if stream.tls is not None and not stream.closed and stream.wire.buffered():
+        if self._go() and stream.tls is not None and stream.wire.buffered():
             self.heard(0)
 
     def heard(self, mask: int) -> None:
@@ -93,8 +92,8 @@ class Pop3Visit(Entering):
         else:
             self._over()
 
-    def _go(self) -> None:
-        """As far as it goes without a task, the client, or the others' turn."""
+    def _go(self) -> bool:
+        """As far as it goes without a task, the client, or the others' turn; whether it still waits for the client."""
         self._again = None
         pop3, stream = self._pop3, self.stream
         try:
@@ -110,6 +109,7 @@ class Pop3Visit(Entering):
                 self.as_task()
             elif event is None:
                 stream.ask(reading=True)
+                return True
             elif isinstance(event, LogIn):
                 self.enter(event.credentials)
             elif isinstance(event, StartTls) and self._parts.tls is not None:
@@ -121,6 +121,7 @@ class Pop3Visit(Entering):
                 self.as_task()
         except ConnectionError as error:
             self._over(error)
+        return False
 
     def _start_tls(self, context: ssl.SSLContext) -> None:
         self.stream.poller.unwatch(self)
