@@ -266,8 +266,13 @@ def test_nothing_leaves_the_net_whenever_the_power_goes(flush: float, monkeypatc
     assert attempt_all(True, range(1, 3), step=9, life=net_script) == []
 
 
-def test_a_taken_over_spool_is_removed_in_no_order_that_forgets_what_became_of_its_messages() -> None:
-    """Whatever of the removals the disk has kept: seeds that lost the states and not the messages are among these."""
+def test_a_taken_over_spool_is_removed_in_no_order_that_forgets_what_became_of_its_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever of the removals the disk has kept: seeds that lost the states and not the messages are among these.
+    Without checkpoints, so that there are several files of states.
+    """
+    monkeypatch.setattr(notes, "CHECKPOINT_SIZE", 1 << 20)
     disk = ForgetfulDisk()
     run_until_crash(disk, Ledger(), net_script)
     removals = [number for number, what in enumerate(disk.log, 1) if what == "unlink"]
