@@ -17,6 +17,7 @@ from onedomain.backend.mailserver import Tools
 from onedomain.backend.registry import make_backend
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
+from onedomain.edge import imap_visit
 from onedomain.edge.imap import ImapEdge, ImapRules, MailboxParts
 from onedomain.edge.imap_visit import ImapVisit
 from onedomain.edge.relayed import Relayed
@@ -494,3 +495,26 @@ async def test_a_client_that_goes_at_any_time() -> None:
         await over(running, 2)
         assert running.parts.relays._counts.total("sessions of joe@example.com") == 0  # type: ignore[attr-defined]
         assert not running.parts.homes.waiting
+
+
+@pytest.mark.parametrize(
+    ("where", "what"), [(Front, "receive"), (imap_visit, "relayed"), (Relayed, "welcome"), (ImapVisit, "_answer")]
+)
+async def test_a_bug_ends_the_session_and_is_told(where: object, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with in_front_of(a_home()) as running:
+        await known(running)
+        client = await running.connect()
+        await client.line()
+
+        def broken(*_: object) -> None:
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(where, what, broken)
+        client.send(b"x NOOP\r\n" if where is Front else b"a LOGIN joe right\r\n")
+        assert await client.rest() == b""
+        client.close()
+        assert [note["reason"] for note in running.notes.named("session failed")] == ["KeyError: 'a bug'"]
+        assert not running.parts.homes.waiting and not len(running.parts.relays) and not TASKS
+    assert len(told) == 1

@@ -71,14 +71,15 @@ def a_home(**replies: bytes) -> FakeImap:
 
 @asynccontextmanager
 async def in_front_of(
-    fake: FakeImap, tls: ServerContexts | None = None, *, implicit: bool = True, idle: float = 600.0, **options: Any
+    fake: FakeImap, tls: ServerContexts | None = None, *, implicit: bool = True, idle: float = 600.0, bugs: int = 0,
+    **options: Any,
 ) -> AsyncIterator[Edge]:
     def handler(parts: MailboxParts) -> Pop3Edge:
         return Told(parts, Pop3Rules(plaintext_login=tls is None, idle=idle))
 
     TASKS.clear()
-    bugs: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: bugs.append(context))
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
     async with fake.running():
         here = Endpoint("127.0.0.1", fake.port)
         home = replace(server("s1"), imap=here, delivery=here, kind="dovecot")
@@ -89,7 +90,7 @@ async def in_front_of(
         async with edge_before(lambda name: made, directory, handler, tls=tls, implicit=over_tls, **options) as running:
             yield running
         await made.close()
-    assert not bugs
+    assert len(told) == bugs
 
 
 LOG_IN = b"USER joe\r\nPASS right\r\n"
@@ -627,3 +628,25 @@ async def test_what_comes_between_many_commands(how: str, monkeypatch: pytest.Mo
         await over(running, 2)
         assert turns == 2, "nothing is left of it"
         assert len(TASKS) == (how == "task") and visit._again is None
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [(Pop3Server, "receive"), (Pop3Server, "_command"), (Mailbox, "begin_open"), (Mailbox, "listen"),
+     (pop3_visit, "opened"), (Pop3Server, "opened")],
+)  # fmt: skip
+async def test_a_bug_ends_the_session_and_is_told(where: object, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with in_front_of(a_home(), bugs=1) as running:
+        await known(running)
+        client = await running.connect()
+        await client.line()
+
+        def broken(*_: object) -> None:
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(where, what, broken)
+        client.send(LOG_IN)
+        await client.rest()
+        client.close()
+        assert [note["reason"] for note in running.notes.named("session failed")] == ["KeyError: 'a bug'"]
+        assert not running.parts.homes.waiting and not len(running.parts.relays) and not TASKS

@@ -45,6 +45,10 @@ class Entering(Visit):
         """From where it is: what the client has said is read again, what the home has said as well."""
         raise NotImplementedError
 
+    def give_up(self, error: BaseException) -> None:
+        """A bug, or a lost connection, as in a listener's task: told there, and hurts no other."""
+        raise NotImplementedError
+
     def sweep(self, now: float) -> None:
         """About once a second."""
         self._sweeps += 1
@@ -104,4 +108,8 @@ class Entering(Visit):
             session.stream.close()
             self.as_task()
             return
-        self.inside(session)
+        try:
+            self.inside(session)
+        except Exception as error:  # noqa: BLE001  see give_up
+            session.stream.close()
+            self.give_up(error)

@@ -68,19 +68,16 @@ class ImapVisit(Entering):
             return
         try:
             data = stream.receive(READ)
-        except ConnectionError as error:
-            self._leave_poller()
-            self.end(error)
-            return
-        if data:
-            self._read(data)
-        elif data is not None:
-            self._leave_poller()
-            self.end()
-        elif stream.backlog is None:
-            stream.ask(reading=True)
-        else:
-            self.as_task()  # a client that takes nothing, at the greeting
+            if data:
+                self._read(data)
+            elif data is not None:
+                self.give_up()
+            elif stream.backlog is None:
+                stream.ask(reading=True)
+            else:
+                self.as_task()  # a client that takes nothing, at the greeting
+        except Exception as error:  # noqa: BLE001  see give_up
+            self.give_up(error)
 
     def leave(self) -> None:
         if self._joined is None:
@@ -90,9 +87,12 @@ class ImapVisit(Entering):
         if self._joined is not None:
             self._joined.cut("The server is shutting down.")
             return
+        self.give_up()
+
+    def give_up(self, error: BaseException | None = None) -> None:
         if (begun := self.let_go()) is not None:
             begun.close()
-        self.end()
+        self.end(error)
 
     def _read(self, data: bytes) -> None:
         front, secure = self._front, self.stream.tls is not None
@@ -105,12 +105,7 @@ class ImapVisit(Entering):
             front = self._front = Front(self._options, secure=secure)
         front.receive(data)
         event = self._event = front.next_event()
-        try:
-            self.stream.push(front.take_output())
-        except ConnectionError as error:
-            self._leave_poller()
-            self.end(error)
-            return
+        self.stream.push(front.take_output())
         if isinstance(event, LogIn):
             self.enter(event.credentials)
         elif isinstance(event, StartTls) and self._parts.tls is not None and self.stream.backlog is None:
@@ -131,8 +126,9 @@ class ImapVisit(Entering):
         self._leave_poller()
         self._server = session.server
         self.let_in()
-        joined = self._joined = relayed(seat, stream, session, self._parts, self._edge.rules.idle)
+        joined = relayed(seat, stream, session, self._parts, self._edge.rules.idle)
         joined.welcome(self._answer(through_relay(session.capabilities, hidden_from(seat.account)), session.text))
+        self._joined = joined
         joined.start(self._over)
 
     def _answer(self, capabilities: tuple[str, ...], text: str) -> bytes:

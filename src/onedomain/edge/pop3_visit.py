@@ -61,12 +61,13 @@ class Pop3Visit(Entering):
             return
         try:
             data = stream.receive(READ)
-        except ConnectionError as error:
-            self._over(error)
+            if data:
+                self._pop3.receive(data)
+        except Exception as error:  # noqa: BLE001  see give_up
+            self.give_up(error)
             return
         if data:
             self._deadline = stream.poller.now + self._edge.rules.idle
-            self._pop3.receive(data)
             self._go()
         elif data is not None:
             self._over()
@@ -119,8 +120,8 @@ class Pop3Visit(Entering):
                 self._again = stream.poller.loop.call_soon(self._go)
             else:
                 self.as_task()
-        except ConnectionError as error:
-            self._over(error)
+        except Exception as error:  # noqa: BLE001  see give_up
+            self.give_up(error)
         return False
 
     def _start_tls(self, context: ssl.SSLContext) -> None:
@@ -151,13 +152,16 @@ class Pop3Visit(Entering):
             if listed is None:
                 return
             self._opened, drop = opened(self._parts, seat, self._server, mailbox, listed)
+            self.let_in()
+            seat.cut = self._end
+            self._deadline = self.stream.poller.now + self._edge.rules.idle
+            self._pop3.opened(drop)
         except Failed:
             self.as_task()  # which logs in anew, and says what is the matter
             return
-        self.let_in()
-        seat.cut = self._end
-        self._pop3.opened(drop)
-        self._deadline = self.stream.poller.now + self._edge.rules.idle
+        except Exception as error:  # noqa: BLE001  see give_up
+            self.give_up(error)
+            return
         self._go()
 
     def _end(self, reason: str) -> None:
@@ -169,6 +173,9 @@ class Pop3Visit(Entering):
             self._over(error)
         else:
             self._over()
+
+    def give_up(self, error: BaseException) -> None:
+        self._over(error)
 
     def _over(self, error: BaseException | None = None, *, quit_said: bool = False) -> None:
         mailbox, in_there = self._mailbox, self._opened
