@@ -29,7 +29,7 @@ def test_a_short_drill(tmp_path: Path) -> None:
     assert done.returncode == (0 if found["in_time"] else 1)
     acts = found["acts"]
     assert [act["edge"] for act in acts] == [False, True, False, False], "a server, an edge, a server, who followed it"
-    assert acts[3]["name"] != acts[2]["name"] and acts[3]["accounts"] >= acts[2]["accounts"] > 0
+    assert acts[3]["name"] != acts[2]["name"] and acts[3]["accounts"] >= acts[2]["accounts"] > 0, (acts, done.stderr)
     assert all(act["log_ins_after"] is not None and act["log_ins_after"] < PATIENCE for act in acts), acts
     assert acts[0]["log_ins_after"] > 0, "it was noticed"
     assert not found["dead_ends"] and found["acknowledged"] > SECONDS * 15 * 0.9 and found["changes"] > 100
