@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from onedomain.backend.imap_session import ImapSession
-from onedomain.backend.link.base import Letter, LinkEnd, More
+from onedomain.backend.link.base import Letter, LinkEnd, May, More
 from onedomain.backend.link.connection import Connection
 from onedomain.backend.link.cyrus import CyrusEnd
 from onedomain.backend.link.filling import AT_ONCE
@@ -125,7 +125,9 @@ class End:
             self.held.append(Body.held)
             yield Letter(uid, NONE, 0, Body())
 
-    async def append(self, folder: str, letters: Sequence[Letter], more: More) -> tuple[Copied | Refused, ...]:
+    async def append(
+        self, folder: str, letters: Sequence[Letter], more: More, may: May
+    ) -> tuple[Copied | Refused, ...]:
         answers: list[Copied | Refused] = []
         while letters:
             answers += [Copied(each.uid, identity_of(each.raw)) for each in letters]
