@@ -42,9 +42,10 @@ def _start(stage: Stage, name: str) -> Contender:
         edge.run("account", "import", file)
         return Contender(name, edge, edge.port)
 
-    contender = stage.get(f"links {name}", make)
-    if name not in stage.warmed:
-        stage.warmed.add(name)
+    place = f"links {name}"  # other rows have somebody of that name, too
+    contender = stage.get(place, make)
+    if place not in stage.warmed:
+        stage.warmed.add(place)
         host, port = "127.0.0.1", contender.ports["smtp"]
         with smtplib.SMTP(host, port) as session:  # one message for everybody, whose flags can be changed
             session.sendmail("a@example.net", PEOPLE, b"Subject: first\r\n\r\n")
