@@ -120,6 +120,19 @@ async def known(running: Edge) -> None:
     TASKS.clear()
 
 
+async def while_the_folder_is_opened(running: Edge, fake: FakeImap) -> Client:
+    """One whose home has let it in, and does not say what is in the folder."""
+    await known(running)
+    fake.lines.clear()
+    fake.replies["SELECT"] = HANG
+    client = await running.connect()
+    await client.line()
+    client.send(LOG_IN)
+    while not any("SELECT" in line for line in fake.lines):
+        await asyncio.sleep(0.005)
+    return client
+
+
 async def inside(running: Edge) -> Client:
     client = await running.connect()
     await client.line()
@@ -368,14 +381,7 @@ async def test_a_lease_that_is_lost_while_the_folder_is_opened() -> None:
 async def test_a_home_that_goes_down_while_the_folder_is_opened() -> None:
     fake = a_home()
     async with in_front_of(fake) as running:
-        await known(running)
-        fake.lines.clear()
-        fake.replies["SELECT"] = HANG
-        client = await running.connect()
-        await client.line()
-        client.send(LOG_IN)
-        while not any("SELECT" in line for line in fake.lines):
-            await asyncio.sleep(0.005)
+        client = await while_the_folder_is_opened(running, fake)
         running.board.verdicts["s1"] = Verdict.SILENT
         running.parts.homes.board_changed()
         refused = [await client.line() for _ in range(2)][1]
@@ -388,14 +394,7 @@ async def test_what_is_said_of_other_servers_while_the_folder_is_opened() -> Non
     """The board is told of every one. The log-in goes on where it is, and the home is not asked twice."""
     fake = a_home()
     async with in_front_of(fake) as running:
-        await known(running)
-        fake.lines.clear()
-        fake.replies["SELECT"] = HANG
-        client = await running.connect()
-        await client.line()
-        client.send(LOG_IN)
-        while not any("SELECT" in line for line in fake.lines):
-            await asyncio.sleep(0.005)
+        client = await while_the_folder_is_opened(running, fake)
         running.board.verdicts["s2"] = Verdict.SILENT
         running.parts.homes.board_changed()
         await asyncio.sleep(0)

@@ -6,7 +6,7 @@ which side it is on, nor what a plan makes of the answers. Bodies pass from end 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,6 +40,20 @@ class Letter:
 def octets_of(letters: Sequence[Letter]) -> int:
     """What they weigh in memory."""
     return sum(len(letter.raw) for letter in letters)
+
+
+def chunks(letters: Iterable[Letter], most: int, octets: int) -> Iterator[list[Letter]]:
+    """In their order, at most so many together and so heavy; a heavier one is alone."""
+    some: list[Letter] = []
+    size = 0
+    for letter in letters:
+        if some and (len(some) >= most or size + len(letter.raw) > octets):
+            yield some
+            some, size = [], 0
+        some.append(letter)
+        size += len(letter.raw)
+    if some:
+        yield some
 
 
 More = Callable[[], Awaitable[Sequence[Letter]]]

@@ -14,7 +14,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from onedomain.backend.imap_session import Answer
-from onedomain.backend.link.base import Letter, May, More, always, octets_of
+from onedomain.backend.link.base import Letter, May, More, always, chunks, octets_of
 from onedomain.backend.link.lanes import Turns, side_by_side
 from onedomain.backend.link.syncapply import Changed, Mailbox, Record, SyncConnection, refusal_is
 from onedomain.backend.pool import Pool
@@ -44,7 +44,7 @@ class Filling:
     ) -> None:
         self._pool = administrators
         self._uniqueid = uniqueid
-        self._turns = Turns(_chunks(letters), octets_of, more=more is not None, may=may)
+        self._turns = Turns(chunks(letters, AT_ONCE, BYTES_AT_ONCE), octets_of, more=more is not None, may=may)
         self._more = more
         self._outcomes: list[Copied | Refused] = []
         self._coming = 0  # helpers that have no session yet
@@ -65,7 +65,7 @@ class Filling:
         while self._more is not None and await self._turns.room(HELD):
             if not (letters := await self._more()):
                 break
-            self._turns.add(_chunks(letters))
+            self._turns.add(chunks(letters, AT_ONCE, BYTES_AT_ONCE))
             del letters  # the next may be a while in coming, as in `_take_parts`
         self._turns.close()
 
@@ -189,16 +189,3 @@ def _why_not(letter: Letter) -> str:
 
 def _kept(flags: frozenset[str]) -> list[str]:
     return [flag for flag in sorted(flags) if flag in SYSTEM or _KEYWORD.fullmatch(flag)]
-
-
-def _chunks(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
-    some: list[Letter] = []
-    size = 0
-    for letter in letters:
-        if some and (size + len(letter.raw) > BYTES_AT_ONCE or len(some) == AT_ONCE):
-            yield some
-            some, size = [], 0
-        some.append(letter)
-        size += len(letter.raw)
-    if some:
-        yield some

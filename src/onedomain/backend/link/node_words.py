@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
-from onedomain.backend.link.base import Letter
+from onedomain.backend.link.base import Letter, chunks
 from onedomain.protocol.imap.flags import MAX_KEYWORD, MAX_KEYWORDS, SYSTEM
 
 AT_ONCE = 500
@@ -33,14 +34,5 @@ def kept(flags: Iterable[str]) -> list[str]:
 
 def commands(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
     """What goes into one command: with UIDs or without, and not too much; a large one goes alone."""
-    some: list[Letter] = []
-    size = 0
-    for letter in letters:
-        apart = some and bool(letter.uid) != bool(some[0].uid)
-        if some and (apart or size + len(letter.raw) > COMMAND_BYTES or len(some) == AT_ONCE):
-            yield some
-            some, size = [], 0
-        some.append(letter)
-        size += len(letter.raw)
-    if some:
-        yield some
+    for _, same in groupby(letters, lambda letter: bool(letter.uid)):
+        yield from chunks(same, AT_ONCE, COMMAND_BYTES)

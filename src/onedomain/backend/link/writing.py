@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from onedomain.backend.imap_session import Answer
-from onedomain.backend.link.base import Letter, May, More, always, octets_of
+from onedomain.backend.link.base import Letter, May, More, always, chunks, octets_of
 from onedomain.backend.link.connection import Connection, Opened, for_good, wire
 from onedomain.backend.link.helpers import HELPERS, Helpers
 from onedomain.backend.link.lanes import Turns, side_by_side
@@ -140,17 +140,7 @@ class Writing:
     def _chunks(
         self, letters: Sequence[Letter], at_once: int = AT_ONCE, most: int = BYTES_AT_ONCE
     ) -> Iterator[list[Letter]]:
-        chunk: list[Letter] = []
-        size = 0
-        for letter in letters:
-            full = not self._several or len(chunk) >= at_once or size + len(letter.raw) > most
-            if chunk and full:
-                yield chunk
-                chunk, size = [], 0
-            chunk.append(letter)
-            size += len(letter.raw)
-        if chunk:
-            yield chunk
+        return chunks(letters, at_once if self._several else 1, most)
 
     async def _append(self, folder: str, chunk: Sequence[Letter]) -> list[Copied | Refused]:
         """One chunk; where it is refused one by one, to find which it was, and no further than that."""
