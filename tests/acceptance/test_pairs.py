@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import imaplib
 import os
+import poplib
 import re
 import statistics
 import threading
@@ -23,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.cluster import KINDS, Cluster, add_accounts, control
+from tests.acceptance.cluster import KINDS, PASSWORD, Cluster, add_accounts, control
 from tests.acceptance.conftest import new_folder, started
 from tests.acceptance.test_links import await_whole, client, linker, pairs, send
 from tests.backend.link.mailbox import Mailbox, append, append_many, done, expunge, look
@@ -261,6 +262,35 @@ def test_every_kind_of_change_by_twenty_at_once(linked: Linked) -> None:
         compared = control(linked.cluster.edge, "link_compare", account=account, octets=True)
         assert set(compared["counts"]) == {"same"}, compared
     assert "Panic" not in linked.lab("b").log()[len(before) :]
+
+
+def test_by_pop3_and_to_inbox_itself(linked: Linked) -> None:
+    """INBOX can't leave: RENAME empties it (RFC 9051 section 6.3.6), and one that is young goes on in its place."""
+    [account] = linked.accounts("other")
+    cluster = linked.cluster
+    for number in range(6):
+        send(cluster, account, text=f"letter {number}")
+    cluster.await_quiet()
+    linked.link([account])
+    linked.await_copied([account])
+    session = poplib.POP3(cluster.edge.host, cluster.edge.port["pop3"], timeout=20)
+    session.user(account)
+    session.pass_(PASSWORD)
+    for number in (2, 5):
+        session.dele(number)
+    session.quit()
+    await_whole(cluster)
+    assert len(await_same(linked, account).boxes["INBOX",].messages) == 4
+    with client(cluster, account) as one:
+        done(one.rename("INBOX", "Before"))
+        append(one, "INBOX", mail("young", 0, 100), "\\Seen", "20-Nov-2026 09:15:00 +0900")
+    send(cluster, account, text="after")
+    cluster.await_quiet()
+    await_whole(cluster)
+    found = await_same(linked, account).boxes
+    assert {path: len(box.messages) for path, box in found.items() if box.messages} == {("INBOX",): 2, ("Before",): 4}
+    compared = control(cluster.edge, "link_compare", account=account, octets=True)
+    assert set(compared["counts"]) == {"same"}, compared
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class SimEnd:
             if world.happens("filed late"):
                 world.store_late(loop.time() + world.chance.random() * 2.5, self._account.address, id)
                 raise Failed(LOST)
-            world.store(self._account.address, id)
+            world.unfiltered(self._account.address, id)
             world.appended += 1
             await asyncio.sleep(world.chance.random() * 0.02)
             if world.happens("lost after"):

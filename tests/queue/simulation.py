@@ -88,7 +88,7 @@ class SimServer:
         self.at_once = 0
         self.times: list[float] = []
         self.lost: Counter[tuple[str, str]] = Counter()
-        self._late: list[tuple[float, str, str]] = []
+        self._late: list[tuple[float, str, str, bool]] = []
 
     def happens(self, fault: str) -> bool:
         return self.chance.random() < self.faults.get(fault, 0.0)
@@ -96,13 +96,21 @@ class SimServer:
     def store(self, mailbox: str, id: str) -> None:
         self.boxes[mailbox, id] += 1
 
-    def store_late(self, at: float, mailbox: str, id: str) -> None:
-        heapq.heappush(self._late, (at, mailbox, id))
+    def filtered(self, mailbox: str, id: str) -> None:
+        """What came by LMTP, where an account's filter sees it; here nobody has one."""
+        self.store(mailbox, id)
+
+    def unfiltered(self, mailbox: str, id: str) -> None:
+        """What came by APPEND."""
+        self.store(mailbox, id)
+
+    def store_late(self, at: float, mailbox: str, id: str, *, filtered: bool = False) -> None:
+        heapq.heappush(self._late, (at, mailbox, id, filtered))
 
     def catch_up(self, now: float) -> None:
         while self._late and self._late[0][0] <= now:
-            _, mailbox, id = heapq.heappop(self._late)
-            self.store(mailbox, id)
+            _, mailbox, id, filtered = heapq.heappop(self._late)
+            (self.filtered if filtered else self.unfiltered)(mailbox, id)
 
 
 class SimBackend:
@@ -150,10 +158,11 @@ class SimBackend:
                 return outcomes | {index: Outcome(State.IN_DOUBT, world.name, failure=LOST) for index, _ in taken}
             if world.happens("filed late"):
                 for _, mailbox in taken:
-                    world.store_late(loop.time() + world.chance.random() * 2.5, mailbox, delivery.id)
+                    at = loop.time() + world.chance.random() * 2.5
+                    world.store_late(at, mailbox, delivery.id, filtered=True)
                 return outcomes | {index: Outcome(State.IN_DOUBT, world.name, failure=LOST) for index, _ in taken}
             for _, mailbox in taken:
-                world.store(mailbox, delivery.id)
+                world.filtered(mailbox, delivery.id)
             await asyncio.sleep(world.chance.random() * 0.02)
             if world.happens("lost after"):
                 return outcomes | {index: Outcome(State.IN_DOUBT, world.name, failure=LOST) for index, _ in taken}

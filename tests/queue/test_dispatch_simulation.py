@@ -25,13 +25,15 @@ IMPATIENT = Patience(
 
 
 class World:
+    kind = SimServer
+
     def __init__(
         self, seed: int, *, servers: int = 3, accounts: int = 6, can_find: bool = True, **faults: float
     ) -> None:
         self.chance = random.Random(seed)
         self.disk = ForgetfulDisk(seed=seed)
         names = [f"s{number}" for number in range(servers)]
-        self.servers = {name: SimServer(name, self.chance, can_find=can_find, **faults) for name in names}
+        self.servers = {name: self.kind(name, self.chance, can_find=can_find, **faults) for name in names}
         self.servers["smarthost"] = SimServer("smarthost", self.chance, can_find=False)
         self.view = SimView({address(number): names[number % servers] for number in range(accounts)})
         self.board = SimBoard()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from typing import TypeVar
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.queue.simulation import LoopClock, SimBackend, address, run
 from tests.queue.test_dispatch_simulation import FAULTS, IMPATIENT, World
 from tests.store.inline import SeededNonce
 
+W = TypeVar("W", bound="FailoverWorld")
 SEEDS = 300 if os.environ.get("ONEDOMAIN_LONG") else 12
 
 
@@ -121,7 +123,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drama(seed: int, lives: int = 6) -> FailoverWorld:
-    world = FailoverWorld(seed, **FAULTS)
+    return played(FailoverWorld(seed, **FAULTS), seed, lives)
+
+
+def played(world: W, seed: int, lives: int = 6) -> W:
     for number in range(lives):
         if number % 2:
             world.disk.fail_at = world.chance.randrange(5, 300)
