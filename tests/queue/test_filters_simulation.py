@@ -1,7 +1,7 @@
 """Invariant 12 of docs/replication.md in simulation: filters at work while servers and we ourselves die at any moment.
 
-Dispatcher, safety net and rescue are those of the product, and so is what a link says was consumed. A filter acts on what
-comes by LMTP, and on nothing else.
+Dispatcher, safety net and rescue are those of the product, and so is what a link says was consumed. A filter acts on
+what comes by LMTP, and on nothing else.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class FilteredWorld(FailoverWorld):
         self.net.release(account, released.confirmed, released.consumed, epoch)
 
     def count(self, what: str) -> Counter[tuple[str, str]]:
-        return sum((getattr(server, what) for server in self.servers.values() if isinstance(server, Filtering)), Counter())
+        servers = [server for server in self.servers.values() if isinstance(server, Filtering)]
+        return sum((getattr(server, what) for server in servers), Counter())
 
     def wrong(self) -> list[str]:
         """Neither doubled nor lost, but for what its filter took; nothing answered or redirected more than once, unless
