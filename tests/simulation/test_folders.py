@@ -596,6 +596,18 @@ def test_names_that_pass_on_between_two_passes(
         assert not any("pairing again" in alert for alert in one.alerts), one.alerts
 
 
+@pytest.mark.parametrize("target", ["cyrus", "burning"])
+def test_a_twin_gets_no_number_that_is_another_folders_own_name(target: str) -> None:
+    """`A.b` can't have its name there, as `A_b` has it, nor the next, which is its neighbour's own. (test_shown, 5068)"""
+    one = world("dovecot", target, "A_b", "A_b~2", "Sent", "Other")
+    one.source.rename("Sent", "A.b")
+    one.source.rename("Other", "Sent")
+    one.quiet()
+    one.check_equal()
+    for name, there in (("A_b", "A_b"), ("A_b~2", "A_b~2"), ("A.b", "A_b~3"), ("Sent", "Sent")):
+        assert texts(one.source, name) == texts(one.target, one.target.path(there)), name
+
+
 @pytest.mark.parametrize("target", ["dovecot", "cyrus", "node", "burning", "plain"])
 def test_what_the_replica_made_by_itself_is_not_there_after_a_failover(target: str) -> None:
     """Before the first pass and later. Nothing that has, or had, a message is touched; a person is told of it, once."""

@@ -116,8 +116,11 @@ class _Shaping:
         wanted: dict[int, str] = {}
         for name, numbers in alike.items():
             alone = len(numbers) == 1 and name not in held
-            kept = [number for number in numbers if not alone and _is_twin(links[number].target_name, name)]
-            used = held | {links[number].target_name for number in kept}
+            # A twin's number must not make another folder's own name of it.
+            others = frozenset() if alone else alike.keys() - {name}
+            kept = [number for number in numbers if not alone and _is_twin(links[number].target_name, name)
+                    and links[number].target_name not in others]
+            used = held | others | {links[number].target_name for number in kept}
             for number in numbers:
                 if number not in kept:
                     found = target_name(links[number].source_name, self._here, self._there, used)
