@@ -15,12 +15,12 @@ from .world import World
 
 FOUND = {
     ("dovecot", "dovecot"): (2, 94, 225), ("dovecot", "cyrus"): (224,), ("cyrus", "dovecot"): (94,),
-    ("node", "imap"): (74,), ("dovecot", "burning"): (74, 306, 367),
+    ("node", "imap"): (74,), ("dovecot", "burning"): (74, 306, 367), ("node", "plain"): (20078,),
 }  # fmt: skip
-"""Seeds that once failed: a delivery was there twice, a name was two folders'."""
+"""Seeds that once failed: a delivery was there twice, a name was two folders', \\Deleted was lost."""
 FOUND_WITH_INBOX = {
     ("dovecot", "dovecot"): (3, 10, 75), ("dovecot", "cyrus"): (3,), ("dovecot", "burning"): (58,),
-    ("node", "imap"): (229,),
+    ("node", "imap"): (229,), ("node", "plain"): (20054,),
 }  # fmt: skip
 COUNT = 60 if os.environ.get("ONEDOMAIN_LONG") else 3
 

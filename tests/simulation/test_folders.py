@@ -598,7 +598,7 @@ def test_names_that_pass_on_between_two_passes(
 
 @pytest.mark.parametrize("target", ["cyrus", "burning"])
 def test_a_twin_gets_no_number_that_is_another_folders_own_name(target: str) -> None:
-    """`A.b` can't have its name there, as `A_b` has it, nor the next, which is its neighbour's own. (test_shown, 5068)"""
+    """`A.b` can't have its name there, as `A_b` has it, nor the next, which is another's own. (test_shown, 5068)"""
     one = world("dovecot", target, "A_b", "A_b~2", "Sent", "Other")
     one.source.rename("Sent", "A.b")
     one.source.rename("Other", "Sent")

@@ -129,7 +129,8 @@ class FolderLink:
     before anything of the same pass is copied, so that a promotion can finish a MOVE. `deleted` since
     `deleted_from` (seconds) that nobody commanded; `braked`: deletions wait for a person. `renamed`: the target has
     it under a name from which its own does not follow: that was taken, or is none that the target will have.
-    `becoming`: the name that the target was going to be asked for, or "".
+    `becoming`: the name that the target was going to be asked for, or "". `unmarked`, `marked`: UIDs of the target that
+    have \\Deleted, and have not, but for a plain EXPUNGE that may be under way (no UIDPLUS).
     """
 
     source_name: str
@@ -156,6 +157,8 @@ class FolderLink:
     asked: str = ""  # what the target was told, SUBSCRIBE or UNSUBSCRIBE, and has not been seen to have done
     renamed: bool = False
     becoming: str = ""
+    unmarked: tuple[int, ...] = ()
+    marked: tuple[int, ...] = ()
     skew: int = 0  # seconds by which dates may differ: where a clock is behind, the future becomes the present
 
     @property

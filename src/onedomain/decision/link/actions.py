@@ -247,6 +247,17 @@ class ExpungeDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Lend:
+    """-> None when it is durable. In this folder of the target a plain EXPUNGE is about to find \\Deleted taken off
+    `unmarked` and set on `marked`; both empty: it is over, and flags are as they were. Only said within lending.lent.
+    """
+
+    folder: str
+    unmarked: tuple[int, ...] = ()
+    marked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SetAside:
     """-> tuple[int, ...]: the UIDs of which a copy is in our own store now, durable; the others are gone."""
 
@@ -294,8 +305,8 @@ class Alert:
 
 Action: TypeAlias = (
     ListFolders | Read | Look | ReadIdentities | CreateFolder | RenameFolder | DeleteFolder | Subscribe | SetUse
-    | Append | RaiseUidNext | Burn | SetFlags | Expunge | ExpungeDeleted | SetAside | Find | Confirm | Whole | Save
-    | Alert
+    | Append | RaiseUidNext | Burn | SetFlags | Expunge | ExpungeDeleted | Lend | SetAside | Find | Confirm | Whole
+    | Save | Alert
 )
 Plan: TypeAlias = Generator[Action, Any, T]
 Identities: TypeAlias = Mapping[int, Identity]

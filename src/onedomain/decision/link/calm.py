@@ -36,6 +36,7 @@ def _as_left(link: FolderLink, source: Folder, target: Folder) -> bool:
         and source.identity == link.identity and source.special_use == link.special_use
         and source.subscribed == target.subscribed and not link.asked
         and not (link.gone or link.braked or link.doomed or link.surplus or link.becoming)
+        and not (link.unmarked or link.marked)
     )
 
 

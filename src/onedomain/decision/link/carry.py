@@ -18,6 +18,7 @@ from onedomain.decision.link.actions import (
     Expunge,
     ExpungeDeleted,
     Identities,
+    Lend,
     Outcome,
     Plan,
     Raise,
@@ -29,6 +30,7 @@ from onedomain.decision.link.actions import (
     SetAside,
     SetFlags,
 )
+from onedomain.decision.link.lending import mark
 from onedomain.decision.link.uids import paired
 from onedomain.model.replica import FolderLink, Identity, Numbering, Powers, Row, Side
 
@@ -144,19 +146,22 @@ def expunge(
             yield Expunge(folder, doomed[start : start + BATCH], keep_bodies, modseq)
         return
     # Plain EXPUNGE takes everything that is \Deleted: what users marked and did not expunge loses the mark meanwhile.
-    # A crash in between leaves flags that differ, and these are repaired.
     if keep_bodies:
         kept: tuple[int, ...] = yield SetAside(Side.TARGET, folder, doomed, "deleted")
         if not (doomed := tuple(uid for uid in doomed if uid in kept)):
             return  # larger than our own store takes: it stays, as everywhere
     present: Rows = yield Read(Side.TARGET, folder)
-    marked = [row for row in present.rows if "\\Deleted" in row.flags and row.uid not in doomed]
-    for row in marked:
-        yield SetFlags(folder, (row.uid,), row.flags - {"\\Deleted"})
-    yield SetFlags(folder, doomed, frozenset({"\\Deleted"}))
+    going = frozenset(doomed)
+    others = [row for row in present.rows if "\\Deleted" in row.flags and row.uid not in going]
+    ours = [row for row in present.rows if "\\Deleted" not in row.flags and row.uid in going]
+    if others or ours:
+        yield Lend(folder, tuple(row.uid for row in others), tuple(row.uid for row in ours))
+    yield from mark(folder, others, deleted=False)
+    yield from mark(folder, ours, deleted=True)
     yield ExpungeDeleted(folder)
-    for row in marked:
-        yield SetFlags(folder, (row.uid,), row.flags)
+    yield from mark(folder, others, deleted=True)
+    if others or ours:
+        yield Lend(folder)
 
 
 @dataclass(frozen=True, slots=True)

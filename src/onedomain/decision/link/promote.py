@@ -25,6 +25,7 @@ from onedomain.decision.link.actions import (
 )
 from onedomain.decision.link.carry import BURN_LIMIT, burn, expunge
 from onedomain.decision.link.folders import INBOX, found_again, wiped
+from onedomain.decision.link.lending import give_back, lent
 from onedomain.decision.link.marks import modseqs_go_on
 from onedomain.decision.link.validities import settled
 from onedomain.model.replica import (
@@ -64,12 +65,20 @@ def promote(
     target was the primary before, as its source. `sent`: by target folder and UID, the digests of what passes have sent
     and not saved, as far as that is known. `now` in seconds since 1970.
     """
-    before = before or Validities()
     there: Listing = yield ListFolders(Side.TARGET)
+    state = replace(state, folders=found_again(state.folders, there))
+    plan = _promote(state, there, powers, allowed or {}, before or Validities(), was, now, sent)
+    return (yield from lent(state, plan))
+
+
+def _promote(
+    state: LinkState, there: Listing, powers: Powers, allowed: Mapping[str, int], before: Validities,
+    was: LinkState | None, now: int, sent: Mapping[str, Mapping[int, str]],
+) -> Plan[Promotion]:
     marks = {folder.name: folder.mark for folder in there.folders}
     identities = {folder.name: folder.identity for folder in there.folders}
     links = [
-        link for link in found_again(state.folders, there)
+        link for link in state.folders
         if link.target_name in marks or (_is_carried(link) and not link.gone)
     ]
     seen = [before.shown(link.source.uidvalidity) for link in state.folders if link.source.uidvalidity]
@@ -82,6 +91,7 @@ def promote(
         return Promotion(state.epoch, settled(strange, highest, now), reason, highest)
     arrived: dict[str, dict[int, Identity]] = {}
     rows: dict[str, tuple[Row, ...]] = {}
+    links = yield from _given_back(links)
     for link in links:
         nothing_came = marks[link.target_name].uidnext == link.target.uidnext != 0
         if nothing_came and not (link.gone or link.surplus):
@@ -117,7 +127,7 @@ def promote(
         there_still.append(link)
     linked = {link.target_name for link in links}
     others = {name: mark for name, mark in marks.items() if name not in linked}
-    raised = yield from _gaps(there_still, marks, powers, allowed or {}, others)
+    raised = yield from _gaps(there_still, marks, powers, allowed, others)
     shown = []
     for link in there_still:
         came = {uid: it for uid, it in arrived[link.target_name].items() if not it.filler}
@@ -141,6 +151,13 @@ def promote(
     shown += [_renumbered(name, mark) for name, mark in others.items()]
     again = was is not None and modseqs_go_on(was, there)
     return Promotion(state.epoch + 1, settled(shown, highest, now), highest=highest, modseqs_again=again)
+
+
+def _given_back(links: Sequence[FolderLink]) -> Plan[list[FolderLink]]:
+    whole = []
+    for link in links:
+        whole.append((yield from give_back(link)))
+    return whole
 
 
 def _unfit(links: Sequence[FolderLink], marks: Mapping[str, Mark]) -> str:

@@ -34,6 +34,7 @@ from onedomain.decision.link.carry import COPIES, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
 from onedomain.decision.link.deleting import delete, spare
 from onedomain.decision.link.folders import found_again, match, meant
+from onedomain.decision.link.lending import give_back, lent
 from onedomain.decision.link.order import Order, Report, Work
 from onedomain.decision.link.pairing import Paired, pair
 from onedomain.decision.link.put_back import forgotten, inbox_left, put_back, shape_of, shown_until
@@ -64,7 +65,7 @@ def sweep(state: LinkState, source: Powers, target: Powers, order: Order) -> Pla
     work = _Sweep(shaped, source, target, order)
     if guess and looked.rows:
         work.take(guess, looked.rows)
-    return (yield from work.run(here, owed=owed))
+    return (yield from lent(shaped.state, work.run(here, owed=owed)))
 
 
 def _guessed(state: LinkState, source: Powers, order: Order) -> FolderLink | None:
@@ -110,6 +111,8 @@ class _Sweep:
     def run(self, here: Listing, *, owed: bool) -> Plan[Report]:
         """`owed`: an earlier pass has left something to delete."""
         self._separator = here.separator
+        for work in self._work:
+            work.begun = work.link = yield from give_back(work.link)
         settled = {work.link.source_name for work in self._work if work.link.settled}
         stable = yield from self._snapshot(here)
         for work in self._work:
