@@ -69,7 +69,8 @@ def returned(cluster: Cluster) -> bool:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kinds", [
-    ("dovecot", "dovecot"), *[("node", "node"), ("burning", "burning"), ("dovecot", "cyrus")] * LONG], ids="-".join)
+    ("dovecot", "dovecot"), *[("node", "node"), ("burning", "burning"), ("dovecot", "cyrus"), ("cyrus", "dovecot"),
+                              ("node", "dovecot")] * LONG], ids="-".join)
 async def test_over_a_failover_and_back(
     make_cluster: Callable[..., Cluster], make_home: Callable[..., Any], start_relay: Callable[..., Any],
     tmp_path: Path, kinds: tuple[str, str],
