@@ -20,6 +20,7 @@ from onedomain.ledger.verify import verify
 from tests.acceptance.cluster import PASSWORD, Cluster, control, verdict
 from tests.acceptance.test_failover import LONG, failover, home, log_in, uids
 from tests.acceptance.test_links import await_whole, busy, client, pairs, send
+from tests.backend.link.mailbox import expunge
 from tests.lab.process import wait_until
 
 
@@ -81,6 +82,40 @@ async def test_there_and_back_while_mail_flows(
             assert back[name][0] == validity and known <= back[name][1], name
     (moved,) = json.loads(cluster.edge.run("account", "moves", ann, "--json"))
     assert moved["stage"] == "done" and home(cluster, bob) == ("a", [])
+    kept = cluster.edge.ask("account", "report", ann)
+    counts = {each["verdict"]: each["messages"] for each in kept["counts"]}
+    assert moved["differ"] == kept["differ"] == 0 and counts.keys() <= {"same", "missing"}, kept
+    assert counts["same"] >= sum(len(known) for _, known in before.values()), "each message, before the copy is dropped"
+
+
+@pytest.mark.parametrize("kinds", [("node", "node"), *[("dovecot", "cyrus")] * LONG], ids="-".join)
+def test_a_copy_that_differs_stays_unless_forced(
+    make_cluster: Callable[..., Cluster], make_home: Callable[..., Any], kinds: tuple[str, str]
+) -> None:
+    """Messages that nobody deleted by an edge are gone at the home: the copy is the only one that has them."""
+    cluster = make_cluster(make_home(kinds[0], "a"), make_home(kinds[1], "b"), people=2, lives=["a"],
+                           replicas={"a": "b"}, extra={"links": {"brake_messages": 2, "brake_share": 0.1}})
+    ann, bob = cluster.people
+    for number in range(6):
+        send(cluster, ann, bob, text=f"number {number}")
+    cluster.await_quiet()
+    await_whole(cluster)
+    with cluster.homes["a"].lab.imap(ann) as session:
+        expunge(session, "INBOX", "1:4")
+    control(cluster.edge, "link_retry", account=ann)
+    wait_until(lambda: pairs(cluster)[0]["braked"] == 1, "the brake", 20)
+    dropped = json.loads(cluster.edge.run("account", "drop", ann, bob, "--wait", "--json", check=False))
+    stages = {each["account"]: (each["stage"], each["differ"]) for each in dropped["moves"]}
+    assert stages == {ann: ("failed", 4), bob: ("done", 0)}, dropped
+    assert home(cluster, ann) == ("a", ["b"]) and home(cluster, bob) == ("a", [])
+    kept = cluster.edge.ask("account", "report", ann)
+    assert [(each["folder"], each["uid"], each["verdict"]) for each in kept["entries"]] == [
+        ("INBOX", 0, "only there")] * 4
+    assert {each["verdict"]: each["messages"] for each in kept["counts"]} == {"same": 2, "only there": 4}
+    assert "4 messages differ" in cluster.edge.run("account", "moves")
+    cluster.edge.run("account", "drop", ann, "--force", "--wait")
+    assert home(cluster, ann) == ("a", [])
+    assert cluster.edge.ask("account", "report", ann)["differ"] == 4, "the report stays"
 
 
 async def test_people_are_disconnected_once_by_a_move(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,11 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from onedomain.app.real import RealClock
 from onedomain.cli import account, server
+from onedomain.directory.moves import Moves
+from onedomain.model.move import Count, Entry, Report
+from onedomain.store.sql import Database
 
 SERVER = """
 [[server]]
@@ -115,3 +120,38 @@ def test_a_drain_sends_people_to_their_replicas(run: Run) -> None:
 def test_a_drain_may_leave_people_where_they_are(run: Run) -> None:
     assert "takes no new accounts" in run("server drain s1 --stay").output
     assert moves(run) == []
+
+
+def test_a_replica_is_dropped_by_what_it_lacks(run: Run) -> None:
+    answer = json.loads(run("account drop b@example.com --json").output)
+    [written] = answer["moves"]
+    assert (written["from"], written["to"], written["stage"], written["keep"], written["force"]) == (
+        "s3", "s1", "finishing", False, False)
+    assert "on its way already" in run("account drop b@example.com --force", 1).output
+    assert "a@example.com: has no replica" in run("account drop a@example.com", 1).output
+    assert "0 accounts are on their way" in run("account drop a@example.com", 1).output
+
+
+def test_what_was_compared_can_be_read(run: Run, tmp_path: Path) -> None:
+    assert "b@example.com was never compared" in run("account report b@example.com", 1).output
+    run("account drop b@example.com")
+    entries = (Entry("INBOX", 0, 7, "only there"), Entry("Sent", 3, 0, "missing"))
+    report = Report(86_400.0, 2, (Count("same", 1204), Count("missing", 1), Count("only there", 1)), 1, entries, True)
+
+    async def keep() -> None:
+        database = await Database.open(f"sqlite:///{tmp_path}/directory.db")
+        try:
+            kept = Moves(database, RealClock())
+            [move] = await kept.open()
+            await kept.keep_report(move, report)
+        finally:
+            await database.close()
+
+    asyncio.run(keep())
+    shown = run("account report b@example.com").output
+    for words in ("2 mailboxes with messages", "1204 same, 1 missing, 1 only there", "Only the first 2 are kept",
+                  "1 messages at the old server are not the same", "account drop ADDRESS --force"):
+        assert words in " ".join(shown.split()), shown
+    told = json.loads(run("account report b@example.com --json").output)
+    assert [each["verdict"] for each in told["entries"]] == ["only there", "missing"]
+    assert (told["differ"], told["account"], told["moves"][0]["differ"]) == (1, "b@example.com", 1)

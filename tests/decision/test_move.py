@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from onedomain.decision.move import ChangeReplicas, Progress, Stand, Step, Switch, cancelled, next_step
+from onedomain.decision.move import ChangeReplicas, Compare, Progress, Stand, Step, Switch, cancelled, next_step
 from onedomain.model.account import Home
 from onedomain.model.move import Move, Stage
 
 MOVE = Move("hanako@example.com", "old", "new")
 DROP = Move("hanako@example.com", "old", "new", keep=False)
+SAME = replace(DROP, differ=0)
+OTHER = replace(DROP, differ=3)
+FORCED = replace(DROP, force=True)
 WHOLE = Progress(whole=True)
 UP = ("old", "new", "third")
 
@@ -35,7 +39,21 @@ UP = ("old", "new", "third")
         (MOVE, Home("new", ("old",), pending=True), None, False, UP, Stand(Stage.SWITCHING)),
         (MOVE, Home("new", ("old",)), None, False, UP, Stand(Stage.FINISHING, "what came late at old is brought")),
         (MOVE, Home("new", ("old",)), WHOLE, True, UP, Stand(Stage.DONE)),
-        (DROP, Home("new", ("old", "third")), WHOLE, True, UP, ChangeReplicas(("third",))),
+        (DROP, Home("new", ("old", "third")), WHOLE, True, UP, Compare()),
+        (DROP, Home("new", ("old",)), None, True, UP, Stand(Stage.FINISHING, "the link has not begun")),
+        (DROP, Home("new", ("old",)), Progress(False, behind=7), True, UP, Stand(Stage.FINISHING, "7 messages to go")),
+        (DROP, Home("new", ("old",)), Progress(True, "brake"), True, UP, Stand(Stage.FINISHING, "brake")),
+        (SAME, Home("new", ("old", "third")), WHOLE, True, UP, ChangeReplicas(("third",))),
+        (SAME, Home("new", ("old",)), None, True, UP, ChangeReplicas(())),
+        (OTHER, Home("new", ("old",)), WHOLE, True, UP,
+         Stand(Stage.FAILED, "it lives at new, and old stays as the replica: 3 messages differ")),
+        (replace(OTHER, force=True), Home("new", ("old",)), WHOLE, True, UP, ChangeReplicas(())),
+        (FORCED, Home("new", ("old",)), WHOLE, True, UP, Compare()),
+        (FORCED, Home("new", ("old",)), Progress(False, behind=7), True, UP,
+         Stand(Stage.FINISHING, "7 messages to go")),
+        (FORCED, Home("new", ("old",)), Progress(True, "no log-in"), True, UP, ChangeReplicas(())),
+        (FORCED, Home("new", ("old",)), Progress(True, "no log-in"), False, UP,
+         Stand(Stage.FINISHING, "what came late at old is brought")),
         (DROP, Home("new", ("third",)), None, True, UP, Stand(Stage.DONE)),
     ],
 )  # fmt: skip
@@ -72,8 +90,11 @@ def test_it_ends_at_the_target_whatever_comes_between(seed: int) -> None:
         step = next_step(move, home, link, returned=returned, usable=usable)
         match step:
             case ChangeReplicas(replicas):
-                assert home.primary not in replicas
+                assert home.primary not in replicas and (home.primary == "old" or move.differ == 0)
                 home, whole = Home(home.primary, replicas, home.epoch + 1), whole and switched
+            case Compare():
+                assert whole and returned and not move.keep
+                move = replace(move, differ=0)
             case Switch():
                 assert whole and not switched and home.replicas[0] == "new"
                 home, switched = Home("new", ("old", *home.replicas[1:]), home.epoch + 1, pending=True), True

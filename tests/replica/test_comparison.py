@@ -46,3 +46,48 @@ async def test_bytes_are_compared_if_wanted() -> None:
     assert plain == [Verdict.SAME, Verdict.SAME]
     whole = [line.verdict async for line in compare(ServerEnd(source), ServerEnd(target), state, octets=True)]
     assert whole == [Verdict.BYTES, Verdict.SAME]
+
+
+async def test_folders_of_the_target_alone_are_told_of() -> None:
+    """Or what is only there would be lost with it, unseen."""
+    source, target = Server("node", 1000), Server("node", 5000)
+    for server in (source, target):
+        server.append("INBOX", b"Subject: a\r\n\r\none", frozenset(), 7, 1)
+    for name in ("Old", "Own", "Bare"):
+        target.create(name)
+    for name in ("Old", "Own"):
+        target.append(name, b"Subject: b\r\n\r\ntwo", frozenset(), 7, 2)
+    state = LinkState(1, (FolderLink("INBOX", "INBOX"), FolderLink("Old", "Old", gone=True)))
+    ends = ServerEnd(source), ServerEnd(target)
+    found = [(line.folder, line.verdict) async for line in compare(*ends, state)]
+    assert found == [("INBOX", Verdict.SAME), ("Old", Verdict.ONLY_THERE), ("Own", Verdict.ONLY_THERE)]
+    assert [line.folder async for line in compare(*ends, state, only=("Own",))] == ["Own"]
+
+
+async def test_a_folder_that_the_target_lost() -> None:
+    source, target = Server("node", 1000), Server("node", 5000)
+    source.create("Old")
+    source.append("Old", b"Subject: a\r\n\r\none", frozenset(), 7, 1)
+    state = LinkState(1, (FolderLink("Old", "Old"),))
+    found = [(line.folder, line.verdict) async for line in compare(ServerEnd(source), ServerEnd(target), state)]
+    assert found == [("Old", Verdict.MISSING)]
+
+
+async def test_what_has_just_come_is_not_only_there() -> None:
+    """Between the reading of one side and the other a message comes and is carried."""
+    source, target = Server("node", 1000), Server("node", 5000)
+    for server in (source, target):
+        server.append("INBOX", b"Subject: a\r\n\r\none", frozenset(), 7, 1)
+    ends = ServerEnd(source), ServerEnd(target)
+    asked: list[str] = []
+
+    def comes(question: str) -> None:
+        asked.append(question)
+        if asked.count("read") == 2 and asked[-1] == "read":
+            for server in (source, target):
+                server.append("INBOX", b"Subject: b\r\n\r\ntwo", frozenset(), 7, 2)
+
+    for end in ends:
+        end.step = comes
+    state = LinkState(1, (FolderLink("INBOX", "INBOX"),))
+    assert {line.verdict async for line in compare(*ends, state)} == {Verdict.SAME, Verdict.MISSING}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 from onedomain.decision.move import Progress
 from onedomain.model.account import Home
 from onedomain.model.failure import Failed, again
-from onedomain.model.move import Move, Stage
+from onedomain.model.move import Move, Report, Stage
+from onedomain.replica import dropping as dropping_module
+from onedomain.replica.comparison import Line, Verdict
+from onedomain.replica.dropping import Dropping
 from onedomain.replica.mover import Bounds, Mover
 
 
@@ -26,6 +30,7 @@ class World:
     whole: set[str] = field(default_factory=set)
     notes: list[dict[str, Any]] = field(default_factory=list)
     stopped: set[str] = field(default_factory=set)
+    reports: dict[str, Report] = field(default_factory=dict)
     away: float = 0.0
     most: int = 0
 
@@ -35,7 +40,8 @@ class World:
 
     async def open(self) -> Sequence[Move]:
         self._answer()
-        return [move for move in self.moves.values() if move.stage.open]
+        return [replace(move, differ=self.reports[move.account].differ if move.account in self.reports else None)
+                for move in self.moves.values() if move.stage.open]
 
     async def stand(self, move: Move, stage: Stage, why: str) -> Move:
         self._answer()
@@ -58,6 +64,15 @@ class World:
         self.whole.discard(move.account)
         self._answer()  # committed, and the answer is lost
         return True
+
+    async def compare(self, account: str, folders: Collection[str]) -> AsyncGenerator[Line, None]:
+        self._answer()
+        assert self.homes[account].primary == "new" and self.homes[account].replicas == ("old",)
+        yield Line("INBOX", 1, 1, Verdict.SAME)
+
+    async def keep_report(self, move: Move, report: Report) -> None:
+        self._answer()
+        self.reports[move.account] = report
 
     def link(self, account: str) -> Progress | None:
         home = self.homes[account]
@@ -91,12 +106,16 @@ def world(seed: int, count: int, *, keep: bool = True) -> World:
 
 
 def mover(made: World, bounds: Bounds | None = None) -> Mover:
-    return Mover(made, made.homes.get, made.link, made.usable, made, bounds)
+    dropping = Dropping(made.compare, made.keep_report, lambda: 0.0, made)
+    return Mover(made, made.homes.get, made.link, made.usable, dropping, made, bounds)
 
 
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("seed", range(20))
-async def test_all_arrive_however_often_the_database_is_away(seed: int, keep: bool) -> None:
+async def test_all_arrive_however_often_the_database_is_away(
+    seed: int, keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dropping_module, "AFTER_FAILURE", 0.0)
     made = world(seed, 30, keep=keep)
     made.away = 0.05
     moving = mover(made, Bounds(copying=8, switching=2))
@@ -107,6 +126,9 @@ async def test_all_arrive_however_often_the_database_is_away(seed: int, keep: bo
         except Failed:
             pass  # as run() does: looked at again
         made.turn()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert keep or made.reports.keys() == made.homes.keys()
     assert {move.stage for move in made.moves.values()} == {Stage.DONE}
     assert all(home.primary == "new" and home.replicas == (("old",) if keep else ()) for home in made.homes.values())
     assert made.most <= 8

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
-from onedomain.backend.link.base import LinkEnd, LinkServer
+from onedomain.app.comparing import compared
+from onedomain.backend.link.base import LinkServer
 from onedomain.control.link import Handler, Link, LinkError
 from onedomain.directory.book import Book
+from onedomain.model.account import Home
 from onedomain.model.failure import Failed
 from onedomain.model.ports import Trace
-from onedomain.replica.comparison import Verdict, compare
+from onedomain.replica.comparison import Verdict
 from onedomain.replica.failover import Failover
 from onedomain.replica.links import Links
 
@@ -114,28 +117,17 @@ class LinkDesk:
     async def _link_compare(self, link: Link, account: str, octets: bool = False, all: bool = False) -> dict[str, Any]:
         """Message by message; of those that are the same only the number, unless `all`."""
         links = self._links
-        row = self._book.account(account)
-        await links.read(account)
-        linked = links.linked(account)
-        if row is None or linked is None or linked.state is None:
-            raise LinkError(f"{account} has no link that runs now")
         counts: Counter[str] = Counter()
         lines: list[list[Any]] = []
-        ends: list[LinkEnd] = []
-        broken = True
         try:
-            for name in sorted((linked.source, linked.target)):
-                ends.append(await self._servers(name).end(row))
-            source, target = ends if linked.source < linked.target else reversed(ends)
-            async for line in compare(source, target, linked.state, octets=octets):
-                counts[line.verdict.value] += 1
-                if (all or line.verdict is not Verdict.SAME) and len(lines) < MAX_COMPARED:
-                    lines.append([line.folder, line.uid, line.target_uid, line.verdict.value, line.detail])
-            broken = False
+            async with aclosing(compared(self._book, links, self._servers, account, octets=octets)) as found:
+                async for line in found:
+                    counts[line.verdict.value] += 1
+                    if (all or line.verdict is not Verdict.SAME) and len(lines) < MAX_COMPARED:
+                        lines.append([line.folder, line.uid, line.target_uid, line.verdict.value, line.detail])
         except Failed as error:
             raise LinkError(error.failure.reason or error.failure.text) from None
-        finally:
-            for end in ends:
-                await end.close(broken=broken)
-        return {"account": account, "source": linked.source, "target": linked.target, "counts": dict(counts),
-                "lines": lines, "cut": len(lines) == MAX_COMPARED}
+        row = self._book.account(account)
+        home = row.home if row is not None else Home("")
+        return {"account": account, "source": home.primary, "target": next(iter(home.replicas), ""),
+                "counts": dict(counts), "lines": lines, "cut": len(lines) == MAX_COMPARED}

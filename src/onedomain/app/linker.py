@@ -11,11 +11,13 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import uvloop
 
 from onedomain.app.aside_desk import AsideDesk
+from onedomain.app.comparing import compared
 from onedomain.app.inherited import LINKER_SLOT, Inherited
 from onedomain.app.leadership import Leadership
 from onedomain.app.line import Line
@@ -46,6 +48,7 @@ from onedomain.model.failure import Failed, again
 from onedomain.model.replica import LinkState
 from onedomain.net.tls import ClientContexts
 from onedomain.replica.aside import Aside, Room
+from onedomain.replica.dropping import Dropping
 from onedomain.replica.failover import Failover
 from onedomain.replica.figures import GAUGES, gauges, late
 from onedomain.replica.links import Links
@@ -220,8 +223,11 @@ class Linker:
         self._failover = self._new_failover()
         self._leading.set()
         self._configure_all()
-        mover = Mover(Road(self._database, self._clock, lambda: self._failover, self._book.account), self._home,
-                      lambda account: progress(self._links, account), self._usable, self.trace)
+        road = Road(self._database, self._clock, lambda: self._failover, self._book.account)
+        dropping = Dropping(partial(compared, self._book, self._links, self._servers, octets=True), road.keep_report,
+                            self._clock.time, self.trace)
+        mover = Mover(road, self._home, lambda account: progress(self._links, account), self._usable, dropping,
+                      self.trace)
         self._leads = [asyncio.create_task(self._part(name, part)) for name, part in (
             ("failover", self._failover.run()), ("moves", mover.run()), ("links", self._begin_links()))]
 

@@ -22,7 +22,7 @@ from onedomain.directory.repository import Repository
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Verdict
-from onedomain.model.move import Move, Stage
+from onedomain.model.move import Move, Report, Stage
 from onedomain.model.ports import Clock
 from onedomain.model.replica import LinkState
 from onedomain.replica.failover import Failover
@@ -170,6 +170,9 @@ class Road:
                     await writer.set_account(replace(now, home=replace(home, replicas=replicas)))
 
         await answered(self._database, change)
+
+    async def keep_report(self, move: Move, report: Report) -> None:
+        await answered(self._database, lambda database: Moves(database, self._clock).keep_report(move, report))
 
     async def switch(self, move: Move) -> bool:
         account = self._account(move.account)

@@ -26,6 +26,8 @@ app = typer.Typer(no_args_is_help=True, help=say("account_help"))
 app.command("move", help=say_move("move_help"))(moving.move)
 app.command("moves", help=say_move("moves_help"))(moving.moves)
 app.command("move-cancel", help=say_move("cancel_help"))(moving.cancel)
+app.command("drop", help=say_move("drop_help"))(moving.drop)
+app.command("report", help=say_move("report_help"))(moving.report)
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS")]
 Unit = Annotated[str, typer.Option(help=say("unit_arg"))]

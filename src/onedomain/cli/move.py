@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ from onedomain.decision.move import ChangeReplicas, cancelled, obstacle, refuge
 from onedomain.directory.moves import Moves
 from onedomain.directory.rules import account_key
 from onedomain.model.account import Account
-from onedomain.model.move import Move, Stage
+from onedomain.model.move import Move, Report, Stage
 from onedomain.model.server import Server
 
 LOOK_EVERY = 0.5
@@ -34,6 +35,7 @@ Addresses = Annotated[list[str] | None, typer.Argument(metavar="[ADDRESS]...")]
 To = Annotated[str, typer.Option("--to", help=say("to_arg"))]
 Keep = Annotated[bool, typer.Option("--keep/--drop", help=say("keep_arg"))]
 DryRun = Annotated[bool, typer.Option("--dry-run", help=say("dry_arg"))]
+Force = Annotated[bool, typer.Option("--force", help=say("force_arg"))]
 Wait = Annotated[bool, typer.Option("--wait", help=say("wait_arg"))]
 
 
@@ -52,6 +54,7 @@ def move(
     unit: Annotated[str, typer.Option(help=say("unit_arg"))] = "",
     source: Annotated[str, typer.Option("--from", help=say("from_arg"))] = "",
     keep: Keep = True,
+    force: Force = False,
     dry_run: DryRun = False,
     wait: Wait = False,
     json: AsJson = False,
@@ -67,10 +70,57 @@ def move(
             if key := obstacle(account, before, target):
                 wish.refused[account.address] = key
             else:
-                wish.moves.append(Move(account.address, account.home.primary, to, keep))
+                wish.moves.append(Move(account.address, account.home.primary, to, keep, force=force))
         return await _begin(desk, wish, dry_run)
 
     _told(config, with_directory(config, action), dry_run=dry_run, wait=wait, json=json)
+
+
+def drop(
+    config: ConfigPath,
+    addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS...")],
+    force: Force = False,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+    json: AsJson = False,
+) -> None:
+    async def action(desk: Desk) -> Wish:
+        wish = Wish()
+        for account in await _accounts(desk, addresses, "", ""):
+            home = account.home
+            if home.replicas:
+                wish.moves.append(Move(account.address, home.replicas[0], home.primary, keep=False, cause="drop",
+                                       stage=Stage.FINISHING, force=force))
+            else:
+                wish.refused[account.address] = "no_replica"
+        return await _begin(desk, wish, dry_run)
+
+    _told(config, with_directory(config, action), dry_run=dry_run, wait=wait, json=json)
+
+
+def report(
+    config: ConfigPath, address: Annotated[str, typer.Argument(metavar="ADDRESS")], json: AsJson = False
+) -> None:
+    async def action(desk: Desk) -> tuple[list[Move], Report | None]:
+        key = account_key(desk.view, address)
+        return await _store(desk).all([key]), await _store(desk).report(key)
+
+    found, kept = with_directory(config, action)
+    if kept is None:
+        fail(say("no_report", address=address))
+    if json:
+        print_json(asdict(kept) | {"account": address, "moves": [_plain(each) for each in found]})
+        return
+    if kept.entries:
+        heads = [say(head) for head in ("folder", "uid", "old_uid", "verdict", "why")]
+        console.print(plain_grid(heads, [[each.folder, str(each.uid or ""), str(each.old_uid or ""), each.verdict,
+                                          each.detail] for each in kept.entries]))
+    if kept.cut:
+        console.print(say("cut", count=len(kept.entries)))
+    counts = ", ".join(f"{each.messages} {each.verdict}" for each in kept.counts) or "0"
+    console.print(say("compared", address=address, when=f"{datetime.fromtimestamp(kept.at):%Y-%m-%d %H:%M}",
+                      folders=kept.folders, counts=counts), markup=False)
+    console.print(say("nothing_lost") if not kept.differ else say("would_be_lost", count=kept.differ))
 
 
 def moves(config: ConfigPath, addresses: Addresses = None, json: AsJson = False) -> None:
@@ -272,4 +322,5 @@ def _print(found: Sequence[Move]) -> None:
 
 def _plain(each: Move) -> dict[str, Any]:
     return {"account": each.account, "from": each.source, "to": each.target, "keep": each.keep, "cause": each.cause,
-            "stage": each.stage.value, "why": each.why, "at": each.at, "ended": each.ended}
+            "stage": each.stage.value, "why": each.why, "at": each.at, "ended": each.ended, "force": each.force,
+            "differ": each.differ}

@@ -46,7 +46,12 @@ class Stand:
     why: str = ""
 
 
-Step: TypeAlias = ChangeReplicas | Switch | Stand
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Both copies, message by message, before the old one is let go of."""
+
+
+Step: TypeAlias = ChangeReplicas | Switch | Compare | Stand
 
 
 def next_step(move: Move, home: Home | None, link: Progress | None, *, returned: bool, usable: Collection[str]) -> Step:
@@ -56,7 +61,7 @@ def next_step(move: Move, home: Home | None, link: Progress | None, *, returned:
     if home is None:
         return Stand(Stage.FAILED, "the account is gone")
     if home.primary == move.target:
-        return _after(move, home, returned)
+        return _after(move, home, link, returned)
     if home.pending:
         return Stand(Stage.COPYING, f"{home.primary} is just becoming the primary")
     if home.primary != move.source:
@@ -75,14 +80,29 @@ def next_step(move: Move, home: Home | None, link: Progress | None, *, returned:
     return Switch()
 
 
-def _after(move: Move, home: Home, returned: bool) -> Step:
+def _after(move: Move, home: Home, link: Progress | None, returned: bool) -> Step:
     if home.pending:
         return Stand(Stage.SWITCHING)
     if not returned:
         return Stand(Stage.FINISHING, f"what came late at {move.source} is brought")
-    if not move.keep and move.source in home.replicas:
-        return ChangeReplicas(tuple(name for name in home.replicas if name != move.source))
-    return Stand(Stage.DONE)
+    if move.keep or move.source not in home.replicas:
+        return Stand(Stage.DONE)
+    if move.differ is None:
+        stands = "the link has not begun" if link is None else link.stopped
+        if move.force and stands:
+            return _without(move, home)  # nobody can compare: that is what it is forced for
+        if link is None or link.stopped or not link.whole:
+            behind = link.behind if link is not None else 0
+            return Stand(Stage.FINISHING, stands or (f"{behind} messages to go" if behind else ""))
+        return Compare()
+    if move.differ and not move.force:
+        return Stand(Stage.FAILED, f"it lives at {move.target}, and {move.source} stays as the replica: "
+                                   f"{move.differ} messages differ")
+    return _without(move, home)
+
+
+def _without(move: Move, home: Home) -> ChangeReplicas:
+    return ChangeReplicas(tuple(name for name in home.replicas if name != move.source))
 
 
 def cancelled(move: Move, home: Home | None) -> Step:

@@ -5,7 +5,7 @@ Knows which message is which by the link's state. Reads only. Does not know why 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -38,20 +38,32 @@ class Line:
     detail: str = ""
 
 
-async def compare(source: LinkEnd, target: LinkEnd, state: LinkState, *, octets: bool = False) -> AsyncIterator[Line]:
-    """Every message of every folder, in the order of the source's UIDs. `octets`: their bytes, too, which are all read
-    then. What changes meanwhile may look different. Raises Failed.
+async def compare(
+    source: LinkEnd, target: LinkEnd, state: LinkState, *, octets: bool = False, only: Collection[str] = ()
+) -> AsyncGenerator[Line, None]:
+    """Every message of every folder, in the order of the source's UIDs, then the folders that only the target has.
+    `octets`: their bytes, too, which are all read then. `only`: of these folders. What changes meanwhile may look
+    different; what has just come is missing rather than only there, as the target is read first. Raises Failed.
     """
+    names = {folder.name for folder in (await target.list_folders()).folders}
+    linked = set()
     for link in state.folders:
         if link.gone:
             continue
-        here = {row.uid: row for row in (await source.read(link.source_name)).rows}
-        there = {row.uid: row for row in (await target.read(link.target_name)).rows}
-        lines = folder_lines(link, here, there)
+        linked.add(link.target_name)
+        if only and link.source_name not in only:
+            continue
+        there = (await target.read(link.target_name)).rows if link.target_name in names else ()
+        here = (await source.read(link.source_name)).rows
+        lines = folder_lines(link, {row.uid: row for row in here}, {row.uid: row for row in there})
         for start in range(0, len(lines), BYTES_AT_ONCE):
             part = lines[start : start + BYTES_AT_ONCE]
             for line in await _with_bytes(source, target, link, part) if octets else part:
                 yield line
+    for name in sorted(names - linked):
+        if not only or name in only:
+            for row in (await target.read(name)).rows:
+                yield Line(name, 0, row.uid, Verdict.ONLY_THERE, "a folder that only this server has")
 
 
 def folder_lines(link: FolderLink, here: Mapping[int, Row], there: Mapping[int, Row]) -> list[Line]:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from onedomain.decision.move import ChangeReplicas, Progress, Stand, Switch, next_step
+from onedomain.decision.move import ChangeReplicas, Compare, Progress, Stand, Switch, next_step
 from onedomain.model.account import Home
 from onedomain.model.failure import Failed
 from onedomain.model.move import Move, Stage
 from onedomain.model.ports import Trace
+from onedomain.replica.dropping import Dropping
 
 LOOK_EVERY = 0.5
 IDLE_EVERY = 2.0
@@ -58,6 +59,7 @@ class Mover:
         homes: Callable[[str], Home | None],
         links: Callable[[str], Progress | None],
         usable: Callable[[], Collection[str]],
+        dropping: Dropping,
         trace: Trace,
         bounds: Bounds | None = None,
     ) -> None:
@@ -65,21 +67,25 @@ class Mover:
         self._homes = homes
         self._links = links
         self._usable = usable
+        self._dropping = dropping
         self._trace = trace
         self._bounds = bounds or Bounds()
 
     async def run(self) -> None:
         """Until cancelled."""
         away = False
-        while True:
-            try:
-                pause = LOOK_EVERY if await self.look() else IDLE_EVERY
-                away = False
-            except Failed as error:
-                if not away:
-                    self._trace.note("moves stand still", reason=error.failure.reason or str(error.failure))
-                pause, away = LOOK_EVERY, True
-            await asyncio.sleep(pause)
+        try:
+            while True:
+                try:
+                    pause = LOOK_EVERY if await self.look() else IDLE_EVERY
+                    away = False
+                except Failed as error:
+                    if not away:
+                        self._trace.note("moves stand still", reason=error.failure.reason or str(error.failure))
+                    pause, away = LOOK_EVERY, True
+                await asyncio.sleep(pause)
+        finally:
+            await self._dropping.stop()
 
     async def look(self) -> int:
         """One look at all that are open; how many those are."""
@@ -104,6 +110,8 @@ class Mover:
                     await self._stand(move, step)
                 case ChangeReplicas(replicas) if home is not None:
                     await self._road.change_replicas(move.account, home, replicas)
+                case Compare():
+                    await self._stand(move, Stand(Stage.FINISHING, self._dropping.compare(move)))
                 case Switch() if switching < self._bounds.switching:
                     switching += 1
                     if await self._road.switch(move):

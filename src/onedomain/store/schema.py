@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text, false
 
-SCHEMA = 5
+SCHEMA = 6
 """The version of these tables that this code writes and expects; meta's row `schema` has the database's."""
 
 metadata = MetaData()
@@ -89,6 +89,8 @@ link = Table(
     Column("epoch", BigInteger, nullable=False),  # the home's, when it was saved
     Column("state", Text, nullable=False),        # JSON of model.replica.LinkState
     Column("saved", Float, nullable=False),       # seconds since 1970
+    # When an operator let the deletions go on that a brake has stopped; 0: nothing is braked, or nobody did.
+    Column("accepted", Float, nullable=False, server_default="0"),
 )
 
 # A replica that was made the primary. `settled` 0: its plan has not been carried out; `returned` 0: what only the old
@@ -126,7 +128,18 @@ move = Table(
     Column("why", Text, nullable=False),
     Column("at", Float, nullable=False),
     Column("ended", Float, nullable=False),
+    Column("forced", Float, nullable=False, server_default="0"),  # the `at` of the move that drops whatever differs
     Index("move_by_stage", "stage"),
+)
+
+# How both copies compared before the last move of an account let go of the old one.
+move_report = Table(
+    "move_report",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("at", Float, nullable=False),       # the move's
+    Column("differ", Integer, nullable=False),  # messages for which it would be a loss
+    Column("report", Text, nullable=False),    # JSON of model.move.Report
 )
 
 # What changed, in the order of commits: `seq` comes from meta's row `seq`, which a writer holds until it commits.
