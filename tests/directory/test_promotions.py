@@ -143,3 +143,20 @@ async def test_an_account_that_leaves_takes_its_rows_along(database: Database, r
         back = await writer.add_account(row)
     assert back.home == Home("s1", ("s2", "s3"), 3)
     assert await promotions.recent(0.0) == []
+
+
+async def test_replicas_are_changed_while_a_promotion_is_pending(database: Database, repository: Repository) -> None:
+    """It stays the same promotion: who carries it out knows it by its epoch, and people wait for it."""
+    (row,) = people(1)
+    async with repository.writing() as writer:
+        await writer.add_account(row)
+    promotions = Promotions(database, RealClock())
+    await promotions.promote_accounts([row.address], lambda account: "s2", "by hand")
+    async with repository.writing() as writer:
+        now = await writer.account(row.address)
+        assert now is not None and now.home == Home("s2", ("s1", "s3"), 2, pending=True)
+        await writer.set_account(replace(now, home=replace(now.home, replicas=("s3",))))
+    (waiting,) = await promotions.pending()
+    assert await promotions.settle([Settled(row.address, waiting.epoch, Promotion(waiting.epoch))]) == {row.address}
+    now = await repository.account(row.address)
+    assert now is not None and now.home == Home("s2", ("s3",), 2)

@@ -328,13 +328,14 @@ class Writer:
 
 def next_home(before: Home, wanted: Home) -> Home:
     """The home as it is to be written: the epoch grows by one exactly when its servers change. What a promotion left
-    to do at a primary does not follow to another one.
+    to do at a primary does not follow to another one; while it is to be done it is known by the epoch, which stays:
+    nobody is let in yet and no link runs.
     """
     if (before.primary, before.replicas) == (wanted.primary, wanted.replicas):
         return before
     pending = before.pending and wanted.primary == before.primary
     return replace(
-        wanted, epoch=before.epoch + 1, pending=pending, no_modseq=before.no_modseq, shown=before.shown,
+        wanted, epoch=before.epoch + (not pending), pending=pending, no_modseq=before.no_modseq, shown=before.shown,
         uidl=before.uidl, modseq_of=before.modseq_of,
     )  # fmt: skip
 
