@@ -160,3 +160,35 @@ async def test_replicas_are_changed_while_a_promotion_is_pending(database: Datab
     assert await promotions.settle([Settled(row.address, waiting.epoch, Promotion(waiting.epoch))]) == {row.address}
     now = await repository.account(row.address)
     assert now is not None and now.home == Home("s2", ("s3",), 2)
+
+
+async def test_what_was_never_carried_out_is_taken_back(database: Database, repository: Repository) -> None:
+    """The new primary is gone: the old one is the primary again at once, and the link goes on from where it was."""
+    rows = people(1203)
+    async with repository.writing() as writer:
+        await writer.put_many(rows)
+    promotions, links = Promotions(database, RealClock()), Links(database, RealClock())
+    token = await Leases(database).take(LINKER, "e1", 30)
+    names = [row.address for row in rows]
+    olds = dict.fromkeys(names, "s1")
+    await links.save([link(name) for name in names[:2]], token)
+    await promotions.promote_server("s1", lambda account: "s2", "silent", token)
+    assert await promotions.save_state(names[1], 2, replace(STATE, epoch=7), token), "its last passes carried more"
+    await promotions.settle([Settled(names[2], 2, Promotion(2))], token)
+    assert await promotions.take_back(olds, "silent", token + 1) == [], "not without the lease"
+    assert await promotions.take_back(dict.fromkeys(names, "s3"), "silent", token) == []
+    taken = await promotions.take_back(olds, "silent", token)
+    assert {each.account for each in taken} == {*names} - {names[2]}
+    assert {(each.epoch, each.old, each.new) for each in taken} == {(3, "s2", "s1")}
+    homes = {row.address: row.home for row in await repository.accounts()}
+    assert homes[names[0]] == Home("s1", ("s2", "s3"), 3) and homes[names[2]] == Home("s2", ("s1", "s3"), 2)
+    assert await promotions.take_back(olds, "silent", token) == [], "once"
+    assert await promotions.pending() == [] and [each.account for each in await promotions.unreturned()] == [names[2]]
+    states = {}
+    for name in names[:2]:
+        (found,) = await links.load(name)
+        states[name] = found.state.epoch
+        assert (found.source, found.target, found.epoch) == ("s1", "s2", 3)
+    assert states == {names[0]: 1, names[1]: 7}
+    assert await links.save([link(names[0], epoch=3)], token) == {names[0]}
+    assert content(await loaded(repository))[0] == sorted(await repository.accounts(), key=lambda row: row.address)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -80,6 +80,24 @@ class Realm:
             self._changed(replace(account, home=home))
         await self._answer()  # committed, and the answer may be lost
         return made, 1
+
+    async def take_back(self, olds: Mapping[str, str], cause: str) -> list[Promoted]:
+        await self._answer()
+        taken = []
+        for name, old in olds.items():
+            account = self.town.accounts[name]
+            home = account.home
+            row = self.rows.get((name, home.epoch))
+            if row is None or row.settled or row.old != old:
+                continue
+            del self.rows[name, home.epoch]
+            again = replace(swapped(home, row.old), pending=False)
+            taken.append(Promoted(name, again.epoch, row.new, row.old, cause, VirtualClock().time()))
+            if row.state is not None:
+                self.town.saved[name], self.town.epochs[name] = row.state, again.epoch
+            self._changed(replace(account, home=again))
+        await self._answer()  # written, and the answer may be lost
+        return taken
 
     def _changed(self, account: Account) -> None:
         self.town.accounts[account.address] = account
@@ -406,6 +424,97 @@ async def once_it_may_be() -> None:
 
 def test_a_failover_is_decided_when_the_patience_is_over() -> None:
     run(once_it_may_be())
+
+
+async def both_die(*, committed: bool, by_hand: bool) -> None:
+    """The new primary dies before anybody could be let in there, and the old one is back: it has all that there is.
+    `committed`: not every edge goes by the promotion yet; else its plan is under way.
+    """
+    town = Town()
+    realm = Realm(town, random.Random(1), away=0.2)
+    names = [town.account(f"u{number}@example.com").address for number in range(5)]
+    realm.start()
+    await asyncio.sleep(5)
+    for name in names:
+        realm.deliver(name)
+    await until(lambda: all(town.same(name) for name in names))
+    failover = realm.failover
+    assert failover is not None
+    if committed:
+        failover._world = replace(failover._world, applied=_not_yet)
+    else:
+        town.pools["b"].down = True  # nobody has noticed yet
+    failover._rules = replace(failover._rules, automatic=True)
+    realm.die("a", gone=True)
+    await until(lambda: all(town.accounts[name].home.primary == "b" for name in names))
+    await asyncio.sleep(0.5)
+    waiting = [asyncio.get_running_loop().create_task(failover.ready(name)) for name in names]
+    failover._rules = replace(failover._rules, automatic=not by_hand)
+    realm.die("b", gone=True)
+    await asyncio.sleep(5)
+    (asked, *_) = await failover.promote([town.accounts[names[0]]], "", cause="by hand", force=True)
+    assert "not carried out" in asked.reason, "neither is there"
+    realm.die("a", gone=False)
+    if by_hand:
+        await asyncio.sleep(5)
+        assert all(town.accounts[name].home.pending for name in names)
+
+        async def asked_for() -> bool:
+            rows = [town.accounts[name] for name in names]
+            try:
+                answers = await failover.promote(rows, "", cause="by hand")
+            except Failed:
+                return False  # the database is away now and then
+            assert {each.to for each in answers} == {"a"}, answers
+            return True
+
+        while not await asked_for() and any(town.accounts[name].home.pending for name in names):
+            await asyncio.sleep(0.1)
+    await until(lambda: all(town.accounts[name].home == replace(
+        town.accounts[name].home, primary="a", replicas=("b",), epoch=3, pending=False) for name in names))
+    failover._world = replace(failover._world, applied=realm._applied)
+    await asyncio.wait(waiting)
+    for name in names:
+        realm.deliver(name)
+    realm.die("b", gone=False)
+    await until(lambda: all(town.same(name) for name in names) and not failover.figures()["pending"])
+    for name in names:
+        realm.check(name, "a")
+        realm.check(name, "b")
+    await realm.kill()
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("committed", [True, False])
+def test_who_was_to_follow_dies_too(committed: bool, by_hand: bool) -> None:
+    run(both_die(committed=committed, by_hand=by_hand))
+
+
+async def moved_by_hand() -> None:
+    """Somebody gives the account its old primary while its promotion can't be carried out: a link runs from there."""
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    name = town.account("u@example.com").address
+    realm.start()
+    await asyncio.sleep(5)
+    town.pools["b"].down = True
+    realm.die("a", gone=True)
+    await until(lambda: town.accounts[name].home.primary == "b")
+    await asyncio.sleep(5)
+    realm.die("a", gone=False)
+    home = town.accounts[name].home
+    assert home.pending
+    home = replace(home, primary="a", replicas=("b",), epoch=3, pending=False)
+    realm._changed(replace(town.accounts[name], home=home))
+    realm.deliver(name)
+    town.pools["b"].down = False
+    await until(lambda: town.same(name))
+    realm.check(name, "b")
+    await realm.kill()
+
+
+def test_a_home_is_changed_by_hand_while_a_promotion_waits() -> None:
+    run(moved_by_hand())
 
 
 async def many_who_wait(sleeps: list[float]) -> None:

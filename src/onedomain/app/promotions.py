@@ -6,7 +6,7 @@ Knows which part of the process answers which question. Does not know what follo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -70,6 +70,10 @@ class PromotionStore:
     ) -> tuple[list[Promoted], int]:
         token = self._held()
         return await self._ask(lambda store: store.promote_accounts(addresses, choose, cause, token))
+
+    async def take_back(self, olds: Mapping[str, str], cause: str) -> list[Promoted]:
+        token = self._held()
+        return await self._ask(lambda store: store.take_back(olds, cause, token))
 
     async def save_state(self, account: str, epoch: int, state: LinkState) -> None:
         token = self._held()

@@ -7,7 +7,7 @@ promotion's plan does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -117,6 +117,42 @@ class Promotions:
         barrier = update(schema.meta).where(schema.meta.c.name == "barrier").values(number=writer.last)
         await writer.connection.execute(barrier)
         return promoted, writer.last
+
+    async def take_back(self, olds: Mapping[str, str], cause: str, token: int | None = None) -> list[Promoted]:
+        """Of accounts (with their old primaries) whose promotion is not settled: the old one is the primary again, at
+        once and with all that there is, as nobody has written anywhere meanwhile. The link goes on from where it was.
+        -> what is promoted now.
+        """
+        now = self._clock.time()
+        async with self._repository.writing() as writer:
+            if token is not None and not await holds(writer.connection, LINKER, token):
+                return []
+            accounts: list[Account] = []
+            taken: list[Promoted] = []
+            rows = []
+            found = await _unsettled(writer.connection, olds)
+            for account in await writer.accounts(olds):
+                home, old = account.home, olds[account.address]
+                row = found.get((account.address, home.epoch)) if home.pending else None
+                if row is None or (row.new, row.old) != (home.primary, old) or old not in home.replicas:
+                    continue
+                again = replace(swapped(home, old), pending=False)
+                accounts.append(replace(account, home=again))
+                taken.append(Promoted(account.address, again.epoch, row.new, row.old, cause, now))
+                rows.append({"key": account.address, "number": home.epoch, "to": row.new, "by": row.old,
+                             "now": again.epoch, "left": row.state})
+            if not taken:
+                return []
+            columns, link = schema.promotion.c, schema.link.c
+            undone = delete(schema.promotion)
+            undone = undone.where(columns.account == bindparam("key"), columns.epoch == bindparam("number"))
+            await writer.connection.execute(undone, rows)
+            goes_on = update(schema.link).where(link.account == bindparam("key"), link.target == bindparam("to"))
+            goes_on = goes_on.values(source=bindparam("by"), epoch=bindparam("now"), state=bindparam("left"), saved=now)
+            if some := [row for row in rows if row["left"]]:
+                await writer.connection.execute(goes_on, some)
+            await writer.put_many(accounts=accounts)
+            return taken
 
     async def save_state(self, account: str, epoch: int, state: LinkState, token: int | None = None) -> bool:
         """A promotion whose old primary still answered has carried more since it was committed."""
@@ -241,6 +277,18 @@ async def _take_states(connection: AsyncConnection, promoted: list[Promoted]) ->
     for start in range(0, len(promoted), BATCH):
         keys = [{"key": each.account, "number": each.epoch} for each in promoted[start : start + BATCH]]
         await connection.execute(query.values(state=func.coalesce(state, "")), keys)
+
+
+async def _unsettled(connection: AsyncConnection, addresses: Collection[str]) -> dict[tuple[str, int], Any]:
+    columns = schema.promotion.c
+    query = select(columns.account, columns.epoch, columns.old, columns.new, columns.state)
+    query = query.where(columns.settled == 0.0)
+    ordered = sorted(addresses)
+    found: dict[tuple[str, int], Any] = {}
+    for start in range(0, len(ordered), BATCH):
+        for row in await connection.execute(query.where(columns.account.in_(ordered[start : start + BATCH]))):
+            found[row.account, int(row.epoch)] = row
+    return found
 
 
 def _row(each: Promoted) -> dict[str, Any]:

@@ -7,6 +7,8 @@ may be cut off anywhere and go on elsewhere:
     -> every edge goes by it, or its lease has run out -> each account's plan at its new primary (promoting)
     -> the old primary is up again -> its tail is brought, the link runs the other way (returning)
 
+If the new one dies before its plans are carried out, and the old one is up again, that is the primary again.
+
 Knows verdicts, candidates, leases by their ports. Decides by decision/link/succession. Does not know processes.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +37,7 @@ GRACE = 1.0
 """Seconds after a start before a server is given up: workers tell first what their safety nets hold."""
 TOLD_AFTER = 10.0
 """Seconds that a dead server's accounts may stay before a person is told: edges and replicas may come back."""
+PENDING = "its last promotion is not carried out yet"
 RECENT = 86_400.0
 SHOWN = 20
 
@@ -47,7 +50,8 @@ class Failover:
         self._store = store
         self._world = world
         self._rules = rules
-        self._promoting = Promoting(means, store, lambda promoted: self._returning.add([promoted]), at_once)
+        self._promoting = Promoting(
+            means, store, lambda promoted: self._returning.add([promoted]), self._relink, at_once)
         self._returning = Returning(means, store, self._relink, self._held)
         self._down: dict[str, float] = {}
         self._due: dict[str, float] = {}  # when the patience with it is over, as far as its verdict is known
@@ -150,6 +154,11 @@ class Failover:
         chosen = {each.account: each.to for each in answers if not each.reason}
         if dry or not chosen:
             return answers
+        pending = {account.address for account in accounts if account.home.pending}
+        back = {address: chosen.pop(address) for address in pending & chosen.keys()}
+        done = {each.account for each in await self._take_back(back, cause)} if back else set()
+        if not chosen:
+            return [_undone(each, done) for each in answers]
 
         def choose(account: Account) -> str:
             return "" if account.home.pending else chosen.get(account.address, "")
@@ -161,13 +170,15 @@ class Failover:
                 self._unsure = True
                 raise
         self._announce(promoted, seq, cause)
-        done = {each.account for each in promoted}
-        return [each if each.reason or each.account in done else replace(each, reason="its home has changed just now")
-                for each in answers]
+        done |= {each.account for each in promoted}
+        return [_undone(each, done) for each in answers]
 
     def _asked(self, account: Account, to: str, live: Collection[str], force: bool) -> Asked:
         if account.home.pending:
-            return Asked(account.address, to, "its last promotion is not carried out yet")
+            old = self._way_back(account)
+            if not old or to not in ("", old) or self._means.usable(account.home.primary):
+                return Asked(account.address, to, PENDING)
+            return Asked(account.address, old, "")
         names = [to] if to else list(account.home.replicas)
         if not names or names[0] not in account.home.replicas:
             return Asked(account.address, to, f"{to} is no replica of it" if to else "it has no replica")
@@ -252,11 +263,16 @@ class Failover:
         self._due[server] = since + waits.patience(verdict)
         reasons: Counter[str] = Counter()
         chosen: dict[str, str] = {}
+        back: dict[str, str] = {}
         lasting = 0
         now = self._means.clock.monotonic()
         for account in self._world.accounts(server):
             if account.home.pending:
-                reasons["its last promotion is not carried out yet"] += 1
+                over = now >= self._due[server] and row.class_ is ServerClass.EXCLUSIVE
+                if over and (old := self._way_back(account)):
+                    back[account.address] = old
+                else:
+                    reasons[PENDING] += 1
                 continue
             answer = successor(verdict, since, now, self.candidates(account, sight.live, since), waits,
                                max_lag=self._rules.max_lag, exclusive=row.class_ is ServerClass.EXCLUSIVE)
@@ -265,6 +281,8 @@ class Failover:
             else:
                 reasons[answer.reason] += 1
                 lasting += not answer.passes
+        if back:
+            await self._take_back(back, f"{server} is {verdict.value}")
         if chosen:
             await self._commit(server, chosen, f"{server} is {verdict.value}")
         if reasons:
@@ -300,6 +318,28 @@ class Failover:
 
     # -- from the decision to the plans
 
+    def _way_back(self, account: Account) -> str:
+        """The old primary of a promotion that is not carried out, if it can be used again: nobody has written at the
+        new one, so nothing is lost by going back to it. "": there is none.
+        """
+        promoted = self._committed.get(account.address) or self._promoting.promoted(account.address)
+        if promoted is None or promoted.epoch != account.home.epoch or not self._means.usable(promoted.old):
+            return ""
+        return promoted.old
+
+    async def _take_back(self, olds: Mapping[str, str], cause: str) -> list[Promoted]:
+        """An answer that was lost is seen by what the directory says."""
+        async with self._committing:
+            taken = await self._store.take_back(olds, cause)
+        self._uncommit(each.account for each in taken)
+        for each in taken:
+            if each.account in self._promoting:
+                self._promoting.drop(each.account, each.epoch - 1)
+            else:
+                self._relink(each.account)
+        self._tell(taken, cause)
+        return taken
+
     async def _commit(self, server: str, chosen: Mapping[str, str], cause: str) -> list[Promoted]:
         def choose(account: Account) -> str:
             return "" if account.home.pending else chosen.get(account.address, "")
@@ -314,11 +354,14 @@ class Failover:
         return promoted
 
     def _announce(self, promoted: Sequence[Promoted], seq: int, cause: str) -> None:
+        self._tell(promoted, cause)
+        self._wait_for_edges(promoted, seq)
+
+    def _tell(self, promoted: Sequence[Promoted], cause: str) -> None:
         for (old, new), count in Counter((each.old, each.new) for each in promoted).items():
             self._means.trace.note("failover", server=new, before=old, accounts=count, reason=cause)
             self._means.count.add("failover_accounts_total", count, source=old, target=new)
             self._means.alert("", "", f"{count} account(s) of {old} go on at {new}: {cause}")
-        self._wait_for_edges(promoted, seq)
 
     def _wait_for_edges(self, promoted: Sequence[Promoted], seq: int) -> None:
         """Their plans begin when every edge goes by change `seq`."""
@@ -338,13 +381,17 @@ class Failover:
                     self._means.trace.note("leases unknown", reason=error.failure.reason or error.failure.text)
                     ready = False
                 if ready and seq == self._seq:
-                    # Those that came meanwhile wait for their own change.
-                    self._promoting.add(some.values())
-                    self._committed = {at: each for at, each in self._committed.items() if at not in some}
-                    self._fewer.set()
-                    self._fewer = asyncio.Event()
+                    # Those that came meanwhile wait for their own change; others were taken back.
+                    self._promoting.add(each for at, each in some.items() if self._committed.get(at) is each)
+                    self._uncommit(some)
                 else:
                     await asyncio.sleep(ACKNOWLEDGED_EVERY)
+
+    def _uncommit(self, accounts: Iterable[str]) -> None:
+        gone = frozenset(accounts)
+        self._committed = {at: each for at, each in self._committed.items() if at not in gone}
+        self._fewer.set()
+        self._fewer = asyncio.Event()
 
     async def _gone_by(self, seq: int) -> bool:
         leases = await self._store.edges()
@@ -353,3 +400,9 @@ class Failover:
         if not may_promote(granted, acknowledged, 0.0, self._rules.waits.lease):
             return False
         return await self._world.applied(seq)
+
+
+def _undone(asked: Asked, done: Collection[str]) -> Asked:
+    if asked.reason or asked.account in done:
+        return asked
+    return replace(asked, reason="its home has changed just now")

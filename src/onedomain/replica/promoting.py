@@ -124,15 +124,22 @@ class _Waiting:
     tries: int = 0
     urgent: bool = False
     under_way: bool = False
+    void: bool = False
 
 
 class Promoting:
-    """`settled` is told of each promotion that is done, before anybody else can know."""
+    """`settled` is told of each promotion that is done, before anybody else can know; `dropped` of each account whose
+    promotion is not to be carried out any more.
+    """
 
-    def __init__(self, means: Means, store: Store, settled: Callable[[Promoted], None], at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, means: Means, store: Store, settled: Callable[[Promoted], None], dropped: Callable[[str], None],
+        at_once: int = AT_ONCE,
+    ) -> None:
         self._means = means
         self._store = store
         self._tell = settled
+        self._dropped = dropped
         self._at_once = at_once
         self._waiting: dict[str, _Waiting] = {}
         self._urgent: deque[str] = deque()
@@ -160,6 +167,20 @@ class Promoting:
             self._waiting[each.account] = _Waiting(each, done)
             self._rest.append(each.account)
         self._wake.set()
+
+    def promoted(self, account: str) -> Promoted | None:
+        """The one that is to be carried out."""
+        waiting = self._waiting.get(account)
+        return waiting.promoted if waiting is not None else None
+
+    def drop(self, account: str, epoch: int) -> None:
+        """The promotion of that epoch was taken back. What is under way of it comes to its end first."""
+        waiting = self._waiting.get(account)
+        if waiting is None or waiting.promoted.epoch != epoch:
+            return
+        waiting.void = True
+        if not waiting.under_way:
+            self._drop(waiting)
 
     async def ready(self, account: str) -> None:
         """Returns when the account's promotion is settled; it is done before those that nobody waits for."""
@@ -203,8 +224,12 @@ class Promoting:
                 self._again(waiting, f"unknown: {error}")
             finally:
                 waiting.under_way = False
+            if waiting.void:
+                self._drop(waiting)
 
     def _again(self, waiting: _Waiting, reason: str) -> None:
+        if waiting.void:
+            return
         promoted = waiting.promoted
         if not waiting.tries:
             self._means.trace.note("promotion waits", account=promoted.account, server=promoted.new, reason=reason)
@@ -223,12 +248,12 @@ class Promoting:
         promoted = waiting.promoted
         account = self._means.view.account(promoted.account)
         if account is None or account.home.epoch > promoted.epoch:
-            self._over(waiting)  # it has left, or has yet another home
+            self._drop(waiting)  # it has left, or has yet another home
             return
         await self._means.quiet(promoted.account)
         found = await self._store.details(promoted.account, promoted.epoch)
         if found is None:
-            self._over(waiting)  # it has left just now
+            self._drop(waiting)  # it has left just now
             return
         if account.home.epoch < promoted.epoch:
             raise Failed(again(451, "4.3.0", "the directory is behind", f"epoch {promoted.epoch} is not here yet"))
@@ -247,6 +272,11 @@ class Promoting:
         self._waiting.pop(waiting.promoted.account, None)
         if not waiting.done.done():
             waiting.done.set_result(None)
+
+    def _drop(self, waiting: _Waiting) -> None:
+        if self._waiting.get(waiting.promoted.account) is waiting:
+            self._over(waiting)
+            self._dropped(waiting.promoted.account)
 
     async def _plan(
         self, promoted: Promoted, account: Account, state: LinkState | None, before: Validities
