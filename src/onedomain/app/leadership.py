@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from onedomain.app.standing import Standing
+from onedomain.directory.leases import Leases
 from onedomain.directory.links import LINKER
 from onedomain.model.ports import Clock, Trace
 from onedomain.store.sql import AWAY, DatabaseError
@@ -26,6 +28,22 @@ class Granter(Protocol):
     async def take(self, name: str, holder: str, seconds: float) -> int: ...
     async def renew(self, name: str, token: int, seconds: float) -> bool: ...
     async def holder(self, name: str) -> str: ...
+
+
+class Granting:
+    """A Granter: the directory's leases over a database that may be away."""
+
+    def __init__(self, database: Standing) -> None:
+        self._database = database
+
+    async def take(self, name: str, holder: str, seconds: float) -> int:
+        return await self._database.ask(lambda database: Leases(database).take(name, holder, seconds))
+
+    async def renew(self, name: str, token: int, seconds: float) -> bool:
+        return await self._database.ask(lambda database: Leases(database).renew(name, token, seconds))
+
+    async def holder(self, name: str) -> str:
+        return await self._database.ask(lambda database: Leases(database).holder(name))
 
 
 Changed = Callable[[int, str], Awaitable[None]]

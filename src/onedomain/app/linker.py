@@ -19,10 +19,11 @@ import uvloop
 from onedomain.app.aside_desk import AsideDesk
 from onedomain.app.comparing import compared
 from onedomain.app.inherited import LINKER_SLOT, Inherited
-from onedomain.app.leadership import Leadership
+from onedomain.app.leadership import Granting, Leadership
 from onedomain.app.line import Line
 from onedomain.app.link_desk import LinkDesk
 from onedomain.app.link_servers import LinkServers
+from onedomain.app.link_states import LinkStates
 from onedomain.app.memory import freeze
 from onedomain.app.outlet import Outlet
 from onedomain.app.promotions import Eyes, PromotionStore, Road, copy_of, progress
@@ -38,14 +39,10 @@ from onedomain.decision.link.succession import Waits
 from onedomain.decision.net import is_linked
 from onedomain.directory.book import Book
 from onedomain.directory.delta import Delta
-from onedomain.directory.leases import Leases
-from onedomain.directory.links import Links as SavedLinks
-from onedomain.directory.links import SavedLink
 from onedomain.health.mirror import Mirror
 from onedomain.health.view import Change
 from onedomain.model.account import Account, Home
-from onedomain.model.failure import Failed, again
-from onedomain.model.replica import LinkState
+from onedomain.model.failure import Failed
 from onedomain.net.tls import ClientContexts
 from onedomain.replica.aside import Aside, Room
 from onedomain.replica.dropping import Dropping
@@ -56,10 +53,10 @@ from onedomain.replica.mover import Mover
 from onedomain.replica.pace import Bounds
 from onedomain.replica.parts import Parts, Rhythm
 from onedomain.replica.promoting import Means
-from onedomain.replica.saving import Saver, Saving
+from onedomain.replica.saving import Saver
 from onedomain.replica.world import Rules, World
 from onedomain.store.disk import RealDisk
-from onedomain.store.sql import AWAY, Database, DatabaseError
+from onedomain.store.sql import Database
 from onedomain.trace.counters import Counters
 from onedomain.trace.recorder import Recorder
 
@@ -83,6 +80,7 @@ class Linker:
         self._book_whole = asyncio.Event()
         self._database = Standing(self._open_database)
         self._lease_database = Standing(self._open_database)  # a lease must not wait for what is done under it
+        self._states = LinkStates(self._database, self._clock, lambda: self._leadership.token)
         self._leading = asyncio.Event()
         self._told_stopped: list[str] | None = None
         self._leads: list[asyncio.Task[None]] = []
@@ -137,12 +135,12 @@ class Linker:
         self._links = self._new_links()
         self._failover = self._new_failover()
         self._leadership = Leadership(
-            config.name, _Granting(self._lease_database), self._leader_changed, clock=self._clock, trace=self.trace)
+            config.name, Granting(self._lease_database), self._leader_changed, clock=self._clock, trace=self.trace)
 
     def _new_links(self) -> Links:
         table = self._config.links
         parts = Parts(
-            servers=self._servers, states=self, saver=Saver(self._save), aside=self._aside,
+            servers=self._servers, states=self._states, saver=Saver(self._states.save), aside=self._aside,
             outlet=self._outlet,
             usable=lambda name: self._mirror.verdict(name).usable, clock=self._clock, dice=self._nonce.random,
             trace=self.trace, count=self._counters, may_write=self._leads_still)
@@ -237,16 +235,10 @@ class Linker:
         """
         await self._failover.loaded()
         try:
-            await self._database.ask(self._read_all)
-        except (DatabaseError, *AWAY) as error:
-            self.trace.note("link states not read", reason=f"{type(error).__name__}: {error}".split("\n")[0])
+            await self._states.tell_all(self._book.account, self._links.known)
+        except Failed as error:
+            self.trace.note("link states not read", reason=error.failure.reason or error.failure.text)
         self._links.start()
-
-    async def _read_all(self, database: Database) -> None:
-        async for saved in SavedLinks(database, self._clock).all():
-            account = self._book.account(saved.account)
-            if account is not None and _is_for(saved, account):
-                self._links.known(saved.account, saved.state)
 
     def _leads_still(self) -> bool:
         return self._leadership.holds
@@ -310,28 +302,6 @@ class Linker:
 
     def _usable(self) -> frozenset[str]:
         return frozenset(server.name for server in self._book.servers() if self._mirror.verdict(server.name).usable)
-
-    # -- states
-
-    async def load(self, account: Account) -> LinkState | None:
-        """A replica.links.States. Raises Failed."""
-        try:
-            found = await self._database.ask(
-                lambda database: SavedLinks(database, self._clock).load(account.address))
-        except (DatabaseError, *AWAY) as error:
-            raise Failed(again(451, "4.3.0", "the database is away", str(error).split("\n")[0])) from error
-        return next((saved.state for saved in found if _is_for(saved, account)), None)
-
-    async def _save(self, savings: Sequence[Saving]) -> frozenset[str]:
-        token = self._leadership.token
-        rows = [SavedLink(each.account, each.source, each.target, each.epoch, each.state) for each in savings]
-        if not token:
-            return frozenset()
-        try:
-            return await self._database.ask(
-                lambda database: SavedLinks(database, self._clock).save(rows, token))
-        except (DatabaseError, *AWAY) as error:
-            raise Failed(again(451, "4.3.0", "the database is away", str(error).split("\n")[0])) from error
 
     # -- what the keeper says
 
@@ -402,27 +372,6 @@ class Linker:
         for name in ("deleted", "refused"):
             self._counters.set("aside_octets", self._aside.size(name), kind=name)
         return {"pid": os.getpid(), "leads": self._leading.is_set(), "counters": self._counters.dump()}
-
-
-class _Granting:
-    """directory/leases.py over a database that may be away."""
-
-    def __init__(self, database: Standing) -> None:
-        self._database = database
-
-    async def take(self, name: str, holder: str, seconds: float) -> int:
-        return await self._database.ask(lambda database: Leases(database).take(name, holder, seconds))
-
-    async def renew(self, name: str, token: int, seconds: float) -> bool:
-        return await self._database.ask(lambda database: Leases(database).renew(name, token, seconds))
-
-    async def holder(self, name: str) -> str:
-        return await self._database.ask(lambda database: Leases(database).holder(name))
-
-
-def _is_for(saved: SavedLink, account: Account) -> bool:
-    home = account.home
-    return (saved.source, saved.epoch) == (home.primary, home.epoch) and saved.target in home.replicas[:1]
 
 
 def main(config: Config, inherited: Inherited) -> int:

@@ -6,10 +6,8 @@ who tells workers: these are ports. One per domain at a time does anything; see 
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from onedomain.decision.link.brake import Brake
@@ -17,13 +15,12 @@ from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failure, Kind, again
 from onedomain.model.replica import LinkState
 from onedomain.replica import figures
-from onedomain.replica.due import Due
 from onedomain.replica.linked import Linked, Place, Taken
 from onedomain.replica.pace import Bounds, Pace, Pauses
-from onedomain.replica.pace import Kind as Why
 from onedomain.replica.parts import Parts, Rhythm
 from onedomain.replica.passes import Cut, Passed, Passes
 from onedomain.replica.sent import Sent
+from onedomain.replica.turns import Turns, Wanted
 
 RECENT = 50_000
 """Delivery ids that passes have seen, kept for events that come after the pass that carried them."""
@@ -40,17 +37,14 @@ class Links:
         self._parts = parts
         self._rhythm = rhythm or Rhythm()
         self._pace = Pace(bounds or Bounds(), parts.usable, parts.dice)
-        self._due = Due()
         self._links: dict[str, Linked] = {}
         self._passes = Passes(parts, self._rhythm, brake or Brake(), self._links.get, self.confirmed,
                               self._covered)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turns = Turns(self._pace, self._carry, lambda linked: self._links.get(linked.address) is linked,
+                            parts.clock, parts.trace)
         self._strangers: OrderedDict[str, Linked] = OrderedDict()
         self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._lags = figures.Lags()
-        self._timer: asyncio.TimerHandle | None = None
-        self._active = False
-        self._pumping = False  # about to
 
     # -- who is linked
 
@@ -79,7 +73,7 @@ class Links:
             new.pending, new.events, new.since = told.pending, told.events, told.since
             new.net, new.where = dict.fromkeys(told.net, 0), told.where
         new.audit_at = self._passes.audit_after(self._parts.clock.monotonic())
-        self._wait(new, 0.0)
+        self._turns.after(new, 0.0)
 
     def remove(self, address: str) -> None:
         self._strangers.pop(address, None)
@@ -88,11 +82,8 @@ class Links:
 
     def _end(self, linked: Linked) -> None:
         del self._links[linked.address]
-        self._pace.remove(linked)
-        self._due.remove(linked)
+        self._turns.remove(linked)
         self._passes.forget(linked)
-        if (task := self._tasks.get(linked.address)) is not None:
-            task.cancel()
 
     def _stash(self, linked: Linked) -> None:
         """What was told of an account that has no link at this moment, or none that is known here yet."""
@@ -121,10 +112,7 @@ class Links:
 
     async def quiet(self, address: str) -> None:
         """Returns when no pass of this account is under way; nothing that it asked for comes later."""
-        while (task := self._tasks.get(address)) is not None:
-            if not task.cancelling():
-                task.cancel()
-            await asyncio.wait([task])
+        await self._turns.quiet(address)
 
     def known(self, address: str, state: LinkState) -> None:
         """What was saved of it, before its first turn: whether it has been whole."""
@@ -147,11 +135,8 @@ class Links:
             if address not in self._links:
                 continue
             self._seen_before(linked, deliveries)
-            if linked.running:
-                linked.again = True
-            elif linked.not_before <= now:
-                self._pace.add(linked, self._why(linked, Why.EVENT))
-        self._pump()
+            self._turns.happened(linked)
+        self._turns.pump()
 
     def net(self, place: Place, held: Mapping[str, Sequence[Sequence[Any]]]) -> None:
         """What a worker's safety net holds, as {account: [[id, age in seconds], …]}."""
@@ -162,7 +147,7 @@ class Links:
             if address in self._links:
                 self._seen_before(linked, deliveries)
                 self._look_again(linked)
-        self._pump()
+        self._turns.pump()
 
     def _seen_before(self, linked: Linked, deliveries: Iterable[str]) -> None:
         """A pass may have carried a message before the worker's event came."""
@@ -178,7 +163,7 @@ class Links:
 
     def kick(self, server: str) -> None:
         self._pace.kick(server)
-        self._pump()
+        self._turns.pump()
 
     def retry(self, address: str) -> bool:
         linked = self._links.get(address)
@@ -187,7 +172,7 @@ class Links:
         linked.not_before = 0.0
         for server in (linked.source, linked.target):
             self._pace.kick(server)
-        self._due_now(linked, Why.EVENT)
+        self._turns.at_once(linked)
         return True
 
     def accept(self, address: str) -> bool:
@@ -202,79 +187,21 @@ class Links:
 
     def start(self) -> None:
         """From now on passes run; until then everything is only noted."""
-        self._active = True
-        self._pump()
+        self._turns.start()
 
     async def stop(self) -> None:
         """Cuts all passes off and waits until they have let go."""
-        self._active = False
-        if self._timer is not None:
-            self._timer.cancel()
-        while self._tasks:
-            for task in self._tasks.values():
-                if not task.cancelling():
-                    task.cancel()
-            await asyncio.wait(list(self._tasks.values()))
-
-    def _why(self, linked: Linked, kind: Why) -> Why:
-        """What has been copied and not been whole yet has little to do, and more the longer it waits."""
-        if linked.was_whole or linked.copied:
-            return kind
-        return Why.SWEEP if linked.returned else Why.FIRST  # an old primary has nearly all
-
-    def _due_now(self, linked: Linked, kind: Why) -> None:
-        if linked.running:
-            linked.again = True
-        else:
-            self._pace.add(linked, self._why(linked, kind))
-        self._pump()
-
-    def _wait(self, linked: Linked, seconds: float) -> None:
-        """Its next turn comes by itself after that long, if no event is earlier."""
-        linked.due = self._parts.clock.monotonic() + seconds
-        self._due.add(linked)
-        if not self._pumping:
-            self._pumping = True
-            asyncio.get_running_loop().call_soon(self._pump)
+        await self._turns.stop()
 
     def _look_again(self, linked: Linked) -> None:
         at = self._parts.clock.monotonic() + self._rhythm.net
         if linked.due > at:
-            self._wait(linked, self._rhythm.net)
-
-    def _pump(self) -> None:
-        """Begins what may begin, and comes back when the next thing is due."""
-        self._pumping = False
-        if not self._active:
-            return
-        now = self._parts.clock.monotonic()
-        for linked in self._due.until(now):
-            if not linked.running:
-                waits = bool(linked.pending or linked.net)
-                self._pace.add(linked, self._why(linked, Why.EVENT if waits else Why.SWEEP))
-        while (found := self._pace.next(now)) is not None:
-            linked, kind = found
-            servers = linked.source, linked.target
-            before = self._tasks.get(linked.address)
-            taken = linked.begin()
-            task = asyncio.get_running_loop().create_task(self._turn(linked, taken, kind, before))
-            task.add_done_callback(partial(self._turned, linked, servers, kind, before))
-            self._tasks[linked.address] = task
-        wake = [at for at in (self._due.next, self._pace.wake_at(now)) if at is not None]
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if wake:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, min(wake) - now) + 0.0005, self._pump)
+            self._turns.after(linked, self._rhythm.net)
 
     # -- a pass
 
-    async def _turn(self, linked: Linked, taken: Taken, kind: Why, before: asyncio.Task[None] | None) -> None:
-        """`before`: of the same account with another home, cut off and perhaps not yet ended."""
-        if before is not None:
-            await asyncio.wait([before])
+    async def _carry(self, linked: Linked, taken: Taken, wanted: Wanted) -> None:
         try:
-            wanted = partial(self._pace.wanted, linked.source, linked.target, kind)
             passed = await self._passes.run(linked, taken, wanted)
         except Cut as cut:
             self._failed(linked, cut.server, cut.failure, sure=cut.sure)
@@ -283,26 +210,6 @@ class Links:
                 self._yielded(linked, passed)
             else:
                 self._ended(linked, taken, passed)
-
-    def _turned(
-        self, linked: Linked, servers: tuple[str, str], kind: Why, before: asyncio.Task[None] | None,
-        task: asyncio.Task[None],
-    ) -> None:
-        """However it ended; one that is cut off before its first step ends here, too. `before` may go on closing."""
-        linked.running = False
-        self._pace.give(*servers, kind)
-        if self._tasks.get(linked.address) is task:
-            if before is None or before.done():
-                del self._tasks[linked.address]
-            else:
-                self._tasks[linked.address] = before
-        if linked.again and self._links.get(linked.address) is linked:
-            linked.again = False
-            if linked.not_before <= self._parts.clock.monotonic():
-                self._pace.add(linked, self._why(linked, Why.EVENT))
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._parts.trace.note("link pass broke", account=linked.address, reason=repr(error))
-        self._pump()
 
     async def read(self, address: str) -> None:
         """Its state is in memory, to be looked at. Raises Failed."""
@@ -333,14 +240,14 @@ class Links:
         elif report.stopped:
             linked.was_whole = False
             self._parts.trace.note("link pairs again", account=linked.address, reason=report.stopped)
-            self._due_now(linked, Why.EVENT)
+            self._turns.at_once(linked)
         else:
             linked.failures = 1 if report.missed else failures + 1  # all but that was carried: the next has less to do
             self._pause(linked, self._rhythm.unstable)
         self._passes.note(linked, passed)
         if report.whole:
             pause = self._rhythm.sweep * (0.75 + 0.5 * self._parts.dice())
-            self._wait(linked, self._rhythm.net if linked.net else pause)
+            self._turns.after(linked, self._rhythm.net if linked.net else pause)
             linked.last_whole = clock.time()
 
     def _yielded(self, linked: Linked, passed: Passed) -> None:
@@ -378,16 +285,12 @@ class Links:
                     self._parts.outlet.alert(linked.address, "", f"link stopped: {reason}")
             linked.trouble = reason or "unknown"
         if for_good:
-            self._later(linked, self._rhythm.refused * (0.75 + 0.5 * self._parts.dice()))
+            self._turns.not_before(linked, self._rhythm.refused * (0.75 + 0.5 * self._parts.dice()))
         else:
             self._pause(linked, self._rhythm.failed)
 
     def _pause(self, linked: Linked, pauses: Pauses) -> None:
-        self._later(linked, pauses.after(linked.failures, self._parts.dice()))
-
-    def _later(self, linked: Linked, seconds: float) -> None:
-        linked.not_before = self._parts.clock.monotonic() + seconds
-        self._wait(linked, seconds)
+        self._turns.not_before(linked, pauses.after(linked.failures, self._parts.dice()))
 
     def _release(self, linked: Linked, confirmed: Collection[str], consumed: Collection[str]) -> None:
         for word, ids in (("confirmed", confirmed), ("consumed", consumed)):
