@@ -126,9 +126,7 @@ class Conductor:
             watch.start()
             self._coverage.start()
             self.say("flowing", None)
-            for when, away, act in moments(self.acts):
-                time.sleep(max(0.0, self._began + when - time.monotonic()))
-                self._act(act, away)
+            self._perform()
             sender.wait(self.load.duration + 120)
             people.stop()
             readers.stop()
@@ -154,7 +152,17 @@ class Conductor:
         return Ending(judgement, eaten, tuple(self._answered(watch)), left, people.changes, people.turned_away,
                       len(watch.tries), readers.notices, dead_ends(watch.tries))
 
-    def _act(self, act: Act, away: bool) -> None:
+    def _perform(self) -> None:
+        """On a busy machine it takes seconds to ask who lives where, or until something is up again. All that follows is
+        later by as much: what was away for less than it was to be has not been given up, and who followed it is nobody.
+        """
+        late = 0.0
+        for when, away, act in moments(self.acts):
+            time.sleep(max(0.0, self._began + when + late - time.monotonic()))
+            late = max(late, self._act(act, away) - self._began - when)
+
+    def _act(self, act: Act, away: bool) -> float:
+        """When it was so, by the monotonic clock: taken away from then on, or up again."""
         theatre = self.theatre
         if not away:
             done = self._away.pop(act)
@@ -162,7 +170,7 @@ class Conductor:
             if not act.edge:
                 self._outages[act] = (*self._outages[act][:2], time.time())
             self.say("back", done)
-            return
+            return time.monotonic()
         homes = self._homes(act.at)
         done = replace(act, name=act.name or Counter(homes.values()).most_common(1)[0][0])
         accounts = frozenset(account for account, home in homes.items() if home == done.name and not act.edge)
@@ -181,6 +189,7 @@ class Conductor:
         self._took[done] = time.monotonic() - begun
         if not act.edge:
             self._deaths[-1] = replace(self._deaths[-1], took=self._took[done])
+        return begun + self._took[done]
 
     def _homes(self, at: float = float("inf")) -> dict[str, str]:
         """As they are now. Whose people stayed has lost nothing of theirs, however long it was away; of a server taken
