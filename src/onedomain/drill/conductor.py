@@ -153,8 +153,8 @@ class Conductor:
                       len(watch.tries), readers.notices, dead_ends(watch.tries))
 
     def _perform(self) -> None:
-        """On a busy machine it takes seconds to ask who lives where, or until something is up again. All that follows is
-        later by as much: what was away for less than it was to be has not been given up, and who followed it is nobody.
+        """On a busy machine it takes seconds to ask who lives where, or until something is up again. All that follows
+        is later by as much: what is away for less than it was to be is not given up, and nobody follows it.
         """
         late = 0.0
         for when, away, act in moments(self.acts):
