@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -488,6 +489,37 @@ async def both_die(*, committed: bool, by_hand: bool) -> None:
 @pytest.mark.parametrize("committed", [True, False])
 def test_who_was_to_follow_dies_too(committed: bool, by_hand: bool) -> None:
     run(both_die(committed=committed, by_hand=by_hand))
+
+
+async def an_odd_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect, or a mailbox that nobody thought of, in one account's promotion: the others go on, a person is told."""
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    names = [town.account(f"u{number}@example.com").address for number in range(20)]
+    realm.start()
+    await asyncio.sleep(5)
+    pool, odd = town.pools["b"], names[0]
+    end = pool.end
+
+    async def broken(account: Account) -> Any:
+        if account.address == odd:
+            raise ValueError("nobody thought of this")
+        return await end(account)
+
+    monkeypatch.setattr(pool, "end", broken)
+    realm.die("a", gone=True)
+    await until(lambda: not any(town.accounts[name].home.pending or town.accounts[name].home.primary == "a"
+                                for name in names[1:]))
+    await asyncio.sleep(60)
+    (told,) = (each for each in town.outlet.alerts if "nobody thought of this" in each)
+    assert told.startswith(odd)
+    monkeypatch.undo()
+    await until(lambda: not town.accounts[odd].home.pending)
+    await realm.kill()
+
+
+def test_one_promotion_that_breaks_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(an_odd_one_out(monkeypatch))
 
 
 async def moved_by_hand() -> None:

@@ -220,8 +220,10 @@ class Promoting:
                 await self._carry(waiting)
             except Failed as error:
                 self._again(waiting, error.failure.reason or error.failure.text)
-            except KeyError as error:
-                self._again(waiting, f"unknown: {error}")
+            except Exception as error:  # noqa: BLE001  one account's oddity must not stop the others; it is told
+                if not waiting.tries:
+                    self._means.alert(waiting.promoted.account, "", f"its promotion fails: {error!r}")
+                self._again(waiting, repr(error))
             finally:
                 waiting.under_way = False
             if waiting.void:
