@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from onedomain.app.link_desk import READY_SECONDS, LinkDesk
 from onedomain.control.link import Link, LinkError
+from onedomain.model.failure import Failed, again
 from tests.health.virtual import VirtualClock, run
 
 
@@ -37,3 +39,24 @@ def test_nobody_is_waited_for_longer_than_he_waits() -> None:
         assert VirtualClock().monotonic() - began <= READY_SECONDS + 1 and not failover.asked
 
     run(play())
+
+
+AWAY = Failed(again(451, "4.3.0", "the database is away", "connection refused"))
+
+
+async def away(*words: Any, **more: Any) -> Any:
+    raise AWAY
+
+
+@pytest.mark.parametrize("verb, words", [
+    ("link_show", {"account": "ann@x"}), ("link_accept", {"account": "ann@x"}), ("link_compare", {"account": "ann@x"}),
+    ("failover", {}), ("promote", {"accounts": ["ann@x"]}),
+])
+async def test_who_asks_while_the_database_is_away_is_told_so(verb: str, words: dict[str, Any]) -> None:
+    """At once: whoever gets no answer waits for it until his patience is over."""
+    links = SimpleNamespace(read=away, linked=lambda account: None)
+    failover = SimpleNamespace(status=away, promote=away)
+    book = SimpleNamespace(account=lambda address: SimpleNamespace(address=address))
+    desk = LinkDesk(cast(Any, book), lambda: cast(Any, (links, failover)), cast(Any, None), cast(Any, None))
+    with pytest.raises(LinkError, match="connection refused"):
+        await desk.handlers()[verb](cast(Link, None), **words)

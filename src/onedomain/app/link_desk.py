@@ -41,9 +41,11 @@ class LinkDesk:
         self._trace = trace
 
     def handlers(self) -> dict[str, Handler]:
-        return {"ready": self._ready, "link_pairs": self._link_pairs, "link_list": self._link_list,
-                "link_show": self._link_show, "link_retry": self._link_retry, "link_accept": self._link_accept,
-                "link_compare": self._link_compare, "failover": self._failover_status, "promote": self._promote}
+        found: dict[str, Handler] = {
+            "ready": self._ready, "link_pairs": self._link_pairs, "link_list": self._link_list,
+            "link_show": self._link_show, "link_retry": self._link_retry, "link_accept": self._link_accept,
+            "link_compare": self._link_compare, "failover": self._failover_status, "promote": self._promote}
+        return {verb: _told(handler) for verb, handler in found.items()}
 
     def _running(self) -> tuple[Links, Failover]:
         if (both := self._both()) is None:
@@ -69,10 +71,7 @@ class LinkDesk:
             raise LinkError(f"the promotion of {account} is not done yet") from None
 
     async def _failover_status(self, link: Link) -> dict[str, Any]:
-        try:
-            return await self._failover.status()
-        except Failed as error:
-            raise LinkError(error.failure.reason or error.failure.text) from None
+        return await self._failover.status()
 
     async def _promote(
         self, link: Link, server: str = "", accounts: Sequence[str] = (), to: str = "", force: bool = False,
@@ -83,11 +82,7 @@ class LinkDesk:
         rows = [row for row in self._book.accounts() if row.home.replicas] if server else []
         wanted = [row for row in rows if row.home.primary == server]
         wanted += [row for address in accounts if (row := self._book.account(address)) is not None]
-        try:
-            answers = await failover.promote(wanted, to, cause="by hand", force=force, dry=dry)
-        except Failed as error:
-            raise LinkError(error.failure.reason or error.failure.text) from None
-        return [asdict(answer) for answer in answers]
+        return [asdict(each) for each in await failover.promote(wanted, to, cause="by hand", force=force, dry=dry)]
 
     # -- links
 
@@ -119,15 +114,23 @@ class LinkDesk:
         links = self._links
         counts: Counter[str] = Counter()
         lines: list[list[Any]] = []
-        try:
-            async with aclosing(compared(self._book, links, self._servers, account, octets=octets)) as found:
-                async for line in found:
-                    counts[line.verdict.value] += 1
-                    if (all or line.verdict is not Verdict.SAME) and len(lines) < MAX_COMPARED:
-                        lines.append([line.folder, line.uid, line.target_uid, line.verdict.value, line.detail])
-        except Failed as error:
-            raise LinkError(error.failure.reason or error.failure.text) from None
+        async with aclosing(compared(self._book, links, self._servers, account, octets=octets)) as found:
+            async for line in found:
+                counts[line.verdict.value] += 1
+                if (all or line.verdict is not Verdict.SAME) and len(lines) < MAX_COMPARED:
+                    lines.append([line.folder, line.uid, line.target_uid, line.verdict.value, line.detail])
         row = self._book.account(account)
         home = row.home if row is not None else Home("")
         return {"account": account, "source": home.primary, "target": next(iter(home.replicas), ""),
                 "counts": dict(counts), "lines": lines, "cut": len(lines) == MAX_COMPARED}
+
+
+def _told(handler: Handler) -> Handler:
+    """What fails on our side is an answer, too."""
+    async def answer(*words: Any, **more: Any) -> Any:
+        try:
+            return await handler(*words, **more)
+        except Failed as error:
+            raise LinkError(error.failure.reason or error.failure.text) from None
+
+    return answer
