@@ -51,6 +51,34 @@ def test_an_event_is_carried_within_milliseconds_and_released() -> None:
     scene(play)
 
 
+def test_what_a_promotion_has_to_know_is_kept_of_each_account_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which there may be any number; of accounts that the directory does not name only so many are remembered."""
+    monkeypatch.setattr("onedomain.replica.links.STRANGERS", 3)
+
+    async def play() -> None:
+        town = Town()
+        names = [f"u{number}@x" for number in range(10)]
+        for name in names:
+            town.account(name)
+        await settled(town, *names)
+        for name in names:
+            town.links.sent(name).add("INBOX", [(7, name)])
+            town.touch(name, "APPEND")
+            paused = town.accounts[name] = replace(town.accounts[name], home=Home("b", ("a",), 2, pending=True))
+            town.links.configure(paused, linked=True)
+        for number in range(10):
+            town.touch(f"stranger{number}@x")
+        for name in names:
+            assert town.links.sent(name).by_folder() == {"INBOX": {7: name}}
+            assert town.links.allowed(name, ["INBOX"], 0.0) != {}
+            settled_now = town.accounts[name] = replace(town.accounts[name], home=Home("b", ("a",), 2))
+            town.links.configure(settled_now, linked=True)
+        assert len(town.links) == 10 and len(town.links._strangers) == 3
+        assert not town.links._paused
+
+    scene(play)
+
+
 def test_up_to_when_changes_are_covered_is_known() -> None:
     async def play() -> None:
         town = Town()

@@ -42,6 +42,7 @@ class Links:
                               self._covered)
         self._turns = Turns(self._pace, self._carry, lambda linked: self._links.get(linked.address) is linked,
                             parts.clock, parts.trace)
+        self._paused: dict[str, Linked] = {}  # as they were, of accounts that have no link at this moment
         self._strangers: OrderedDict[str, Linked] = OrderedDict()
         self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._lags = figures.Lags()
@@ -64,12 +65,14 @@ class Links:
             if same:
                 return
         if known is not None:
-            self._stash(known)
             self._end(known)
+            known.state = None
+            self._paused[address] = known
         if paused:
             return
         new = self._links[address] = Linked(account, returned=returned)
-        if (told := self._strangers.pop(address, None)) is not None:
+        told = self._paused.pop(address, None) or self._strangers.pop(address, None)
+        if told is not None:
             new.pending, new.events, new.since = told.pending, told.events, told.since
             new.net, new.where = dict.fromkeys(told.net, 0), told.where
         new.audit_at = self._passes.audit_after(self._parts.clock.monotonic())
@@ -77,6 +80,7 @@ class Links:
 
     def remove(self, address: str) -> None:
         self._strangers.pop(address, None)
+        self._paused.pop(address, None)
         if (known := self._links.get(address)) is not None:
             self._end(known)
 
@@ -85,29 +89,28 @@ class Links:
         self._turns.remove(linked)
         self._passes.forget(linked)
 
-    def _stash(self, linked: Linked) -> None:
-        """What was told of an account that has no link at this moment, or none that is known here yet."""
-        self._strangers[linked.address] = linked
-        while len(self._strangers) > STRANGERS:
-            self._strangers.popitem(last=False)
+    def _any(self, address: str) -> Linked | None:
+        """Also of an account that has no link at this moment, or none that is known here yet."""
+        return self._links.get(address) or self._paused.get(address) or self._strangers.get(address)
 
     def _told_of(self, address: str) -> Linked:
-        linked = self._links.get(address) or self._strangers.get(address)
+        linked = self._any(address)
         if linked is None:
-            linked = Linked(Account(address, "", Home("")))
-            self._stash(linked)
+            linked = self._strangers[address] = Linked(Account(address, "", Home("")))
+            while len(self._strangers) > STRANGERS:
+                self._strangers.popitem(last=False)
         return linked
 
     def allowed(self, address: str, folders: Iterable[str], lost: float) -> Mapping[str, int]:
         """How many UIDs each of the source's folders may have given since the last pass that was whole, where that is
         known. `lost`: wall clock when something was last lost that nobody can tell again.
         """
-        linked = self._links.get(address) or self._strangers.get(address)
+        linked = self._any(address)
         return linked.allowed(folders) if linked is not None and linked.whole_from > lost else {}
 
     def sent(self, address: str) -> Sent:
         """What passes from here have sent of it to its target, and not saved."""
-        linked = self._links.get(address) or self._strangers.get(address)
+        linked = self._any(address)
         return linked.sent if linked is not None else Sent()
 
     async def quiet(self, address: str) -> None:
@@ -334,7 +337,7 @@ class Links:
 
     def held(self, address: str) -> dict[str, str]:
         """Delivery ids that safety nets hold, and at which edge ("" is not known); also while there is no link."""
-        linked = self._links.get(address) or self._strangers.get(address)
+        linked = self._any(address)
         if linked is None:
             return {}
         return {each: linked.where[each][0] if each in linked.where else "" for each in linked.net}
