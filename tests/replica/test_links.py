@@ -79,6 +79,37 @@ def test_what_a_promotion_has_to_know_is_kept_of_each_account_of_a_server(monkey
     scene(play)
 
 
+def test_who_looks_at_a_state_does_not_put_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person asks for it while it is in the database only; it comes late, when a pass has saved a newer one."""
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        await settled(town, "ann@x")
+        await town.idle("ann@x")
+        linked = town.links.linked("ann@x")
+        assert linked is not None
+        linked.state = None
+        load, asked = town.load, asyncio.Event()
+
+        async def late(account: Account) -> object:
+            monkeypatch.undo()
+            found = await load(account)
+            await asked.wait()
+            return found
+
+        monkeypatch.setattr(town, "load", late)
+        looking = asyncio.get_running_loop().create_task(town.links.read("ann@x"))
+        await asyncio.sleep(0)
+        town.deliver("ann@x")
+        await town.covered("ann@x")
+        await town.idle("ann@x")
+        asked.set()
+        await looking
+        assert linked.state == town.saved["ann@x"]
+
+    scene(play)
+
+
 def test_up_to_when_changes_are_covered_is_known() -> None:
     async def play() -> None:
         town = Town()

@@ -145,7 +145,8 @@ class Passes:
         """As it was saved last. Raises Failed."""
         if linked.state is None:
             state = await self._parts.states.load(linked.account)
-            linked.state = state or LinkState(linked.epoch)
+            if linked.state is None:  # else somebody else has read it, and perhaps saved another since
+                linked.state = state or LinkState(linked.epoch)
         self._states[linked.address] = None
         self._states.move_to_end(linked.address)
         while len(self._states) > STATES:
