@@ -14,6 +14,7 @@ import pytest
 from tests.acceptance.cluster import Cluster, control
 from tests.acceptance.test_failover import AUTOMATIC, LONG, failover, judged, log_in, pair_of
 from tests.acceptance.test_links import await_whole, linker, mailbox, pairs, send
+from tests.acceptance.test_seen import metric
 from tests.lab.process import wait_until
 
 BEHIND = 1000
@@ -42,6 +43,8 @@ async def test_what_no_link_had_carried(
     for account in (ann, bob):
         texts = [raw for _, _, raw in mailbox(cluster, "b", account)["INBOX"][1].values()]
         assert len(texts) == 6, f"{len(texts)} of {account}"
+    assert control(cluster.edge, "status")["rescued"] == [{"from": "a", "to": "b", "messages": 10}]
+    wait_until(lambda: metric(cluster, "net_rescued_total", source="a", target="b") == 10, "in metrics", 10)
     cluster.homes["a"].lab.start()
     wait_until(lambda: not failover(cluster)["unreturned"], "the return", 30)
     await_whole(cluster)

@@ -87,6 +87,7 @@ def test_replicas_are_seen_and_told_of(
     assert ann in cluster.edge.run("link", "list", "--troubled")
     wait_until(lambda: metric(cluster, "link_uncovered", **pair), "in metrics", 10)
     wait_until(lambda: metric(cluster, "links", state="whole", **pair) != 2, "in metrics", 10)
+    wait_until(lambda: metric(cluster, "links_stopped", reason="server", **pair) == 2, "why, in metrics", 10)
     wait_until(lambda: any(text.startswith("copies of a on b are behind: ") for text in told(hook)), "told", 30)
     wait_until(lambda: any(text.startswith("server b is ") for text in told(hook)), "told", 40)
     wait_until(lambda: any("copies of a on b are behind" in text for text in post_of(cluster, bob)), "a mail", 30)
@@ -102,6 +103,7 @@ def test_replicas_are_seen_and_told_of(
     assert (last["from"], last["to"], last["accounts"]) == ("a", "b", 2) and "a is " in last["cause"]
     assert last["at"] >= began
     wait_until(lambda: metric(cluster, "failover_accounts_total", **pair) == 2, "in metrics", 10)
+    assert began <= (metric(cluster, "failover_last_timestamp_seconds", **pair) or 0) <= time.time()
     wait_until(lambda: (metric(cluster, "failover_unreturned") or 0) == 2, "in metrics", 10)
     screen = cluster.edge.run("status", check=False)
     assert last["cause"] in " ".join(screen.split())

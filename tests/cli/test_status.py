@@ -27,6 +27,11 @@ def test_what_became_of_accounts_that_failed_over() -> None:
     became = {**now, "renumbered": 4, "added": 5, "aside": 6}
     assert "2 (4 folder(s) are loaded anew) 1 (5 message(s) of it added; 6 set aside)" in shown(
         failovers({"recent": [became]}))
+    nets = {("a", "b"): 7, ("b", "a"): 8}
+    assert "2 (4 folder(s) are loaded anew; 7 message(s) from safety nets) 1 (5" in shown(
+        failovers({"recent": [became]}, nets))
+    before = {**now, "cause": "by hand"}
+    assert shown(failovers({"recent": [now, before]}, nets)).count("7 message(s)") == 1, "told once"
 
 
 def test_how_much_of_first_copies_is_to_go() -> None:

@@ -95,7 +95,9 @@ class Desk:
         waiting: Counter[str] = Counter()
         queue: dict[str, Any] = {"messages": 0, "bytes": 0, "oldest": 0.0, "in_doubt": 0, "trouble": [],
                                  "net": 0, "net_bytes": 0, "net_aside": 0, "net_oldest": 0.0, "net_moving": 0}
+        rescued: Counter[tuple[str, str]] = Counter()
         for one in figures.values():
+            rescued.update({(before, server): count for before, server, count in one["rescued"]})
             sessions.update(one["sessions"])
             waiting.update(one["queue"]["waiting"])
             for key in ("messages", "bytes", "in_doubt", "net", "net_bytes", "net_aside", "net_moving"):
@@ -114,6 +116,8 @@ class Desk:
             "processes": {"keeper": os.getpid(), "linker": self._crew.linker_pid},
             "sessions": dict(sessions),
             "queue": queue,
+            "rescued": [{"from": before, "to": server, "messages": count}
+                        for (before, server), count in sorted(rescued.items())],
             "directory": {"accounts": len(self._book), "seq": self._book.seq, "age": self._feed.age,
                           "source": self._feed.source, "trouble": self._feed.trouble},
             "servers": self._servers(waiting),

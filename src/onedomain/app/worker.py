@@ -338,7 +338,7 @@ class Worker:
         self._counters.set("net_moving_accounts", queue.net_moving)
         self._counters.set("queue_oldest_seconds", queue.oldest)
         return {"pid": os.getpid(), "sessions": sessions, "queue": {**asdict(queue), "waiting": waiting},
-                "counters": self._counters.dump()}
+                "rescued": self._rescue.rescued.last_day(), "counters": self._counters.dump()}
 
     async def _mail_postmaster(self, link: Link, subject: str, text: str) -> str:
         """Raises LinkError."""

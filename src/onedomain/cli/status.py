@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -36,7 +38,10 @@ def render(answer: dict[str, Any]) -> Group:
         (server_row(server) for server in answer["servers"]),
     )
     differ = [Text(say("differs", **each), "red") for each in answer.get("differences", ())]
-    links, moved = replicas(answer.get("links", {})), failovers(answer.get("failover") or {})
+    rescued: Counter[tuple[str, str]] = Counter()
+    for each in (one for edge in [answer, *answer["peers"]] for one in edge.get("rescued", ())):
+        rescued[each["from"], each["to"]] += each["messages"]
+    links, moved = replicas(answer.get("links", {})), failovers(answer.get("failover") or {}, rescued)
     return Group(edges, *differ, "", servers, *links, *moved)
 
 
@@ -50,16 +55,19 @@ def replicas(links: dict[str, Any]) -> list[Any]:
     return ["", table(heads, map(pair_row, links["pairs"]))]
 
 
-def failovers(answer: dict[str, Any]) -> list[Any]:
-    """The last ones, and why a dead server's people do not go on at their replicas."""
+def failovers(answer: dict[str, Any], rescued: Mapping[tuple[str, str], int] | None = None) -> list[Any]:
+    """The last ones, and why a dead server's people do not go on at their replicas. `rescued`: what safety nets put
+    onto the one server because the other had died, of the last day as `recent` is; told with the last failover.
+    """
     parts: list[Any] = [Text(say("f_waits", **each), "red") for each in answer.get("waits", ())]
     if answer.get("recent"):
-        now = time.time()
+        now, left = time.time(), dict(rescued or {})
+        recent = [{**each, "rescued": left.pop((each["from"], each["to"]), 0)} for each in answer["recent"]]
         parts += ["", table(
             ["f_from", "f_to", "accounts", "f_settled", "f_returned", "f_seconds", "f_at", "why"],
-            ([each["from"], each["to"], each["accounts"], _with(each, "settled", "renumbered"),
+            ([each["from"], each["to"], each["accounts"], _with(each, "settled", "renumbered", "rescued"),
               _with(each, "returned", "added", "aside"), duration(each["seconds"]), duration(now - each["at"]),
-              each["cause"]] for each in answer["recent"]),
+              each["cause"]] for each in recent),
         )]  # fmt: skip
     return parts
 

@@ -110,6 +110,7 @@ TEXTS: Table = {
     "f_from": ("failover from", "切り替え元"), "f_to": ("to", "切り替え先"), "f_at": ("ago", "経過"),
     "f_settled": ("served", "完了"), "f_seconds": ("the last one after", "最後の完了まで"),
     "f_renumbered": ("{count} folder(s) are loaded anew", "読み直されるフォルダー {count}"),
+    "f_rescued": ("{count} message(s) from safety nets", "セーフティネットからのメール {count} 通"),
     "f_added": ("{count} message(s) of it added", "追加されたメール {count} 通"),
     "f_aside": ("{count} set aside", "取り置き {count} 通"),
     "f_returned": ("brought back", "復帰済み"), "f_waits": (

@@ -27,6 +27,7 @@ from onedomain.model.ports import Changes, Clock, Count, Nonce, Trace
 from onedomain.queue import crash
 from onedomain.queue.doubt import CONFIRM_AFTER
 from onedomain.queue.net import Catch, Net
+from onedomain.queue.rescued import Rescued
 from onedomain.queue.spool import Spool
 
 INBOX = "INBOX"
@@ -78,6 +79,7 @@ class Rescue:
         self._count = count
         self._crash = crash_points
         self._fence = fence
+        self.rescued = Rescued(clock)
         self._waiting: dict[str, None] = {}      # accounts, in the order they came
         self._working: dict[str, asyncio.Task[None]] = {}
         self._failures: dict[str, int] = {}
@@ -205,7 +207,8 @@ class Rescue:
             return
         self._crash.reach(crash.AFTER_RESCUE)
         self._settle(account, catch, "put there by the safety net")
-        self._count.add("net_rescued_total")
+        self._count.add("net_rescued_total", source=catch.server, target=account.home.primary)
+        self.rescued.add(catch.server, account.home.primary)
 
     def _settle(self, account: Account, catch: Catch, reply: str) -> None:
         address, id = account.address, catch.entry.id

@@ -361,6 +361,7 @@ class Failover:
         for (old, new), count in Counter((each.old, each.new) for each in promoted).items():
             self._means.trace.note("failover", server=new, before=old, accounts=count, reason=cause)
             self._means.count.add("failover_accounts_total", count, source=old, target=new)
+            self._means.count.set("failover_last_timestamp_seconds", self._means.clock.time(), source=old, target=new)
             self._means.alert("", "", f"{count} account(s) of {old} go on at {new}: {cause}")
 
     def _wait_for_edges(self, promoted: Sequence[Promoted], seq: int) -> None:

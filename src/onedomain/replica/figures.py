@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from onedomain.replica.linked import Linked, Phase
+from onedomain.replica.stops import Stop
 
 KEPT = 500
 """Lags of which median and 99th percentile are made, per pair of servers."""
@@ -51,6 +52,7 @@ def _pair(source: str, target: str, shown: list[Shown], lags: Lags, now: float) 
     waiting = [linked.since for linked in links if linked.since is not None]
     median, worst = lags.of(source, target)
     reasons = Counter(trouble for _, trouble in shown if trouble)
+    stops = Counter(linked.stop if linked.trouble else Stop.SERVER for linked, trouble in shown if trouble)
     stopped = [linked.stopped_since for linked in links if linked.stopped_since]
     return {
         "source": source, "target": target, "accounts": len(links),
@@ -63,12 +65,13 @@ def _pair(source: str, target: str, shown: list[Shown], lags: Lags, now: float) 
         "uncovered_accounts": sum(bool(linked.uncovered) for linked in links),
         "uncovered_for": now - min(waiting) if waiting else None,
         "stopped_at": min(stopped, default=None),
+        "stops": {stop.value: stops[stop] for stop in Stop},
         "reasons": [{"reason": reason, "accounts": count} for reason, count in reasons.most_common(REASONS)],
     }
 
 
-GAUGES = ("link_lag_seconds", "link_uncovered", "link_uncovered_seconds", "links", "failover_pending",
-          "failover_unreturned", "failover_waiting_servers")
+GAUGES = ("link_lag_seconds", "link_uncovered", "link_uncovered_seconds", "links", "links_stopped",
+          "failover_pending", "failover_unreturned", "failover_waiting_servers")
 
 
 def gauges(
@@ -82,6 +85,8 @@ def gauges(
         yield "link_uncovered_seconds", pair["uncovered_for"] or 0.0, labels
         for state in ("whole", "first_copy", "behind", "stopped", "braked"):
             yield "links", pair[state], {"state": state, **labels}
+        for reason, count in pair["stops"].items():
+            yield "links_stopped", count, {"reason": reason, **labels}
     for what, count in failover.items():
         yield f"failover_{what}", count, {}
 

@@ -15,6 +15,7 @@ from onedomain.decision.link.release import Released, release
 from onedomain.model.account import Account
 from onedomain.model.replica import LinkState
 from onedomain.replica.sent import Sent
+from onedomain.replica.stops import Stop
 
 DELETING = frozenset({"EXPUNGE", "MOVE", "CLOSE", "DELETE", "REPLACE", "UNKNOWN", "RENAME"})
 """Commands after which messages may be gone from a folder because somebody wanted it so."""
@@ -67,6 +68,7 @@ class Linked:
     behind: bool = False
     failures: int = 0
     trouble: str = ""
+    stop: Stop = Stop.OTHER   # what kind of trouble
     stopped_since: float = 0.0
     pending: dict[Place, int] = field(default_factory=dict)
     events: int = 0

@@ -20,6 +20,7 @@ from onedomain.replica.pace import Bounds, Pace, Pauses
 from onedomain.replica.parts import Parts, Rhythm
 from onedomain.replica.passes import Cut, Passed, Passes
 from onedomain.replica.sent import Sent
+from onedomain.replica.stops import stop_of
 from onedomain.replica.turns import Turns, Wanted
 
 RECENT = 50_000
@@ -286,7 +287,7 @@ class Links:
                                        target=linked.target, server=server, reason=reason)
                 if for_good:
                     self._parts.outlet.alert(linked.address, "", f"link stopped: {reason}")
-            linked.trouble = reason or "unknown"
+            linked.trouble, linked.stop = reason or "unknown", stop_of(failure)
         if for_good:
             self._turns.not_before(linked, self._rhythm.refused * (0.75 + 0.5 * self._parts.dice()))
         else:
