@@ -491,6 +491,40 @@ def test_who_was_to_follow_dies_too(committed: bool, by_hand: bool) -> None:
     run(both_die(committed=committed, by_hand=by_hand))
 
 
+async def many_that_stay() -> None:
+    """As long as their server is down, which may be days; it takes a while to look at them all."""
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    account = town.account("u@example.com")
+    realm.start()
+    await asyncio.sleep(5)
+    town.links.linked(account.address).was_whole = False  # type: ignore[union-attr]
+    looks = 0
+
+    def accounts(server: str) -> list[Account]:
+        nonlocal looks
+        looks += 1
+        asyncio.get_running_loop()._virtual.now += 0.02  # type: ignore[attr-defined]
+        return [account]
+
+    assert realm.failover is not None
+    realm.failover._world = replace(realm.failover._world, accounts=accounts)
+    town.pools["b"].down = True
+    realm.die("a", gone=True)
+    await asyncio.sleep(60)
+    assert town.accounts[account.address].home.primary == "a"
+    assert 100 < looks < 200, "a twentieth of the linker's time"
+    town.links.linked(account.address).was_whole = True  # type: ignore[union-attr]
+    began = VirtualClock().monotonic()
+    await until(lambda: town.accounts[account.address].home.primary == "b")
+    assert VirtualClock().monotonic() - began < 0.6
+    await realm.kill()
+
+
+def test_accounts_that_stay_do_not_take_all_of_the_linkers_time() -> None:
+    run(many_that_stay())
+
+
 async def an_odd_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect, or a mailbox that nobody thought of, in one account's promotion: the others go on, a person is told."""
     town = Town()

@@ -35,6 +35,8 @@ LOOK_EVERY = 0.1
 ACKNOWLEDGED_EVERY = 0.02
 GRACE = 1.0
 """Seconds after a start before a server is given up: workers tell first what their safety nets hold."""
+SHARE = 20
+"""Part of the time in which accounts are looked at that stay: there may be very many, for days."""
 TOLD_AFTER = 10.0
 """Seconds that a dead server's accounts may stay before a person is told: edges and replicas may come back."""
 PENDING = "its last promotion is not carried out yet"
@@ -281,6 +283,8 @@ class Failover:
             else:
                 reasons[answer.reason] += 1
                 lasting += not answer.passes
+        looked = self._means.clock.monotonic()
+        self._due[server] = max(self._due[server], looked + SHARE * (looked - now))
         if back:
             await self._take_back(back, f"{server} is {verdict.value}")
         if chosen:
