@@ -47,6 +47,9 @@ class Far:
                     if verb == "net" and not said.get("held"):
                         return far.net
                     answer = far.answers.get(verb)
+                    if isinstance(answer, asyncio.Event):
+                        await answer.wait()
+                        return True
                     if isinstance(answer, Exception):
                         raise answer
                     return answer
@@ -187,6 +190,19 @@ async def test_stopped_links_are_known_everywhere_and_to_whoever_comes_later(dom
         wc, lc = await third.join(0), await third.link_up()
         lc.link.tell("leader", edge="a")
         await until(lambda: {"stopped": [ANN]} in wc.said("links"), "a new edge")
+
+
+async def test_all_the_people_of_a_server_may_wait_for_their_promotions(domain: Domain) -> None:
+    """At once, from both edges; and whoever asks for something else meanwhile is answered, too."""
+    async with two(domain) as (a, _b, wa, wb, la, _lb):
+        done = la.answers["ready"] = asyncio.Event()
+        waiting = [asyncio.create_task(worker.link.call("ready", account=f"{number}@example.com"))
+                   for number in range(2000) for worker in (wa, wb)]
+        await until(lambda: len(la.said("ready")) == 4000 or any(each.done() for each in waiting), "all ask")
+        la.answers["link_pairs"] = ["pair"]
+        assert await a.hub.ask("link_pairs") == ["pair"]
+        done.set()
+        assert await asyncio.gather(*waiting) == [True] * 4000
 
 
 async def test_the_net_of_every_worker_is_told_to_a_linker_that_begins(domain: Domain) -> None:

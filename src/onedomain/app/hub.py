@@ -16,7 +16,8 @@ from onedomain.control.link import Handler, Link, LinkError, SilentLink
 from onedomain.model.ports import Trace
 
 ANSWER_SECONDS = 10.0
-READY_SECONDS = 30.0
+READY_SECONDS = 10.0
+"""As long as a worker waits for it: an answer that nobody waits for any more would have to be kept in mind."""
 REDIAL = (0.2, 5.0)
 VERBS = ("link_pairs", "link_list", "link_show", "link_retry", "link_accept", "link_compare", "failover", "promote")
 

@@ -24,7 +24,7 @@ from onedomain.replica.failover import Failover
 from onedomain.replica.links import Links
 
 MAX_COMPARED = 50_000
-READY_SECONDS = 30.0
+READY_SECONDS = 10.0
 """As long as the keeper waits for it: a promotion may wait for days, while people come again every few seconds."""
 
 Running = Callable[[], tuple[Links, Failover] | None]

@@ -16,7 +16,7 @@ from typing import Any
 
 MAX_LINE = 64 << 20    # a chunk of the directory is the longest
 MAX_UNSENT = 256 << 20
-MAX_WAITING = 1000     # requests under way on one link
+MAX_WAITING = 20_000   # requests under way on one link: all of a dead server's people may wait for their promotions
 RESERVED = frozenset({"do", "id"})
 
 Handler = Callable[..., Awaitable[Any]]
