@@ -491,6 +491,26 @@ def test_who_was_to_follow_dies_too(committed: bool, by_hand: bool) -> None:
     run(both_die(committed=committed, by_hand=by_hand))
 
 
+async def nobody_is_left_there() -> None:
+    """Of a server that has no accounts any more nothing waits."""
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    name = town.account("u@example.com").address
+    realm.start()
+    await asyncio.sleep(5)
+    assert realm.failover is not None
+    realm.die("a", gone=True)
+    await until(lambda: bool(realm.failover.figures()["waiting_servers"]))  # type: ignore[union-attr]
+    await until(lambda: town.accounts[name].home.primary == "b" and not town.accounts[name].home.pending)
+    await asyncio.sleep(1)
+    assert not realm.failover.figures()["waiting_servers"] and not (await realm.failover.status())["waits"]
+    await realm.kill()
+
+
+def test_nothing_waits_for_a_server_without_accounts() -> None:
+    run(nobody_is_left_there())
+
+
 async def many_that_stay() -> None:
     """As long as their server is down, which may be days; it takes a while to look at them all."""
     town = Town()

@@ -230,6 +230,10 @@ class Failover:
     async def _look(self) -> None:
         now = self._means.clock.monotonic()
         primaries = set(self._world.primaries())
+        for known in (self._down, self._due, self._waits):
+            for server in known.keys() - primaries:  # its accounts have gone on elsewhere
+                del known[server]
+        self._told &= primaries
         for server in primaries:
             if self._means.usable(server):
                 self._down.pop(server, None)
