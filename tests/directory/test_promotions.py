@@ -192,3 +192,21 @@ async def test_what_was_never_carried_out_is_taken_back(database: Database, repo
     assert states == {names[0]: 1, names[1]: 7}
     assert await links.save([link(names[0], epoch=3)], token) == {names[0]}
     assert content(await loaded(repository))[0] == sorted(await repository.accounts(), key=lambda row: row.address)
+
+
+async def test_a_folder_whose_name_is_no_text_holds_up_nobody(database: Database, repository: Repository) -> None:
+    """Old servers have names in other people's alphabets, whatever IMAP says; links keep them as they are."""
+    rows = people(2)
+    async with repository.writing() as writer:
+        await writer.put_many(rows)
+    promotions, links = Promotions(database, RealClock()), Links(database, RealClock())
+    token = await Leases(database).take(LINKER, "e1", 30)
+    odd = replace(STATE, folders=(*STATE.folders, FolderLink("B\udce4ume\x00", "Büume~1")))
+    one, two = link(rows[0].address), replace(link(rows[1].address), state=odd)
+    assert await links.save([one, two], token) == {one.account, two.account}
+    assert (await links.load(two.account))[0].state == odd
+    await promotions.promote_accounts([two.account], lambda account: "s2", "by hand", token)
+    result = Promotion(2, (Shown("B\udce4ume\x00", "Büume~1", 5),))
+    assert await promotions.settle([Settled(two.account, 2, result)], token) == {two.account}
+    found = await promotions.details(two.account, 2)
+    assert found is not None and (found.state, found.result) == (odd, result)

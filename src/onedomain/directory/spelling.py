@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 
 def spelt(value: Any) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+    """A server's octets that are no UTF-8 are lone surrogates here, which a database does not take: `\\udcXX`."""
+    text = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read(kind: type[T], text: str) -> T:
