@@ -6,7 +6,9 @@ A node or an edge then starts in half the time: the database's library alone tak
 from __future__ import annotations
 
 import importlib
+import io
 import json as jsons
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -56,6 +58,9 @@ def version(json: Annotated[bool, typer.Option("--json", help=say("json_help"))]
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # folders of old servers have names that are no UTF-8
     app()
 
 
