@@ -6,6 +6,8 @@ Mailboxes are read at the servers themselves.
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from tests.acceptance.cluster import Cluster, control
 from tests.acceptance.test_failover import LONG
-from tests.acceptance.test_links import await_same, await_whole, client, has_begun, mailbox, pairs, send
+from tests.acceptance.test_links import await_same, await_whole, client, has_begun, linker, mailbox, pairs, send
 from tests.acceptance.test_seen import metric, told
 from tests.app.test_alerts import Hook
 from tests.backend.link.mailbox import append_many, expunge
@@ -65,8 +67,14 @@ def test_a_mass_deletion_waits_for_a_person(
         assert not mailbox(cluster, "b", ann)["Other"][1]
         assert len(mailbox(cluster, "b", ann)["INBOX"][1]) == MANY + 1
 
-        # A person says that it was meant; what goes on the replica is kept for a time.
+        # A person says that it was meant, also if the linker ends before the next pass; what goes on the replica is
+        # kept for a time.
+        cluster.homes["b"].lab.kill()
         cluster.edge.run("link", "accept", ann)
+        [row] = control(cluster.edge, "link_list", troubled=True)
+        assert row["accepted"] and "INBOX" in row["braked"]
+        os.kill(linker(cluster), signal.SIGKILL)
+        cluster.homes["b"].lab.start()
         assert len(await_same(cluster, ann)["INBOX"][1]) == MANY - GONE + 1
         await_whole(cluster)
         assert json.loads(cluster.edge.run("link", "list", "--troubled", "--json")) == []

@@ -32,7 +32,7 @@ def test_nobody_is_waited_for_longer_than_he_waits() -> None:
     """Log-ins ask again every few seconds, and a promotion may wait for days."""
     async def play() -> None:
         failover = Waits()
-        desk = LinkDesk(cast(Any, None), lambda: cast(Any, (None, failover)), cast(Any, None), cast(Any, None))
+        desk = LinkDesk(cast(Any, None), lambda: cast(Any, (None, failover)), *cast(Any, (None, None, None)))
         began = VirtualClock().monotonic()
         with pytest.raises(LinkError, match="ann@x is not done yet"):
             await desk.handlers()["ready"](cast(Link, None), "ann@x")
@@ -57,6 +57,37 @@ async def test_who_asks_while_the_database_is_away_is_told_so(verb: str, words: 
     links = SimpleNamespace(read=away, linked=lambda account: None)
     failover = SimpleNamespace(status=away, promote=away)
     book = SimpleNamespace(account=lambda address: SimpleNamespace(address=address))
-    desk = LinkDesk(cast(Any, book), lambda: cast(Any, (links, failover)), cast(Any, None), cast(Any, None))
+    desk = LinkDesk(cast(Any, book), lambda: cast(Any, (links, failover)), *cast(Any, (None, None, None)))
     with pytest.raises(LinkError, match="connection refused"):
         await desk.handlers()[verb](cast(Link, None), **words)
+
+
+async def test_what_is_accepted_is_kept_before_it_is_done() -> None:
+    """Nothing to accept, or a link that is another by now, is told."""
+    linked = SimpleNamespace(braked=("INBOX",))
+    done: list[str] = []
+    kept = [True]
+
+    async def read(account: str) -> None: ...
+
+    async def keep(account: Any) -> bool:
+        done.append("kept")
+        return kept[0]
+
+    def accept(account: str) -> bool:
+        done.append("accepted")
+        return True
+
+    links = SimpleNamespace(read=read, linked=lambda account: linked, accept=accept)
+    book = SimpleNamespace(account=lambda address: SimpleNamespace(address=address))
+    trace = SimpleNamespace(note=lambda event, **fields: None)
+    desk = LinkDesk(cast(Any, book), lambda: cast(Any, (links, None)), cast(Any, None), keep, cast(Any, trace))
+    ask = desk.handlers()["link_accept"]
+    assert await ask(cast(Link, None), account="ann@x") is True and done == ["kept", "accepted"]
+    kept[0] = False
+    with pytest.raises(LinkError, match="look at it again"):
+        await ask(cast(Link, None), account="ann@x")
+    linked.braked = ()
+    with pytest.raises(LinkError, match="nothing is braked"):
+        await ask(cast(Link, None), account="ann@x")
+    assert done == ["kept", "accepted", "kept"]

@@ -46,6 +46,30 @@ async def test_links_are_saved_by_the_holder_for_the_home_as_it_is(database: Dat
     assert await links.load(one) == []
 
 
+async def test_what_was_accepted_is_for_the_brake_that_was_seen(database: Database, repository: Repository) -> None:
+    rows = people(2)
+    async with repository.writing() as writer:
+        await writer.put_many(rows)
+    links, leases = Links(database, RealClock()), Leases(database)
+    one, two = (row.address for row in rows)
+    token = await leases.take(LINKER, "e1", 30)
+    braked = LinkState(1, (replace(STATE.folders[0], braked=True),))
+
+    async def accepted() -> list[bool]:
+        return [each.accepted > 0 async for each in links.all()]
+
+    await links.save([replace(link(one), state=braked), replace(link(two), state=braked)], token)
+    assert await accepted() == [False, False]
+    assert not await links.accept(one, 1, token + 1) and not await links.accept(one, 2, token)
+    assert not await links.accept("gone@example.com", 1, token)
+    assert await accepted() == [False, False], "not without the lease, nor for another home"
+    assert await links.accept(one, 1, token) and await accepted() == [True, False]
+    await links.save([replace(link(one), state=braked), link(two)], token)
+    assert await accepted() == [True, False], "it is braked still"
+    await links.save([link(one), replace(link(two), state=braked)], token)
+    assert await accepted() == [False, False], "carried, so it is not for the next one"
+
+
 async def test_a_server_is_promoted_at_once(database: Database, repository: Repository) -> None:
     other = replace(account("other@example.com"), home=Home("s2", ("s1",)))
     rows = [*people(1203), other, account("alone@example.com")]

@@ -518,6 +518,32 @@ def test_a_mass_deletion_waits_for_a_person() -> None:
     scene(play)
 
 
+@pytest.mark.parametrize(("ago", "carried"), [(0.0, False), (3600.0, True), (2 * 86_400.0, False)])
+def test_what_a_person_has_accepted_outlives_the_linker(ago: float, carried: bool) -> None:
+    """`ago` 0: he has not. For a day: what he saw is not what is to be deleted weeks later."""
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        for _ in range(100):
+            town.deliver("ann@x", told=False)
+        await settled(town, "ann@x")
+        town.pools["a"].mailbox("ann@x").expunge("INBOX", tuple(range(1, 81)))
+        town.touch("ann@x", "STORE")
+        await town.covered("ann@x")
+        await town.idle("ann@x")
+        await town.links.stop()
+        town.links = town.new_links()
+        saved = town.saved["ann@x"]
+        town.links.known("ann@x", saved, VirtualClock().time() - ago if ago else 0.0)
+        town.links.start()
+        town.touch("ann@x")
+        await town.covered("ann@x")
+        assert len(town.pools["b"].mailbox("ann@x").boxes["INBOX"].messages) == (20 if carried else 100)
+        assert town.links.show("ann@x")["accepted"] is False, "of what is carried, nothing is left to accept"
+
+    scene(play)
+
+
 def test_commanded_deletions_are_carried() -> None:
     async def play() -> None:
         town = Town()

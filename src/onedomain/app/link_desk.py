@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +16,7 @@ from onedomain.app.comparing import compared
 from onedomain.backend.link.base import LinkServer
 from onedomain.control.link import Handler, Link, LinkError
 from onedomain.directory.book import Book
-from onedomain.model.account import Home
+from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed
 from onedomain.model.ports import Trace
 from onedomain.replica.comparison import Verdict
@@ -34,10 +34,14 @@ Running = Callable[[], tuple[Links, Failover] | None]
 class LinkDesk:
     """Every verb raises LinkError, with a text for the operator."""
 
-    def __init__(self, book: Book, running: Running, servers: Callable[[str], LinkServer], trace: Trace) -> None:
+    def __init__(
+        self, book: Book, running: Running, servers: Callable[[str], LinkServer],
+        keep_accepted: Callable[[Account], Awaitable[bool]], trace: Trace,
+    ) -> None:
         self._book = book
         self._both = running
         self._servers = servers
+        self._keep_accepted = keep_accepted
         self._trace = trace
 
     def handlers(self) -> dict[str, Handler]:
@@ -104,9 +108,17 @@ class LinkDesk:
         return self._links.retry(account)
 
     async def _link_accept(self, link: Link, account: str) -> bool:
+        """In the directory, too, for a day: whoever runs the links then goes by it."""
         links = self._links
         await links.read(account)
-        self._trace.note("link accepted", account=account)
+        row, linked = self._book.account(account), links.linked(account)
+        if row is None or linked is None:
+            return False
+        if not linked.braked:
+            raise LinkError(f"nothing is braked in the link of {account}")
+        if not await self._keep_accepted(row):
+            raise LinkError(f"the link of {account} has just changed: look at it again")
+        self._trace.note("link accepted", account=account, folders=list(linked.braked))
         return links.accept(account)
 
     async def _link_compare(self, link: Link, account: str, octets: bool = False, all: bool = False) -> dict[str, Any]:

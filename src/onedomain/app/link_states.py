@@ -37,8 +37,14 @@ class LinkStates:
             return frozenset()
         return await answered(self._database, lambda database: Links(database, self._clock).save(rows, token))
 
+    async def accept(self, account: Account) -> bool:
+        """What a brake stops in its link as it is saved may be deleted; see directory/links.py."""
+        token = self._token()
+        return await answered(self._database, lambda database: Links(database, self._clock).accept(
+            account.address, account.home.epoch, token))
+
     async def tell_all(
-        self, account: Callable[[str], Account | None], tell: Callable[[str, LinkState], None]
+        self, account: Callable[[str], Account | None], tell: Callable[[str, LinkState, float], None]
     ) -> None:
         """Of all accounts that have a link, never all in memory at once."""
 
@@ -46,7 +52,7 @@ class LinkStates:
             async for saved in Links(database, self._clock).all():
                 found = account(saved.account)
                 if found is not None and _is_for(saved, found):
-                    tell(saved.account, saved.state)
+                    tell(saved.account, saved.state, saved.accepted)
 
         await answered(self._database, ask)
 

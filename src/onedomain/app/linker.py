@@ -116,7 +116,7 @@ class Linker:
     def _put_together(self) -> None:
         config = self._config
         self._desk = LinkDesk(self._book, lambda: (self._links, self._failover) if self._leading.is_set() else None,
-                              lambda name: self._servers(name), self.trace)
+                              lambda name: self._servers(name), self._states.accept, self.trace)
         self._mirror = Mirror(lambda name: 0, lambda: self._line.urgent())
         self._mirror.on_change.append(self._verdict_changed)
         folder = config.state / "aside"

@@ -33,7 +33,7 @@ def list_(
     console.print(table(
         ["account", "source", "target", "phase", "lag", "uncovered", "for", "braked", "refused_messages", "why"],
         ([each["account"], each["source"], each["target"], _phase(each), duration(each["lag"]),
-          each["uncovered"], duration(each["uncovered_for"]), " ".join(each["braked"]), each["refused"] or "",
+          each["uncovered"], duration(each["uncovered_for"]), _braked(each), each["refused"] or "",
           each["reason"]]
          for each in links),
     ))  # fmt: skip
@@ -102,6 +102,11 @@ def _act(config: Any, action: str, account: str, json: bool) -> None:
         print_json({"account": account, "action": action})
     else:
         console.print(say("link_retried" if action == "retry" else "link_accepted", account=account), markup=False)
+
+
+def _braked(link: dict[str, Any]) -> str:
+    names = " ".join(link["braked"])
+    return f"{names} ({say('accepted')})" if link.get("accepted") else names
 
 
 def _phase(link: dict[str, Any]) -> Text:

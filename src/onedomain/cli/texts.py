@@ -134,6 +134,7 @@ TEXTS: Table = {
     "account": ("account", "アカウント"), "source": ("primary", "主"), "target": ("replica", "複製"),
     "phase": ("state", "状態"), "whole": ("whole", "一致"), "first_copy": ("first copy", "初回複製中"),
     "stopped": ("stopped", "停止"), "lag": ("lag", "遅れ"), "uncovered": ("not covered", "未複製"), "for": ("for", "期間"),
+    "accepted": ("accepted", "承認済み"),
     "messages": ("messages", "メール数"), "uids": ("UIDs", "UID"), "braked": ("braked", "停止中"),
     "refused_messages": ("refused", "拒否"),
     "edge": ("edge", "エッジ"), "server": ("server", "サーバー"), "kind": ("kind", "種類"),

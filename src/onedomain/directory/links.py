@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, select
+from sqlalchemy import Row, Select, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from onedomain.directory.spelling import read, spelt
@@ -21,11 +21,14 @@ from onedomain.store.sql import Database
 LINKER = "linker"
 """The lease of whoever runs the links."""
 BATCH = 500
+STATE = ("source", "epoch", "state", "saved")
 
 
 @dataclass(frozen=True, slots=True)
 class SavedLink:
-    """`epoch` is the home's for which it was saved; `saved` seconds since 1970."""
+    """`epoch` is the home's for which it was saved; `saved` seconds since 1970. `accepted`: when an operator let the
+    deletions go on that a brake stops in this state, 0: nobody did.
+    """
 
     account: str
     source: str
@@ -33,6 +36,7 @@ class SavedLink:
     epoch: int
     state: LinkState
     saved: float = 0.0
+    accepted: float = 0.0
 
 
 class Links:
@@ -67,10 +71,28 @@ class Links:
             valid = await _homes(connection, {account for account, _ in wanted})
             now = self._clock.time()
             good = [link for link in wanted.values() if valid.get(link.account) == (link.source, link.epoch)]
-            for start in range(0, len(good), BATCH):
-                rows = [link_row(link, now) for link in good[start : start + BATCH]]
-                await connection.execute(self._database.upsert(schema.link), rows)
+            free: list[SavedLink] = []
+            braked: list[SavedLink] = []
+            for link in good:
+                (braked if any(folder.braked for folder in link.state.folders) else free).append(link)
+            # Where nothing is braked any more, what was accepted has been carried: it is not for the next brake.
+            for some, columns in ((free, ()), (braked, STATE)):
+                for start in range(0, len(some), BATCH):
+                    rows = [link_row(link, now) for link in some[start : start + BATCH]]
+                    await connection.execute(self._database.upsert(schema.link, columns), rows)
             return frozenset(link.account for link in good)
+
+    async def accept(self, account: str, epoch: int, token: int) -> bool:
+        """What is braked in its link may be deleted. Durable on return; False: not written, as the lease is lost, the
+        home is another, or there is no such link.
+        """
+        columns = schema.link.c
+        async with self._database.writing() as connection:
+            if not await holds(connection, LINKER, token):
+                return False
+            said = update(schema.link).where(columns.account == account, columns.epoch == epoch)
+            done = await connection.execute(said.values(accepted=self._clock.time()))
+            return done.rowcount > 0
 
     async def forget(self, account: str, target: str, token: int) -> None:
         """The link is no more: its account has other replicas now."""
@@ -97,7 +119,8 @@ def link_row(link: SavedLink, now: float) -> dict[str, Any]:
 
 def _link(row: Row[Any]) -> SavedLink:
     state = read(LinkState, row.state)
-    return SavedLink(row.account, row.source, row.target, int(row.epoch), state, float(row.saved))
+    accepted = float(row.accepted)
+    return SavedLink(row.account, row.source, row.target, int(row.epoch), state, float(row.saved), accepted)
 
 
 async def _homes(connection: AsyncConnection, accounts: set[str]) -> dict[str, tuple[str, int]]:

@@ -110,7 +110,7 @@ def row(linked: Linked, trouble: str, now: float, time: float) -> dict[str, Any]
         "phase": linked.phase(trouble).value, "lag": linked.lag, "to_go": linked.to_go(), "uncovered": linked.uncovered,
         "uncovered_for": now - linked.since if linked.since is not None else None,
         "whole_ago": time - linked.whole_from if linked.whole_from else None,
-        "braked": list(linked.braked), "refused": linked.refused, "reason": trouble,
+        "braked": list(linked.braked), "accepted": linked.accepted, "refused": linked.refused, "reason": trouble,
         "stopped_at": linked.stopped_since or None,
     }
 

@@ -27,6 +27,9 @@ MAX_NAMES = 2_000
 while its link stands still, the brake may have to be let go of by hand.
 """
 
+ACCEPTED_FOR = 86_400.0
+"""Seconds for which a linker that begins goes by what a person has accepted: he saw it as it was then."""
+
 Place = tuple[str, int]
 """An edge and one of its workers."""
 
@@ -121,7 +124,12 @@ class Linked:
 
     @property
     def braked(self) -> tuple[str, ...]:
-        return tuple(each.source_name for each in self.state.folders if each.braked) if self.state else ()
+        return braked(self.state) if self.state else ()
+
+    @property
+    def accepted(self) -> bool:
+        """A person, or the people themselves, want what is braked."""
+        return bool(self.braked) and self.commanded.issuperset(self.braked)
 
     @property
     def refused(self) -> int:
@@ -219,6 +227,10 @@ class Linked:
         for each in deliveries:
             found.setdefault(self.where.pop(each, None), []).append(each)
         return found
+
+
+def braked(state: LinkState) -> tuple[str, ...]:
+    return tuple(each.source_name for each in state.folders if each.braked)
 
 
 def _note(names: set[str], folder: str) -> None:

@@ -15,7 +15,7 @@ from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failure, Kind, again
 from onedomain.model.replica import LinkState
 from onedomain.replica import figures
-from onedomain.replica.linked import Linked, Place, Taken
+from onedomain.replica.linked import ACCEPTED_FOR, Linked, Place, Taken, braked
 from onedomain.replica.pace import Bounds, Pace, Pauses
 from onedomain.replica.parts import Parts, Rhythm
 from onedomain.replica.passes import Cut, Passed, Passes
@@ -118,12 +118,16 @@ class Links:
         """Returns when no pass of this account is under way; nothing that it asked for comes later."""
         await self._turns.quiet(address)
 
-    def known(self, address: str, state: LinkState) -> None:
-        """What was saved of it, before its first turn: whether it has been whole."""
+    def known(self, address: str, state: LinkState, accepted: float = 0.0) -> None:
+        """What was saved of it, before its first turn: whether it has been whole. `accepted`: wall clock when a person
+        said that what it brakes is meant to be gone.
+        """
         linked = self._links.get(address)
         if linked is not None and linked.state is None:
             linked.was_whole, linked.returned = state.whole, state.surplus
             linked.noted(state)
+            if accepted and self._parts.clock.time() - accepted < ACCEPTED_FOR:
+                linked.commanded.update(braked(state))
 
     def __len__(self) -> int:
         return len(self._links)
