@@ -19,6 +19,7 @@ from onedomain.decision.link.actions import (
     Expunge,
     Gone,
     ListFolders,
+    NotNow,
     Plan,
     Raise,
     RaiseUidNext,
@@ -34,7 +35,7 @@ from onedomain.decision.link.order import Order
 from onedomain.decision.link.sweep import sweep
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Seen
-from onedomain.model.replica import LinkState, Side
+from onedomain.model.replica import LinkState, Mark, Side
 from onedomain.replica.load import Load
 from onedomain.replica.performer import Groups, Performer
 from onedomain.replica.sent import Sent
@@ -303,6 +304,27 @@ async def test_who_has_lost_the_lease_writes_no_more(written: int) -> None:
         with pytest.raises(Failed, match="do not run here"):
             await lost.perform(action)
     assert list(target.server.boxes) == ["INBOX"] and target.server.boxes["INBOX"].uidnext == 1 + 2 * written
+
+
+def test_a_folder_that_is_refused_now_and_one_that_is_refused_for_good() -> None:
+    """And a connection that ends, which is no answer. Who does not say that it may wait is not answered NotNow."""
+    performer, _, target, _ = bench("cyrus", ())
+    target.server.locked = frozenset({"Locked"})
+    assert now(performer.perform(CreateFolder("Locked", 0, may_wait=True))) == NotNow("[INUSE] not now")
+    target.server.folders = 1
+    for may_wait in (False, True):
+        assert now(performer.perform(CreateFolder("New", 0, may_wait=may_wait))) is None
+    with pytest.raises(Failed, match="LIMIT"):
+        now(performer.perform(CreateFolder("New", 0, must=True)))
+    with pytest.raises(Failed, match="not now"):
+        now(performer.perform(CreateFolder("Locked", 0)))
+
+    async def ends(*_: object) -> Mark:
+        raise Trouble(again(451, "4.4.2", "the connection broke"), Seen.REFUSED)
+
+    target.create_folder = ends  # type: ignore[method-assign]
+    with pytest.raises(Failed, match="broke"):
+        now(performer.perform(CreateFolder("New", 0, may_wait=True)))
 
 
 async def test_a_lease_that_is_lost_while_the_source_is_waited_for() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from onedomain.backend.link.base import Letter
-from onedomain.decision.link.actions import Action, Append, Expunge, Plan
+from onedomain.decision.link.actions import Action, Append, Expunge, Plan, Save
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.failure import Failed, again
 from onedomain.model.replica import LinkState, Numbering, Side
@@ -65,7 +65,7 @@ class Driver:
             except StopIteration as done:
                 return done.value
             self.steps += 1
-            self.log.append(repr(action)[:200])
+            self.log.append("Save" if isinstance(action, Save) else repr(action)[:200])  # a state may be large
             self.between()
             fault = self.fault(action)
             if fault == "before":

@@ -10,9 +10,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from onedomain.backend.link.base import Letter, May, More, always
+from onedomain.backend.trouble import Trouble
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import filler, identity_of
 from onedomain.model.failure import Failed, again, refuse
+from onedomain.model.health import Seen
 from onedomain.model.replica import Folder, Identity, Listing, Mark, Numbering
 
 from .server import Message, No, Server
@@ -228,5 +230,7 @@ class ServerEnd:
 
 
 def _unwanted(refusal: No) -> Failed:
-    kind = refuse if "no name" in str(refusal) else again
-    return Failed(kind(550 if kind is refuse else 450, "5.6.0", str(refusal)))
+    """As the drivers tell them apart by their codes (RFC 5530): LIMIT is said for good."""
+    if "no name" in str(refusal) or "LIMIT" in str(refusal):
+        return Trouble(refuse(550, "5.6.0", str(refusal)), Seen.OK)
+    return Trouble(again(450, "5.6.0", str(refusal)), Seen.OK)

@@ -81,6 +81,8 @@ class Server:
         self._message_ids: set[bytes] = set()
         self.subscriptions: set[str] = set()
         self.room: int | None = None  # messages
+        self.folders: int | None = None  # how many there may be
+        self.locked: frozenset[str] = frozenset()  # names that can't be made now
         self.clock: Callable[[], int] | None = None
         self.largest: int | None = None  # octets of a message that links read of it
         self.named: dict[tuple[str, int, int], str] = {}  # (identity of folder, UIDVALIDITY, UID) -> digest
@@ -99,6 +101,10 @@ class Server:
                 box.uidvalidity = uidvalidity
                 self.newest = max(self.newest, uidvalidity)
             return box
+        if name in self.locked:
+            raise No("[INUSE] not now")
+        if self.folders is not None and len(self.boxes) >= self.folders:
+            raise No("[LIMIT] too many folders")
         given = uidvalidity if self.traits.sets_uidvalidity else 0
         validity = given or self.newest + 1
         self.newest = max(self.newest, validity)

@@ -231,7 +231,7 @@ class Links:
         if report.full:
             self._release(linked, (), linked.ended(taken, whole=False).consumed)
             self._passes.note(linked, passed)
-            self._failed(linked, "", again(452, "4.2.2", "no room on the replica", report.full), sure=False)
+            self._failed(linked, "", again(452, "4.2.2", "the replica takes no more now", report.full), sure=False)
             return
         if linked.trouble:
             self._parts.trace.note("link works again", account=linked.address, source=linked.source,

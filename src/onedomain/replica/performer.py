@@ -31,6 +31,7 @@ from onedomain.decision.link.actions import (
     ListFolders,
     Look,
     Looked,
+    NotNow,
     Outcome,
     Plan,
     RaiseUidNext,
@@ -158,12 +159,15 @@ class Performer:
                 return await self._on(side).read(folder, since, first)
             case ReadIdentities(side, folder, uids, uidvalidity):
                 return await self._on(side).read_identities(folder, uids, uidvalidity)
-            case CreateFolder(name, uidvalidity, special_use, identity, must):
+            case CreateFolder(name, uidvalidity, special_use, identity, must, may_wait):
                 self._unsaved.forget(name)
                 try:
                     mark = await target.create_folder(name, uidvalidity, special_use, identity)
                 except Failed as refusal:
-                    if must or refusal.failure.kind is Kind.AGAIN:
+                    passing = refusal.failure.kind is Kind.AGAIN
+                    if passing and may_wait and _answered(refusal):
+                        return NotNow(refusal.failure.reason or refusal.failure.text)
+                    if must or passing:
                         raise
                     return None
                 self.done["created"] += 1

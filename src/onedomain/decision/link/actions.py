@@ -84,10 +84,12 @@ class ReadIdentities:
 
 @dataclass(frozen=True, slots=True)
 class CreateFolder:
-    """-> Mark | None. With `uidvalidity` where the target can set it, and where an empty folder of that name is there.
+    """-> Mark | NotNow | None. With `uidvalidity` where the target can set it, and where an empty folder of that name
+    is there.
 
     `identity`: the source's, for targets that can take it over. None: the target will never have that name; with `must`
-    that ends the plan.
+    that ends the plan. NotNow: it works and refuses this now, or for a reason that is none of the name's (RFC 5530: a
+    lock, a limit, a bug); without `may_wait` that ends the plan. A connection that ends always does.
     """
 
     name: str
@@ -95,6 +97,12 @@ class CreateFolder:
     special_use: str = ""
     identity: str = ""
     must: bool = False
+    may_wait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

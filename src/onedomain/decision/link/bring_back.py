@@ -151,7 +151,7 @@ def _turned(found: Iterable[_Found], epoch: int, here: Listing) -> LinkState:
             continue  # it goes from the old primary, too; or is copied anew, as INBOX can't be renamed everywhere
         identity = new.identity  # without it the folder would pass for another one
         known = (link.identity, link.source.uidvalidity)
-        same = old is not None and (old.identity, old.mark.uidvalidity) == known
+        same = old is not None and (old.identity, old.mark.uidvalidity) == known and link.target.uidvalidity > 0
         runs = tuple(Run(run.target, run.source, run.count) for run in link.runs)
         # One that can still be given its own UID by the old primary is better copied again.
         stay = old is not None and all(run.source + run.count <= old.mark.uidnext for run in runs)
@@ -167,7 +167,9 @@ def _turned(found: Iterable[_Found], epoch: int, here: Listing) -> LinkState:
             folders.append(FolderLink(link.target_name, link.source_name, identity, source=source, target=target,
                                       runs=runs, shown=new.mark, renamed=link.renamed, settled=left))
         else:
-            folders.append(FolderLink(link.target_name, link.source_name, identity, renamed=link.renamed))
+            # Without identities its UIDVALIDITY says where it has gone, if it is renamed before it is carried.
+            source = Mark(new.mark.uidvalidity)
+            folders.append(FolderLink(link.target_name, link.source_name, identity, source, renamed=link.renamed))
     return LinkState(epoch, tuple(folders), surplus=True)
 
 

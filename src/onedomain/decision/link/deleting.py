@@ -23,12 +23,13 @@ from onedomain.decision.link.actions import (
 from onedomain.decision.link.carry import expunge
 from onedomain.decision.link.order import Order, Work
 from onedomain.decision.link.uids import Pairs, unpaired
-from onedomain.model.replica import FolderLink, Listing, Powers, Side
+from onedomain.model.replica import Folder, FolderLink, Listing, Powers, Side
 
 
-def spare(works: Sequence[Work]) -> Plan[None]:
+def spare(works: Sequence[Work], waiting: Sequence[Folder]) -> Plan[None]:
     """What was moved into a folder that has no room now stays where it was; the next pass hears of it again. So does
     what was to be dropped, as it is there or should be under another UID. All else that is deleted makes room.
+    `waiting`: folders of the source that the target does not make now.
     """
     left: Counter[str] = Counter()
     for work in works:
@@ -36,6 +37,18 @@ def spare(works: Sequence[Work]) -> Plan[None]:
             name, validity = work.link.source_name, work.link.source.uidvalidity
             wanted: Identities = yield ReadIdentities(Side.SOURCE, name, work.left, validity)
             left.update(it.digest for it in wanted.values())
+    if any(work.found.doomed or work.surplus for work in works):
+        for folder in waiting:
+            there: Rows = yield Read(Side.SOURCE, folder.name)
+            uids = tuple(row.uid for row in there.rows)
+            known_there: Identities = yield ReadIdentities(Side.SOURCE, folder.name, uids, folder.mark.uidvalidity)
+            left.update(it.digest for it in known_there.values())
+            if there.before != folder.mark:  # something has come or gone since: nobody can tell what was moved where
+                for work in works:
+                    work.held = work.held or bool(work.found.doomed or work.surplus)
+                    work.found = replace(work.found, doomed=())
+                    work.surplus = ()
+                return
     for work in works:
         going = (*work.found.doomed, *work.surplus)
         if going:

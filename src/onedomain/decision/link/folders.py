@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from itertools import count
@@ -44,11 +44,14 @@ def match(state: LinkState, source: Listing, *, inbox_left: bool = False) -> Mat
             if another and (inbox_left or inbox_now(link, source) != INBOX):
                 link = _emptied(link, folder)
             links[number] = _now(link, left.pop(folder.name))
+    elsewhere = _Elsewhere(left.values(), validities, linked)
     for number, link in enumerate(state.folders):
-        if number in links:
-            continue
-        moved = None if link.gone or link.source_name == INBOX else _moved(link, left.values(), validities, linked)
-        links[number] = _now(link, left.pop(moved.name)) if moved else replace(link, gone=True)
+        if number not in links:
+            moved = elsewhere.find(link)
+            if moved is not None and moved.name in left:
+                links[number] = _now(link, left.pop(moved.name))
+            else:
+                links[number] = replace(link, gone=True)
     return Matched(tuple(links[number] for number in range(len(state.folders))), tuple(left.values()))
 
 
@@ -134,12 +137,15 @@ def found_again(links: Iterable[FolderLink], target: Listing) -> tuple[FolderLin
     validities = {folder.name: folder.mark.uidvalidity for folder in target.folders}
     linked = {link.target_name for link in links}
     stray = {name: validity for name, validity in validities.items() if name not in linked}
+    strays: defaultdict[int, list[str]] = defaultdict(list)
+    for name, validity in stray.items():
+        strays[validity].append(name)
     found = []
     for link in links:
         name = link.target_name
         if name not in validities:
             known = link.target.uidvalidity
-            same = [each for each, validity in stray.items() if validity == known]
+            same = strays.get(known, [])
             if link.becoming in stray and known in (0, stray[link.becoming]):
                 name = link.becoming
             elif len(same) == 1:
@@ -199,19 +205,23 @@ def _emptied(link: FolderLink, folder: Folder) -> FolderLink:
     )
 
 
-def _moved(
-    link: FolderLink, folders: Iterable[Folder], validities: Counter[int], linked: Counter[int]
-) -> Folder | None:
-    for folder in folders:
-        if folder.name == INBOX:
-            continue
-        if link.identity and folder.identity == link.identity:
-            return folder
-        alone = validities[folder.mark.uidvalidity] == 1 and linked[link.source.uidvalidity] == 1
-        same = folder.mark.uidvalidity == link.source.uidvalidity and folder.mark.uidnext >= link.source.uidnext
-        if not link.identity and not folder.identity and alone and same:
-            return folder
-    return None
+class _Elsewhere:
+    """Folders of the source whose names no link has: where those have gone that are not at home."""
+
+    def __init__(self, folders: Iterable[Folder], validities: Counter[int], linked: Counter[int]) -> None:
+        others = [folder for folder in folders if folder.name != INBOX]
+        self._linked = linked
+        self._known = {folder.identity: folder for folder in others if folder.identity}
+        self._alone = {folder.mark.uidvalidity: folder for folder in others
+                       if not folder.identity and validities[folder.mark.uidvalidity] == 1}
+
+    def find(self, link: FolderLink) -> Folder | None:
+        if link.gone or link.source_name == INBOX:
+            return None
+        if link.identity:
+            return self._known.get(link.identity)
+        found = self._alone.get(link.source.uidvalidity) if self._linked[link.source.uidvalidity] == 1 else None
+        return found if found is not None and found.mark.uidnext >= link.source.uidnext else None
 
 
 def _now(link: FolderLink, folder: Folder) -> FolderLink:

@@ -39,7 +39,7 @@ class Report:
     """`whole`: everything that the source had at one moment is on the target or set aside, and nothing waits.
 
     `confirmed`: delivery ids seen on the target. `stopped`: why the link has to be paired again, or "". `full`: why the
-    target has no room for more, or "". `missed`: all was carried but what left its folder while it was.
+    target takes no more now, or makes no folder, or "". `missed`: all was carried but what left its folder meanwhile.
     """
 
     whole: bool

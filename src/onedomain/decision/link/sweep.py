@@ -92,9 +92,10 @@ class _Sweep:
         self._order = order
         self._work = [_begun(both) for both in shaped.both]
         self._gone = list(shaped.gone)
+        self._waiting = shaped.waiting
         self._confirmed: set[str] = set()
         self._missed = False  # something that was read could not be copied any more
-        self._full = ""
+        self._full = shaped.refusal
         self._awaiting = set(order.awaiting)
         self._separator = ""
 
@@ -141,7 +142,7 @@ class _Sweep:
                 yield from self._carry(work)
         braked = False
         if self._full:
-            yield from spare(self._work)
+            yield from spare(self._work, [both.here for both in self._waiting])
         for work in self._work:
             if work.surplus and not work.disturbed:
                 yield from self._drop(work)
@@ -372,5 +373,6 @@ class _Sweep:
 
     def _save(self) -> Plan[None]:
         links = {work.link.source_name: work.link for work in self._work}
-        self._state = replace(self._state, folders=(*links.values(), *self._gone))
+        waiting = (both.link for both in self._waiting)
+        self._state = replace(self._state, folders=(*links.values(), *waiting, *self._gone))
         yield Save(self._state)
