@@ -114,9 +114,19 @@ def test_addresses_that_lead_nowhere(good: Edge) -> None:
     good.write()
     said = onedomain("check", "--config", good.config, "--json")
     assert said.status == 0
-    (postmaster, aliases) = sorted(said.findings("warning"), reverse=True)
+    (postmaster, aliases, alerts) = sorted(said.findings("warning"), reverse=True)
     assert postmaster[0] == "domain[1].postmaster" and "boss@example.com is unknown" in postmaster[1], postmaster
     assert aliases[0] == "directory" and "1 aliases lead nowhere, sales@example.com" in aliases[1], aliases
+    assert alerts[0] == "alerts" and "nobody is told of links that stop" in alerts[1], alerts
+    good.tables["alerts"] = {"webhook": "http://127.0.0.1:9/hook"}
+    good.write()
+    assert {place for place, _ in onedomain("check", "--config", good.config, "--json").findings("warning")} == {
+        "domain[1].postmaster", "directory"}
+    good.tables["domain"][0]["postmaster"] = JOE
+    good.tables["alerts"] = {"mail": False}
+    good.write()
+    assert {place for place, _ in onedomain("check", "--config", good.config, "--json").findings("warning")} == {
+        "alerts", "directory"}
 
 
 def test_everything_that_is_wrong_is_found_at_once(

@@ -119,8 +119,10 @@ def test_a_mail_that_can_not_be_sent_is_logged_and_goes_with_the_next() -> None:
         office.broken = True
         office.alerts.tell(ANN, "", "the link stopped")
         await asyncio.sleep(module.GATHER + 1)
+        assert office.alerts.troubles() == [{"way": "mail", "reason": "no worker is up"}], "for status"
         office.broken = False
         await asyncio.sleep(3 * module.AT_LEAST)
+        assert office.alerts.troubles() == []
 
     office = lived(life)
     assert [fields["reason"] for fields in office.log.named("alert not mailed")] == ["LinkError('no worker is up')"]

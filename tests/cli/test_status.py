@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console, Group
 
-from onedomain.cli.status import failovers, replicas
+from onedomain.cli.status import edge_troubles, failovers, replicas
 
 FAILOVER = {"from": "a", "to": "b", "accounts": 3, "settled": 2, "returned": 1, "seconds": 1.2, "cause": "a is silent"}
 PAIR = {"source": "a", "target": "b", "accounts": 3, "whole": 1, "first_copy": 2, "stopped": 0, "lag": 0.004,
@@ -37,3 +37,11 @@ def test_what_became_of_accounts_that_failed_over() -> None:
 def test_how_much_of_first_copies_is_to_go() -> None:
     assert "to go" not in shown(replicas({"pairs": [PAIR]}))
     assert "1234 message(s) to go" in shown(replicas({"pairs": [{**PAIR, "to_go": 1234}]}))
+
+
+def test_that_nobody_is_told() -> None:
+    edge = {"queue": {"trouble": []}, "directory": {}}
+    assert edge_troubles(edge) == [], "an older edge does not say"
+    untold = [{"way": "mail", "reason": "no such account"}, {"way": "webhook", "reason": "refused"}]
+    assert edge_troubles({**edge, "alerts_untold": untold}) == [
+        "alerts reach no postmaster: no such account", "alerts reach no webhook: refused"]

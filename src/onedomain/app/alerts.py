@@ -52,6 +52,7 @@ class _Way:
         self._failed = failed
         self._waiting: list[Alert] = []
         self._more = 0
+        self.trouble = ""  # why the last ones could not be told
         self._wanted = asyncio.Event()
 
     def add(self, alerts: list[Alert], more: int = 0) -> None:
@@ -70,9 +71,10 @@ class _Way:
             more, self._more = self._more, 0
             try:
                 await self._send(alerts, more)
-                pause = self._pause
+                pause, self.trouble = self._pause, ""
             except Exception as error:  # noqa: BLE001  whatever keeps an alert from being told is told in the log
                 self._failed(error)
+                self.trouble = str(error) or repr(error)
                 later, self._waiting = self._waiting, []
                 self.add(alerts + later, more)
                 pause = min(2 * pause, AT_MOST)
@@ -92,14 +94,14 @@ class Alerts:
         self._trace = trace
         self._post = post or _post
         self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
-        self._ways: list[_Way] = []
+        self._ways: dict[str, _Way] = {}
         pause = min(every, AT_LEAST)
         if mail is not None:
             failed = partial(self._failed, "alert not mailed")
-            self._ways.append(_Way(self._send_mail, failed, pause))
+            self._ways["mail"] = _Way(self._send_mail, failed, pause)
         if webhook:
             failed = partial(self._failed, "alert not posted")
-            self._ways.append(_Way(self._send_post, failed, pause))
+            self._ways["webhook"] = _Way(self._send_post, failed, pause)
 
     def tell(self, account: str, folder: str, text: str) -> None:
         key, now = (account, folder, text), self._clock.monotonic()
@@ -110,12 +112,16 @@ class Alerts:
         if len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
         self._trace.note("alert", account=account, folder=folder, reason=text)
-        for way in self._ways:
+        for way in self._ways.values():
             way.add([Alert(account, folder, text, self._clock.time())])
+
+    def troubles(self) -> list[dict[str, str]]:
+        """The ways by which nobody is told now, and why."""
+        return [{"way": name, "reason": way.trouble} for name, way in self._ways.items() if way.trouble]
 
     async def run(self) -> None:
         """Until cancelled."""
-        await asyncio.gather(*(way.run() for way in self._ways))
+        await asyncio.gather(*(way.run() for way in self._ways.values()))
 
     def _failed(self, event: str, error: Exception) -> None:
         self._trace.note(event, reason=repr(error))

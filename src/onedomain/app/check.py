@@ -246,6 +246,9 @@ class Check:
             if isinstance(found, Refuse):
                 yield self._say(Weight.WARNING, ("domain", index, "postmaster"), "no_postmaster",
                                 address=f"postmaster@{domain.name}", why=found.failure.reason or found.failure.text)
+            if index == 0 and not self._config.alerts.webhook and (
+                    isinstance(found, Refuse) or not self._config.alerts.mail):
+                yield self._say(Weight.WARNING, ("alerts",), "no_alerts")
         refused = [(alias.address, found.failure) for alias in aliases
                    if isinstance(found := resolve(book, self._called(alias)), Refuse)]
         if refused:

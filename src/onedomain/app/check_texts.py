@@ -40,6 +40,14 @@ TEXTS: Table = {
         "name an address here that somebody reads, or make an account or alias of that name",
         "誰かが読むアドレスをここに指定するか、その名前のアカウントまたはエイリアスを作ってください",
     ),
+    "no_alerts": (
+        "nobody is told of links that stop, servers that die, or failovers: alerts go to the log alone",
+        "リンクの停止、サーバーの停止、切り替えの警告が誰にも届きません (ログにのみ残ります)",
+    ),
+    "no_alerts?": (
+        "give the first domain a postmaster that is an account, an alias or forwarded, or write webhook = \"https://…\" here",
+        "最初のドメインの postmaster をアカウントかエイリアスにするか、ここに webhook = \"https://…\" を書いてください",
+    ),
     "alias_astray": (
         "{count} aliases lead nowhere, {address} among them: {why}",
         "行き先のないエイリアスが {count} 件あります (例 {address}: {why})",

@@ -51,6 +51,7 @@ class Desk:
         self._started = clock.monotonic()
         self.peers: Peers | None = None
         self.hub: Hub | None = None
+        self.untold: Callable[[], list[dict[str, str]]] = list
 
     def operator(self) -> dict[str, Handler]:
         """What the command line may ask over the control socket."""
@@ -121,6 +122,7 @@ class Desk:
             "directory": {"accounts": len(self._book), "seq": self._book.seq, "age": self._feed.age,
                           "source": self._feed.source, "trouble": self._feed.trouble},
             "servers": self._servers(waiting),
+            "alerts_untold": self.untold(),
         }
 
     def _servers(self, waiting: Counter[str]) -> list[dict[str, Any]]:

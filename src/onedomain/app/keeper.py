@@ -81,6 +81,7 @@ class Keeper:
         table = config.alerts
         self.alerts = Alerts(config.name, table.every, self._mail_postmaster if table.mail else None, table.webhook,
                              clock=self._clock, trace=self.trace)
+        self._desk.untold = self.alerts.troubles
         self._hub = self._desk.hub = Hub(config.name, self._crew, self._dial_peer, self.alerts.tell, self.trace)
         me = identity(config.state, config.name, self._clock.time())
         self._peers = self._desk.peers = Peers(

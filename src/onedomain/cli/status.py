@@ -110,6 +110,7 @@ def edge_troubles(edge: dict[str, Any]) -> list[str]:
     if directory.get("trouble"):
         key = "no_directory" if directory["source"] == "nothing" else "directory_away"
         troubles.append(say(key, why=directory["trouble"]))
+    troubles += [say(f"untold_{each['way']}", why=each["reason"]) for each in edge.get("alerts_untold", ())]
     troubles += [say("silent_worker", slot=slot) for slot in edge.get("silent", ())]
     return troubles
 

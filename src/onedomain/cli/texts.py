@@ -110,6 +110,8 @@ TEXTS: Table = {
     "f_from": ("failover from", "切り替え元"), "f_to": ("to", "切り替え先"), "f_at": ("ago", "経過"),
     "f_settled": ("served", "完了"), "f_seconds": ("the last one after", "最後の完了まで"),
     "f_renumbered": ("{count} folder(s) are loaded anew", "読み直されるフォルダー {count}"),
+    "untold_mail": ("alerts reach no postmaster: {why}", "警告メールがポストマスターに届きません: {why}"),
+    "untold_webhook": ("alerts reach no webhook: {why}", "警告が webhook に届きません: {why}"),
     "f_rescued": ("{count} message(s) from safety nets", "セーフティネットからのメール {count} 通"),
     "f_added": ("{count} message(s) of it added", "追加されたメール {count} 通"),
     "f_aside": ("{count} set aside", "取り置き {count} 通"),
