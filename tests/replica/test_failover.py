@@ -491,6 +491,55 @@ def test_who_was_to_follow_dies_too(committed: bool, by_hand: bool) -> None:
     run(both_die(committed=committed, by_hand=by_hand))
 
 
+async def no_room_for_what_is_deleted(monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, str]) -> None:
+    """The disk of the edge that runs the links is full: what people delete stays on their replicas for as long, mail
+    is carried all the same, and when the primary dies they go on.
+    """
+    town = Town(*kinds)
+    realm = Realm(town, random.Random(1))
+    name = town.account("u@example.com").address
+    box = town.pools["a"].mailbox(name)
+    realm.start()
+    await asyncio.sleep(5)
+    for _ in range(3):
+        realm.deliver(name)
+    await until(lambda: town.same(name))
+    keep = town.aside.keep
+
+    async def full(*words: Any) -> None:
+        raise Failed(again(452, "4.3.1", "Insufficient system storage, try again later"))
+
+    monkeypatch.setattr(town.aside, "keep", full)
+    gone = realm.delivered[name].pop(0)
+    box.expunge("INBOX", [min(box.boxes["INBOX"].messages)])
+    ticket = town.touch(name, "EXPUNGE")
+    realm.deliver(name)
+    await asyncio.sleep(90)
+    assert town.outlet.covers[name] >= ticket, "nobody waits for it"
+    realm.check(name, "b")
+    assert town.pools["b"].mailbox(name).find(gone), "nothing is deleted that is not kept"
+    assert any("Insufficient system storage" in each for each in town.outlet.alerts)
+    monkeypatch.setattr(town.aside, "keep", keep)
+    await until(lambda: town.same(name), 2000)
+    assert len(town.aside.kept) == 1
+    monkeypatch.setattr(town.aside, "keep", full)
+    realm.delivered[name].pop(0)
+    box.expunge("INBOX", [min(box.boxes["INBOX"].messages)])
+    town.touch(name, "EXPUNGE")
+    await asyncio.sleep(90)
+    realm.die("a", gone=True)
+    await until(lambda: town.accounts[name].home.primary == "b" and not town.accounts[name].home.pending)
+    realm.check(name, "b")
+    await realm.kill()
+
+
+@pytest.mark.parametrize("kinds", [("node", "node"), ("dovecot", "dovecot")], ids="-".join)
+def test_a_full_disk_of_ours_does_not_keep_a_failover_off(
+    monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, str]
+) -> None:
+    run(no_room_for_what_is_deleted(monkeypatch, kinds))
+
+
 async def nobody_is_left_there() -> None:
     """Of a server that has no accounts any more nothing waits."""
     town = Town()

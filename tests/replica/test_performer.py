@@ -209,8 +209,7 @@ def test_nothing_is_deleted_before_its_body_is_kept(action: Action) -> None:
     for raw in BODIES[:2]:
         target.server.append("INBOX", raw, NONE, 0)
     kept.full = True
-    with pytest.raises(Failed, match="no room"):
-        now(performer.perform(action))
+    assert now(performer.perform(action)) == ((1, 2) if isinstance(action, Expunge) else False), "they stay for now"
     assert len(target.server.boxes["INBOX"].messages) == 2
     kept.full = False
     now(performer.perform(action))

@@ -45,6 +45,7 @@ class Driver:
     disk: Disk
     between: Callable[[], None] = lambda: None
     fault: Callable[[Action], str] = lambda action: ""  # "", "before", "within", "after", "late"
+    room: Callable[[], bool] = lambda: True  # on our own side, for what is deleted or refused
     alerts: list[str] = field(default_factory=list)
     aside: list[bytes] = field(default_factory=list)
     confirmed: set[str] = field(default_factory=set)
@@ -123,6 +124,8 @@ class Driver:
     # what a plan asks of our own side
 
     async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
+        if not self.room():
+            raise Failed(again(452, "4.3.1", "no room for it"))
         self.aside.extend(letter.raw for letter in letters)
 
     async def confirm(self, deliveries: Collection[str]) -> None:

@@ -22,3 +22,17 @@ def test_replicator_killed_at_any_point_converges(source: str, target: str) -> N
         world.check_ledger(world.source)
         world.check_ledger(world.target)
         assert not world.net, world.label
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_what_there_is_no_room_for_is_deleted_later(source: str, target: str) -> None:
+    """Where the disk of the edge that runs the links is full; nothing is deleted that is not kept there."""
+    for seed in seeds(5, (source, target)):
+        world = World(seed, source, target, accidents=0.02, crowded=0.7)
+        for _ in range(12):
+            world.sweep(audit=world.random.random() < 0.2)
+        world.quiet()
+        world.check_equal()
+        world.check_ledger(world.source)
+        world.check_ledger(world.target)
+        assert not world.net, world.label

@@ -49,8 +49,8 @@ class World:
     """
 
     def __init__(
-        self, seed: int, source: str, target: str, *, accidents: float = 0.0, pace: float = 0.25, wild: bool = False,
-        inbox: bool = False,
+        self, seed: int, source: str, target: str, *, accidents: float = 0.0, crowded: float = 0.0, pace: float = 0.25,
+        wild: bool = False, inbox: bool = False,
     ) -> None:
         self.random = random.Random(seed)
         self.label = f"seed {seed}, {source} -> {target}"
@@ -62,6 +62,7 @@ class World:
         self.bodies: dict[str, bytes] = {}
         self.known: set[str] = set()
         self.accidents = accidents
+        self.crowded = crowded
         self.pace = pace
         self.wild = wild
         self.inbox = inbox
@@ -85,7 +86,8 @@ class World:
     # the link
 
     def _driver(self) -> Driver:
-        return Driver(self.source, self.target, self.disk, self._between, self._fault, self.alerts, self.aside)
+        return Driver(
+            self.source, self.target, self.disk, self._between, self._fault, self._room, self.alerts, self.aside)
 
     def _fault(self, action: Action) -> str:
         self.steps += 1
@@ -98,6 +100,9 @@ class World:
     def _between(self) -> None:
         if self.busy and self.random.random() < self.pace:
             self.act(self.source)
+
+    def _room(self) -> bool:
+        return not self.crowded or self.random.random() >= self.crowded
 
     def sweep(self, *, audit: bool = False) -> Report | None:
         """One pass; None if it was cut off."""
@@ -132,7 +137,7 @@ class World:
 
     def quiet(self, limit: int = 30) -> None:
         """No more mail, no more accidents; passes until nothing is left to do."""
-        self.busy, self.accidents, self.crash_at = False, 0.0, None
+        self.busy, self.accidents, self.crowded, self.crash_at = False, 0.0, 0.0, None
         self.driver.settle()
         calm = 0
         for _ in range(limit):

@@ -99,6 +99,10 @@ async def side_by_side(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, V
             task.exception()  # of two failures one is told
 
 
+class _NoRoom(Failed):
+    """Our own side can't keep what is about to be deleted, so it is not deleted."""
+
+
 class Performer:
     """For one plan after the other, never two at once. The ends stay the caller's: close them `broken` after Failed.
 
@@ -192,6 +196,9 @@ class Performer:
                         await self._keeping.alert("", f"{name} stays at the replica: {too_large(max(large.values()))}")
                         return None
                     await target.delete_folder(name)
+                except _NoRoom as full:
+                    await self._keeping.alert("", f"{name} is deleted and stays at the replica: {full.failure.text}")
+                    return False
                 except Failed as refusal:
                     if must or not _answered(refusal):
                         raise
@@ -218,7 +225,11 @@ class Performer:
                 return untaken
             case Expunge(folder, uids, keep_bodies, modseq):
                 if keep_bodies:
-                    _, large = await self._set_aside(Side.TARGET, folder, uids, "deleted")
+                    try:
+                        _, large = await self._set_aside(Side.TARGET, folder, uids, "deleted")
+                    except _NoRoom as full:
+                        await self._keeping.alert(folder, f"what is deleted stays at the replica: {full.failure.text}")
+                        return uids
                     uids = tuple(uid for uid in uids if uid not in large)
                 await target.expunge(folder, uids, modseq)
                 self.done["expunged"] += len(uids) * keep_bodies
@@ -283,7 +294,10 @@ class Performer:
             async for group in groups:
                 large.update({letter.uid: letter.octets for letter in group if letter.octets})
                 if kept := [letter for letter in group if not letter.octets]:
-                    await self._keeping.set_aside(side, folder, kept, why)
+                    try:
+                        await self._keeping.set_aside(side, folder, kept, why)
+                    except Failed as error:
+                        raise _NoRoom(error.failure) from error
                     self.done["aside"] += len(kept)
                     done += [letter.uid for letter in kept]
         return tuple(done), large

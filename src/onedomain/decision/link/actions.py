@@ -115,7 +115,9 @@ class RenameFolder:
 
 @dataclass(frozen=True, slots=True)
 class DeleteFolder:
-    """-> None. Its messages are set aside first. `must`: that the target will not delete it ends the plan."""
+    """-> None; False: it stays for now, as there is no room for its messages, which are set aside first. `must`: that
+    the target will not delete it ends the plan.
+    """
 
     name: str
     must: bool = True
@@ -236,7 +238,8 @@ class SetFlags:
 
 @dataclass(frozen=True, slots=True)
 class Expunge:
-    """-> None. These UIDs and no other: STORE, wait, UID EXPUNGE. `keep_bodies`: set aside first, for a time.
+    """-> those that stay for now, or None. These UIDs and no other: STORE, wait, UID EXPUNGE. `keep_bodies`: set aside
+    first, for a time; where there is no room for that they stay.
 
     `modseq` as in SetFlags.
     """

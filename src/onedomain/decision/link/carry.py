@@ -137,19 +137,21 @@ def set_flags(link: FolderLink, wanted: Iterable[tuple[int, frozenset[str]]], mo
 
 def expunge(
     folder: str, uids: Iterable[int], powers: Powers, *, keep_bodies: bool = True, modseq: int = 0
-) -> Plan[None]:
+) -> Plan[frozenset[int]]:
+    """-> those that stay for now, as there is no room on our side for their bodies."""
     doomed = tuple(sorted(uids))
+    stay: set[int] = set()
     if not doomed:
-        return
+        return frozenset()
     if powers.names_uids:
         for start in range(0, len(doomed), BATCH):
-            yield Expunge(folder, doomed[start : start + BATCH], keep_bodies, modseq)
-        return
+            stay.update((yield Expunge(folder, doomed[start : start + BATCH], keep_bodies, modseq)) or ())
+        return frozenset(stay)
     # Plain EXPUNGE takes everything that is \Deleted: what users marked and did not expunge loses the mark meanwhile.
     if keep_bodies:
         kept: tuple[int, ...] = yield SetAside(Side.TARGET, folder, doomed, "deleted")
         if not (doomed := tuple(uid for uid in doomed if uid in kept)):
-            return  # larger than our own store takes: it stays, as everywhere
+            return frozenset()  # larger than our own store takes: it stays, as everywhere
     present: Rows = yield Read(Side.TARGET, folder)
     going = frozenset(doomed)
     others = [row for row in present.rows if "\\Deleted" in row.flags and row.uid not in going]
@@ -162,6 +164,7 @@ def expunge(
     yield from mark(folder, others, deleted=True)
     if others or ours:
         yield Lend(folder)
+    return frozenset()
 
 
 @dataclass(frozen=True, slots=True)

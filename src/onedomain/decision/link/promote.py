@@ -215,8 +215,8 @@ def _drop_twins(link: FolderLink, rows: tuple[Row, ...], moved: set[str], powers
     there = {uid: known[uid] for uid in link.surplus if uid in known}
     # A large one can't be set aside, so it would stay, too.
     twins = frozenset(uid for uid, it in there.items() if it.digest in others | moved and not it.large)
-    yield from expunge(link.target_name, twins, powers)
-    return frozenset(there) - twins
+    stay = yield from expunge(link.target_name, twins, powers)
+    return (frozenset(there) - twins) | stay
 
 
 def _recent(link: FolderLink, arrived: Mapping[int, Identity]) -> Plan[tuple[Identity, ...]]:

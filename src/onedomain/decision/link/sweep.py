@@ -329,8 +329,8 @@ class _Sweep:
     def _drop(self, work: Work) -> Plan[None]:
         """Their content has been carried or found under another UID, or a return has dealt with it."""
         seen = work.rows.after if work.rows is not None else 0
-        yield from expunge(work.link.target_name, work.surplus, self._target, modseq=seen)
-        left = tuple(uid for uid in work.link.surplus if uid not in work.surplus)
+        stay = yield from expunge(work.link.target_name, work.surplus, self._target, modseq=seen)
+        left = tuple(uid for uid in work.link.surplus if uid not in work.surplus or uid in stay)
         work.link = replace(work.link, surplus=left)
 
     def _confirm(self, work: Work) -> Plan[None]:
