@@ -82,6 +82,25 @@ def test_a_move_is_written_once(run: Run) -> None:
     assert moves(run) == [("a", "s1", "s3", "copying")]
 
 
+def test_who_had_a_replica_has_it_after_a_move_was_cancelled(run: Run) -> None:
+    """Whether it was to be the target or another, and whatever of the move has been done."""
+    def replicas() -> list[str]:
+        return list(json.loads(run("account show b@example.com --json").output)["replicas"])
+
+    run("account move b@example.com --to s3 --drop")
+    run("account move-cancel b@example.com")
+    assert replicas() == ["s3"], "it was there before"
+    for words in ("", " --drop"):
+        run(f"account move b@example.com --to s2{words}")
+        run("account set b@example.com --replica s2 --replica s3")  # what comes first in a move
+        run("account move-cancel b@example.com")
+        assert replicas() == ["s3"]
+    run("account move b@example.com --to s2 --drop")
+    run("account set b@example.com --replica s2")
+    run("account move-cancel b@example.com")
+    assert replicas() == [], "somebody has changed them meanwhile, so only the target goes"
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [

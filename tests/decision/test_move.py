@@ -68,6 +68,13 @@ def test_the_next_step(
     [
         (MOVE, Home("old", ("new",)), Stand(Stage.CANCELLED)),
         (DROP, Home("old", ("new", "third")), ChangeReplicas(("third",))),
+        (replace(DROP, before=("new", "third")), Home("old", ("new", "third")), Stand(Stage.CANCELLED)),
+        (replace(DROP, before=("third", "new")), Home("old", ("new", "third")), ChangeReplicas(("third", "new"))),
+        (replace(MOVE, before=("third",)), Home("old", ("new", "third")), ChangeReplicas(("third",))),
+        (replace(MOVE, before=()), Home("old", ("new",)), Stand(Stage.CANCELLED)),
+        (replace(DROP, before=()), Home("old", ("new",)), ChangeReplicas(())),
+        (replace(DROP, before=("third",)), Home("old", ("new", "other")), ChangeReplicas(("other",))),
+        (replace(DROP, before=("third",)), Home("old", ("third",)), Stand(Stage.CANCELLED)),
         (DROP, Home("new", ("old",)), Stand(Stage.CANCELLED)),
         (DROP, None, Stand(Stage.CANCELLED)),
     ],

@@ -106,10 +106,16 @@ def _without(move: Move, home: Home) -> ChangeReplicas:
 
 
 def cancelled(move: Move, home: Home | None) -> Step:
-    """Before the switch: the copy at the new server is no replica any more. After it: a move back is what undoes it."""
-    if home is not None and home.primary == move.source and move.target in home.replicas and not move.keep:
-        return ChangeReplicas(tuple(name for name in home.replicas if name != move.target))
-    return Stand(Stage.CANCELLED)
+    """Before the switch: the replicas are those of before; if there were none, and the old server was to stay as one,
+    the new one does. After it: a move back is what undoes it.
+    """
+    if home is None or home.primary != move.source or move.target not in home.replicas:
+        return Stand(Stage.CANCELLED)
+    if move.before is not None and {*home.replicas} == {move.target, *move.before}:
+        wanted = move.before or home.replicas[: move.keep]
+    else:  # somebody has changed them since
+        wanted = home.replicas if move.keep else tuple(name for name in home.replicas if name != move.target)
+    return ChangeReplicas(wanted) if wanted != home.replicas else Stand(Stage.CANCELLED)
 
 
 def obstacle(account: Account, source: Server | None, target: Server) -> str:

@@ -5,6 +5,7 @@ Knows that an account has one move at a time, and one report, of its last one. D
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -39,7 +40,7 @@ class Moves:
             homes = {account.address: account.home for account in await writer.accounts(wanted)}
             columns = schema.move.c
             busy = set(await writer.connection.scalars(select(columns.account).where(columns.stage.in_(OPEN))))
-            good = [replace(move, at=now) for key, move in sorted(wanted.items())
+            good = [replace(move, at=now, before=homes[key].replicas) for key, move in sorted(wanted.items())
                     if key not in busy and key in homes and _begins(move, homes[key])]
             for start in range(0, len(good), BATCH):
                 rows = [_row(move) for move in good[start : start + BATCH]]
@@ -106,9 +107,16 @@ def _all() -> Select[Any]:
 def _row(move: Move) -> dict[str, Any]:
     return {"account": move.account, "source": move.source, "target": move.target, "keep": move.keep,
             "cause": move.cause, "stage": move.stage.value, "why": move.why, "at": move.at, "ended": move.ended,
-            "forced": move.at if move.force else 0.0}
+            "forced": move.at if move.force else 0.0,
+            "before": "" if move.before is None else json.dumps([move.at, move.before])}
 
 
 def _move(row: Row[Any]) -> Move:
     return Move(row.account, row.source, row.target, bool(row.keep), row.cause, Stage(row.stage), row.why,
-                float(row.at), float(row.ended), bool(row.forced) and row.forced == row.at, row.differ)
+                float(row.at), float(row.ended), bool(row.forced) and row.forced == row.at, row.differ,
+                _before(row))
+
+
+def _before(row: Row[Any]) -> tuple[str, ...] | None:
+    at, replicas = json.loads(row.before) if row.before else (None, ())
+    return tuple(replicas) if at == row.at else None

@@ -26,7 +26,8 @@ class Stage(Enum):
 class Move:
     """`keep`: the old server stays, as a replica. `cause` "drain": a return of the server undoes it. `why` is for
     people. `at`, `ended`: seconds since 1970, `ended` 0 while it is open. `force`: the old server is let go of whatever
-    differs. `differ`: how many messages do, of its Report; None: there is none yet.
+    differs. `differ`: how many messages do, of its Report; None: there is none yet. `before`: the replicas when it
+    began; None: not known.
     """
 
     account: str
@@ -40,6 +41,7 @@ class Move:
     ended: float = 0.0
     force: bool = False
     differ: int | None = None
+    before: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

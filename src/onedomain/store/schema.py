@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text, false
 
-SCHEMA = 6
+SCHEMA = 7
 """The version of these tables that this code writes and expects; meta's row `schema` has the database's."""
 
 metadata = MetaData()
@@ -129,6 +129,7 @@ move = Table(
     Column("at", Float, nullable=False),
     Column("ended", Float, nullable=False),
     Column("forced", Float, nullable=False, server_default="0"),  # the `at` of the move that drops whatever differs
+    Column("before", Text, nullable=False, server_default=""),    # JSON: its `at`, and the replicas when it began
     Index("move_by_stage", "stage"),
 )
 
