@@ -283,6 +283,24 @@ async def test_a_line_that_breaks_is_made_again_and_everything_is_told_anew(doma
         assert await wb.link.call("ready", account=BOB) is True
 
 
+async def test_the_linker_hears_whose_news_may_be_missing(domain: Domain) -> None:
+    """A worker that died, an edge whose line broke or had been dead: what they did may not have been told."""
+    async with two(domain) as (a, b, _wa, _wb, la, lb):
+        assert a.hub.told == ["a", "b"] and b.hub.told == [], "nobody tells an idle linker"
+        assert not la.said("lost")
+        a.hub.left()
+        b.hub.left()
+        await until(lambda: len(la.said("lost")) == 2, "both")
+        assert la.said("lost") == [{"edge": "a"}, {"edge": "b"}] and not lb.said("lost")
+        near, _, _ = await domain.wire({}, a.hub.peers(), a.hub.peer_left)
+        await near.call("hub_hello", edge="b")
+        await until(lambda: len(la.said("lost")) == 3, "it comes on another line, and nobody saw the first one break")
+        domain.cut.add("a")
+        near.close()
+        await until(lambda: len(la.said("lost")) == 4, "it is gone")
+        assert a.hub.told == ["a"]
+
+
 async def test_a_new_keeper_or_linker_hears_everything(domain: Domain) -> None:
     async with two(domain) as (a, _b, wa, wb, la, _lb):
         told = len(wa.said("retell")), len(wb.said("retell"))

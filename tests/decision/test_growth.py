@@ -57,3 +57,30 @@ def test_what_comes_during_a_pass_is_added() -> None:
     assert growth.allowed(FOLDERS, 0) == {"INBOX": 1 + UNDER_WAY, "Sent": 3}
     growth.add(grown(("UNKNOWN", "")))
     assert growth.allowed(FOLDERS, 0) == {}
+
+
+@pytest.mark.parametrize(("what", "brings"), [
+    ("APPEND", True), ("MULTIAPPEND", True), ("REPLACE", True), ("UNKNOWN", True), ("", True),
+    ("DELIVER", False), ("COPY", False), ("MOVE", False), ("STORE", False), ("EXPUNGE", False), ("CREATE", False),
+])  # fmt: skip
+def test_what_only_clients_had_is_counted_unless_its_ok_waits(what: str, brings: bool) -> None:
+    growth = Growth()
+    growth.told(what, "Sent", (), waited=True)
+    assert growth.brought == 0
+    growth.told(what, "Sent", (), waited=False)
+    assert growth.brought == brings
+    growth.unsure = True
+    growth.told(what, "Sent", (), waited=False)
+    assert growth.brought == 2 * brings, "also where nobody can tell how many UIDs there are"
+    other = Growth()
+    other.told("APPEND", "Sent", (), waited=False)
+    growth.add(other)
+    assert growth.brought == 2 * brings + 1
+
+
+def test_what_nobody_tells_may_have_been_anything() -> None:
+    growth = Growth()
+    growth.lost(waited=True)
+    assert growth.unsure and not growth.brought
+    growth.lost(waited=False)
+    assert growth.brought == 1

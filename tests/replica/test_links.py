@@ -732,3 +732,74 @@ def test_a_pass_that_is_cancelled_while_an_end_closes_gives_back_the_other(
         assert town.pools["a"].dials and town.pools["a"].lent == town.pools["b"].lent == 0
 
     scene(play)
+
+
+def test_what_is_stored_before_oks_are_held_counts_until_a_pass_has_it() -> None:
+    """Workers hear a moment later that a link is whole, and until then let OKs go that nobody has covered."""
+
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+
+        def tell() -> None:
+            town.links.stopped_told(town.links.stopped())
+
+        tell()
+        await settled(town, "ann@x")
+        linked = town.links.linked("ann@x")
+        assert linked is not None and linked.was_whole
+        town.pools["b"].hung = True
+        town.touch("ann@x", "APPEND", "Sent")
+        assert linked.brought == 1, "it was not held"
+        town.pools["b"].hung = False
+        tell()
+        town.touch("ann@x", "APPEND", "Sent")
+        await asyncio.sleep(0)
+        assert linked.brought > 0, "the news may be under way"
+        tell()
+        await town.idle("ann@x")
+        town.touch("ann@x", "STORE", "INBOX")
+        await town.covered("ann@x")
+        assert linked.brought == 0
+        town.touch("ann@x", "APPEND", "Sent")
+        town.links.lost()
+        assert linked.brought == 0, "its OK waits"
+
+    scene(play)
+
+
+def test_of_links_that_are_not_whole_what_nobody_tells_counts() -> None:
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        linked = town.links.linked("ann@x")
+        assert linked is not None
+        town.links.lost()
+        assert linked.brought == 1 and linked.growth.unsure
+        await settled(town, "ann@x")
+        assert linked.brought == 0 and not linked.growth.unsure
+
+    scene(play)
+
+
+def test_since_its_promotion_all_of_an_account_is_known_or_not() -> None:
+    async def play() -> None:
+        town = Town()
+        account = town.account("ann@x")
+        await settled(town, "ann@x")
+        home = Home("b", ("a",), 2, pending=True)
+        for told in (True, False):
+            if told:
+                town.links.promoted("ann@x")
+            pending = replace(account, home=home)
+            town.links.configure(pending, linked=True)
+            assert town.links.linked("ann@x") is None
+            town.touch("ann@x", "APPEND", "Sent")
+            town.links.configure(replace(account, home=replace(home, pending=False)), linked=True, returned=True,
+                                 even=True)
+            linked = town.links.linked("ann@x")
+            assert linked is not None and linked.even is told and linked.brought == 1, "what came meanwhile counts"
+            town.links.remove("ann@x")
+            town.links.configure(account, linked=True)
+
+    scene(play)

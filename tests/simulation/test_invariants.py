@@ -541,6 +541,7 @@ GOOD = Candidate("b", Verdict.UP, whole=True, lag=0.1)
         ([Candidate("b", Verdict.UP, False, 0.1), GOOD], Verdict.SILENT, 9, Promote("b")),
         ([Candidate("b", Verdict.UP, True, 99.0)], Verdict.SILENT, 9, Wait),
         ([Candidate("b", Verdict.UP, True, 0.1, uncovered=1)], Verdict.SILENT, 9, Wait),
+        ([Candidate("b", Verdict.UP, True, 0.1, brought=1)], Verdict.SILENT, 9, Wait),
         ([Candidate("b", Verdict.SILENT, True, 0.1)], Verdict.SILENT, 9, Wait),
     ],
 )

@@ -68,11 +68,14 @@ class Crew:
         self._bring_up_to_date(member)
         self._trace.note("linker joined" if slot == LINKER_SLOT else "worker joined", slot=slot, pid=pid)
 
-    def left(self, link: Link) -> None:
-        slot = link.attached.get("slot")
+    def left(self, link: Link) -> int | None:
+        """Its slot, if it was the one that counts there."""
+        slot: int | None = link.attached.get("slot")
         if slot is not None and self._members.get(slot) is not None and self._members[slot].link is link:
             del self._members[slot]
             self._board.forget_worker(str(slot))
+            return slot
+        return None
 
     async def report(self, link: Link, report: dict[str, Any]) -> None:
         """News of a worker: what its traffic saw of the servers."""

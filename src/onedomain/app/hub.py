@@ -61,7 +61,7 @@ class Hub:
         """Other edges, whose linkers are idle."""
         asked: dict[str, Handler] = {f"hub_{verb}": self._asked(verb) for verb in VERBS}
         return {"hub_hello": self._peer_hello, "hub_touched": self._peer_touched, "hub_net": self._peer_net,
-                "hub_ready": self._peer_ready, **asked}
+                "hub_ready": self._peer_ready, "hub_lost": self._peer_lost, **asked}
 
     def operator(self) -> dict[str, Handler]:
         return {verb: self._asked(verb) for verb in VERBS if verb != "link_pairs"}
@@ -166,6 +166,18 @@ class Hub:
 
     # -- who is there
 
+    @property
+    def told(self) -> list[str]:
+        """Edges that tell our linker what happens at them, with this one; nobody where it is not active."""
+        return sorted((self._name, *self._edges)) if self._leads else []
+
+    def left(self) -> None:
+        """A worker of ours is no more. What it did and did not tell nobody tells."""
+        self._tell_up("lost", edge=self._name)
+
+    async def _peer_lost(self, link: Link, edge: str) -> None:
+        self._tell_up("lost", edge=edge)
+
     def joined(self, slot: int) -> None:
         """A worker is new: it hears which links have stopped, and says what its net holds."""
         if (worker := self._crew.workers.get(slot)) is not None:
@@ -210,6 +222,8 @@ class Hub:
         """Raises LinkError where ours is not the active one: the caller asks its linker again who is."""
         if not self._leads:
             raise LinkError(f"the active linker is not at {self._name}")
+        if edge in self._edges:
+            self._tell_up("lost", edge=edge)  # the line before may have been dead for a while
         self._edges[edge] = link
         link.attached["edge"] = edge
         link.tell("hub_links", stopped=self._stopped)
@@ -219,6 +233,7 @@ class Hub:
         edge = link.attached.get("edge")
         if edge is not None and self._edges.get(edge) is link:
             del self._edges[edge]
+            self._tell_up("lost", edge=edge)
 
     async def run(self) -> None:
         """Until cancelled: a line to the edge whose linker is active, if that is another."""

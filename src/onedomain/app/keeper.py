@@ -188,7 +188,8 @@ class Keeper:
             pass  # we end; asyncio's own streams take a cancelled one for a fault
         finally:
             del self._serving[serving]
-            self._crew.left(link)
+            if self._crew.left(link) not in (None, LINKER_SLOT):
+                self._hub.left()
 
     async def _hello(self, link: Link, slot: int, pid: int) -> None:
         await self._feed.loaded()
@@ -206,7 +207,9 @@ class Keeper:
         return self._board.verdict(server).value
 
     async def _observe_all(self, link: Link, server: str) -> dict[str, Any]:
-        """`live`: the edges whose leases have not run out, this one, and whoever answers; `seen`: what they say."""
+        """`live`: the edges whose leases have not run out, this one, and whoever answers; `seen`: what they say;
+        `told`: those of whose changes our linker is told.
+        """
         grant = self._fencing.grant
         live = {lease.edge for lease in grant.others if lease.left > 0} if grant is not None else set()
         seen = {self._config.name: self._board.verdict(server).value}
@@ -214,7 +217,7 @@ class Keeper:
             async with asyncio.timeout(OBSERVE_SECONDS):
                 answers = await self._peers.ask("observe", within=PEER_SECONDS, server=server)
                 seen |= {edge: answer for edge, answer in answers.items() if isinstance(answer, str)}
-        return {"live": sorted(live | seen.keys()), "seen": seen}
+        return {"live": sorted(live | seen.keys()), "seen": seen, "told": self._hub.told}
 
     async def _applied(self, link: Link, seq: int) -> bool:
         """Whether everything of this edge goes by that change of the directory."""

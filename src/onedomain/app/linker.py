@@ -127,7 +127,7 @@ class Linker:
             room=Room(table.keep_deleted, table.deleted_size, table.refused_size))
         self._aside_desk = AsideDesk(self._aside, self._book, lambda account: self._servers.end(account), self.trace)
         self._line = Line(config.control, LINKER_SLOT, self._handlers(), self._mirror.report)
-        self._line.joined.append(self._tell_leader)
+        self._line.joined += [self._tell_leader, lambda: self._links.lost()]
         self._outlet = Outlet(self._line.tell)
         self._tools = Tools(ClientContexts(names(config)), self._mirror, self._nonce, config.name)
         self._servers = LinkServers(self._tools, make_link_server)
@@ -149,7 +149,8 @@ class Linker:
 
     def _handlers(self) -> dict[str, Handler]:
         return {"directory": self._take_directory, "board": self._take_board, "figures": self._figures,
-                "touched": self._take_touched, "net": self._take_net, **self._desk.handlers(),
+                "touched": self._take_touched, "net": self._take_net,
+                "lost": self._take_lost, **self._desk.handlers(),
                 **self._aside_desk.handlers()}
 
     def _aside_opened(self) -> None:
@@ -256,15 +257,16 @@ class Linker:
         for account in self._book.accounts():
             self._configure(account)
 
-    def _configure(self, account: Account, *, returned: bool = False) -> None:
+    def _configure(self, account: Account, *, returned: bool = False, even: bool = False) -> None:
         paused = not self._failover.may_link(account)
-        self._links.configure(account, linked=is_linked(self._book, account), paused=paused, returned=returned)
+        self._links.configure(account, linked=is_linked(self._book, account), paused=paused, returned=returned,
+                              even=even)
 
-    def _relink(self, address: str) -> None:
+    def _relink(self, address: str, even: bool) -> None:
         if not address:
             self._configure_all()
         elif (account := self._book.account(address)) is not None:
-            self._configure(account, returned=True)
+            self._configure(account, returned=True, even=even)
 
     # -- failover and moves
 
@@ -282,7 +284,8 @@ class Linker:
                                      if account.home.primary == server and account.home.replicas],
             primaries=self._primaries, copy=lambda account: copy_of(self._links, account),
             held=lambda account: self._links.held(account), down_since=self._down_since.get,
-            observe=eyes.observe, applied=eyes.applied, relink=self._relink)
+            observe=eyes.observe, applied=eyes.applied,
+            promoted=lambda account: self._links.promoted(account), relink=self._relink)
         rules = Rules(table.automatic, Waits(table.refusing, table.silent, table.lease), table.max_lag)
         store = PromotionStore(self._database, self._clock, lambda: self._leadership.token)
         return Failover(means, store, world, rules)
@@ -345,6 +348,10 @@ class Linker:
         if self._leading.is_set():
             self._links.net((edge, slot), held)
 
+    async def _take_lost(self, link: Link, edge: str) -> None:
+        if self._leading.is_set():
+            self._links.lost()
+
     async def _tell_stopped(self) -> None:
         """Workers let nobody wait for links that do not run."""
         while True:
@@ -355,6 +362,7 @@ class Linker:
             if stopped != self._told_stopped:
                 self._told_stopped = stopped
                 self._line.tell("links", stopped=stopped)
+            self._links.stopped_told(frozenset(stopped))
 
     async def _tell_late(self) -> None:
         while True:

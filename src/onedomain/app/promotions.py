@@ -129,7 +129,7 @@ class Eyes:
         except LinkError as error:
             raise Failed(again(451, "4.3.0", "nobody sees the servers", str(error))) from error
         seen = {edge: Verdict(verdict) for edge, verdict in answer["seen"].items()}
-        return Sight(frozenset(answer["live"]), seen)
+        return Sight(frozenset(answer["live"]), seen, frozenset(answer["told"]))
 
     async def applied(self, seq: int) -> bool:
         try:
@@ -142,7 +142,8 @@ def copy_of(links: Links, account: str) -> Copy | None:
     linked = links.linked(account)
     if linked is None:
         return None
-    return Copy(linked.was_whole, linked.since, Counter(links.held(account).values()))
+    held = Counter(links.held(account).values())
+    return Copy(linked.was_whole, linked.since, held, linked.even, linked.brought)
 
 
 class Road:

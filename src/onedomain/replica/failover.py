@@ -20,13 +20,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from onedomain.decision.link.succession import Candidate, Promote, gone, may_promote, successor, unfit
+from onedomain.decision.link.succession import Promote, gone, may_promote, successor
 from onedomain.directory.promotions import Promoted
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed
 from onedomain.model.health import Verdict
 from onedomain.model.server import ServerClass
 from onedomain.replica import promoting
+from onedomain.replica.heirs import PENDING, Heirs
 from onedomain.replica.promoting import Means, Promoting
 from onedomain.replica.returning import Returning
 from onedomain.replica.world import Asked, Rules, Store, World
@@ -39,7 +40,6 @@ SHARE = 20
 """Part of the time in which accounts are looked at that stay: there may be very many, for days."""
 TOLD_AFTER = 10.0
 """Seconds that a dead server's accounts may stay before a person is told: edges and replicas may come back."""
-PENDING = "its last promotion is not carried out yet"
 RECENT = 86_400.0
 SHOWN = 20
 
@@ -52,6 +52,7 @@ class Failover:
         self._store = store
         self._world = world
         self._rules = rules
+        self._heirs = Heirs(means, world, rules)
         self._promoting = Promoting(
             means, store, lambda promoted: self._returning.add([promoted]), self._relink, at_once)
         self._returning = Returning(means, store, self._relink, self._held)
@@ -105,7 +106,7 @@ class Failover:
         self._returning.add(unreturned)
         self._wait_for_edges(pending, seq)
         self._loaded.set()
-        self._world.relink("")
+        self._world.relink("", False)
 
     # -- what others ask
 
@@ -139,8 +140,8 @@ class Failover:
         live = (await self._world.observe(row.home.primary)).live
         return [each for each, edge in held.items() if edge in live]
 
-    def _relink(self, account: str) -> None:
-        self._world.relink(account)
+    def _relink(self, account: str, even: bool = False) -> None:
+        self._world.relink(account, even)
 
     async def promote(
         self, accounts: Sequence[Account], to: str, *, cause: str, force: bool = False, dry: bool = False
@@ -151,8 +152,9 @@ class Failover:
         await self._loaded.wait()
         if not accounts:
             return []
-        live = (await self._world.observe(accounts[0].home.primary)).live
-        answers = [self._asked(account, to, live, force) for account in accounts]
+        sight = await self._world.observe(accounts[0].home.primary)
+        answers = [self._heirs.by_hand(account, to, sight, self._way_back(account), force=force)
+                   for account in accounts]
         chosen = {each.account: each.to for each in answers if not each.reason}
         if dry or not chosen:
             return answers
@@ -174,28 +176,6 @@ class Failover:
         self._announce(promoted, seq, cause)
         done |= {each.account for each in promoted}
         return [_undone(each, done) for each in answers]
-
-    def _asked(self, account: Account, to: str, live: Collection[str], force: bool) -> Asked:
-        if account.home.pending:
-            old = self._way_back(account)
-            if not old or to not in ("", old) or self._means.usable(account.home.primary):
-                return Asked(account.address, to, PENDING)
-            return Asked(account.address, old, "")
-        names = [to] if to else list(account.home.replicas)
-        if not names or names[0] not in account.home.replicas:
-            return Asked(account.address, to, f"{to} is no replica of it" if to else "it has no replica")
-        # A primary that answers is asked once more, so what the link lacks now is no loss.
-        alive = self._means.usable(account.home.primary)
-        reasons = []
-        for candidate in self.candidates(account, live, self._means.clock.monotonic()):
-            if candidate.server in names:
-                if alive:
-                    candidate = replace(candidate, lag=0.0, uncovered=0)
-                reason = unfit(candidate, self._rules.max_lag)
-                if not reason or force:
-                    return Asked(account.address, candidate.server, "")
-                reasons.append(f"{candidate.server}: {reason}")
-        return Asked(account.address, names[0], "; ".join(reasons))
 
     def figures(self) -> dict[str, int]:
         """Accounts whose promotion is not done, or whose old primary is not back; dead servers whose accounts stay."""
@@ -280,7 +260,7 @@ class Failover:
                 else:
                     reasons[PENDING] += 1
                 continue
-            answer = successor(verdict, since, now, self.candidates(account, sight.live, since), waits,
+            answer = successor(verdict, since, now, self._heirs.candidates(account, sight, since), waits,
                                max_lag=self._rules.max_lag, exclusive=row.class_ is ServerClass.EXCLUSIVE)
             if isinstance(answer, Promote):
                 chosen[account.address] = answer.server
@@ -301,23 +281,8 @@ class Failover:
             if lasting and now - since >= TOLD_AFTER and server not in self._told:
                 self._told.add(server)
                 self._means.alert("", "", f"{server} is {verdict.value} and {stay}. `onedomain server promote {server} "
-                                          "--dry-run` names them; with --force their replicas go on as they are")
-
-    def candidates(self, account: Account, live: Collection[str], since: float) -> list[Candidate]:
-        """Its replicas in order; only the first has a link. `since`: when the primary was seen down: what a replica
-        lacked then it will lack for ever.
-        """
-        found = []
-        for number, name in enumerate(account.home.replicas):
-            copy = self._world.copy(account.address) if number == 0 else None
-            verdict = Verdict.UP if self._means.usable(name) else Verdict.SILENT
-            if copy is None:
-                found.append(Candidate(name, verdict, whole=False, lag=0.0))
-                continue
-            lag = max(0.0, since - copy.since) if copy.since is not None else 0.0
-            uncovered = sum(count for edge, count in copy.held.items() if edge not in live)
-            found.append(Candidate(name, verdict, copy.whole, lag, uncovered))
-        return found
+                                          "--dry-run` names them. Either it comes back, or with --force their replicas "
+                                          "go on without what they lack, which is added again when it is back")
 
     def _say(self, server: str, reason: str) -> None:
         if self._waits.get(server) != reason:
@@ -363,6 +328,8 @@ class Failover:
 
     def _announce(self, promoted: Sequence[Promoted], seq: int, cause: str) -> None:
         self._tell(promoted, cause)
+        for each in promoted:
+            self._world.promoted(each.account)
         self._wait_for_edges(promoted, seq)
 
     def _tell(self, promoted: Sequence[Promoted], cause: str) -> None:

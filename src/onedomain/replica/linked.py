@@ -59,6 +59,8 @@ class Linked:
 
     `state` None: not read yet. `stopped_since`: wall clock, 0 while passes succeed. `growth`: what was told since the
     last whole pass began, at `whole_from` (wall clock, 0: we saw none); what comes while a pass runs: `growing`.
+    `even`: the target had all that the source had, at a moment since which all was told here. `unheld`: workers have
+    not been told for long enough that an OK has to wait for this link.
     """
 
     account: Account
@@ -67,6 +69,9 @@ class Linked:
     was_whole: bool = False
     large: int = 0            # messages that links don't carry, so that only the source has them
     returned: bool = False    # the target was the primary, and has nearly all
+    even: bool = False
+    unheld: bool = True
+    let_go: bool = True       # nobody waits for it, as workers were told the last time
     copied: bool = False      # all but what left its folder meanwhile, since it was paired the last time
     behind: bool = False
     failures: int = 0
@@ -152,7 +157,7 @@ class Linked:
     ) -> None:
         self.pending[place] = max(ticket, self.pending.get(place, 0))
         self.events += 1
-        (self.growing if self.running else self.growth).told(what, folder, deliveries)
+        (self.growing if self.running else self.growth).told(what, folder, deliveries, waited=not self.unheld)
         if what in DELETING and folder:
             _note(self.commanded, folder)
             if what == "RENAME":
@@ -170,13 +175,14 @@ class Linked:
                 self.net.setdefault(each, 0)
                 self.where[each] = place
 
-    def forget(self, places: Iterable[Place]) -> None:
-        """These workers are gone; whoever comes after them tells again what it holds."""
-        for place in places:
-            if self.pending.pop(place, None) is not None:
-                (self.growing if self.running else self.growth).unsure = True
-        if not self.pending:
-            self.events, self.since = 0, None
+    def lost(self) -> None:
+        """A worker is gone, or could not be heard: not all of what it has done was told."""
+        (self.growing if self.running else self.growth).lost(waited=not self.unheld)
+
+    @property
+    def brought(self) -> int:
+        """Messages that clients were told are stored, and that the target may lack."""
+        return self.growth.brought + self.growing.brought
 
     # -- a pass
 

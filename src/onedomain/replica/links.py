@@ -50,9 +50,12 @@ class Links:
 
     # -- who is linked
 
-    def configure(self, account: Account, *, linked: bool, paused: bool = False, returned: bool = False) -> None:
+    def configure(
+        self, account: Account, *, linked: bool, paused: bool = False, returned: bool = False, even: bool = False
+    ) -> None:
         """An account as the directory has it now. A pass for a home that is no more is cut off. `paused`: no pass may
-        run for now, though what happens is noted. `returned`: its replica was its primary until just now.
+        run for now, though what happens is noted. `returned`: its replica was its primary until just now; `even`: and
+        has all that the new one had when it became one.
         """
         paused = paused or account.home.pending
         address = account.address
@@ -67,7 +70,7 @@ class Links:
                 return
         if known is not None:
             self._end(known)
-            known.state = None
+            known.state, known.unheld = None, True
             self._paused[address] = known
         if paused:
             return
@@ -76,6 +79,7 @@ class Links:
         if told is not None:
             new.pending, new.events, new.since = told.pending, told.events, told.since
             new.net, new.where = dict.fromkeys(told.net, 0), told.where
+            new.growth.brought, new.even = told.brought, told.even and even
         new.audit_at = self._passes.audit_after(self._parts.clock.monotonic())
         self._turns.after(new, 0.0)
 
@@ -102,6 +106,12 @@ class Links:
                 self._strangers.popitem(last=False)
         return linked
 
+    def promoted(self, address: str) -> None:
+        """Its replica takes the place of its primary at this moment: what is brought from now on is told here."""
+        linked = self._told_of(address)
+        linked.growth.brought = linked.growing.brought = 0
+        linked.even = True
+
     def allowed(self, address: str, folders: Iterable[str], lost: float) -> Mapping[str, int]:
         """How many UIDs each of the source's folders may have given since the last pass that was whole, where that is
         known. `lost`: wall clock when something was last lost that nobody can tell again.
@@ -125,6 +135,9 @@ class Links:
         linked = self._links.get(address)
         if linked is not None and linked.state is None:
             linked.was_whole, linked.returned = state.whole, state.surplus
+            if state.whole:
+                linked.unheld = linked.let_go = False  # as workers have heard from whoever ran the links before
+                linked.growth.brought = 0
             linked.noted(state)
             if accepted and self._parts.clock.time() - accepted < ACCEPTED_FOR:
                 linked.commanded.update(braked(state))
@@ -163,11 +176,10 @@ class Links:
         if seen:
             self._release(linked, linked.confirmed(seen), ())
 
-    def lost(self, places: Collection[Place]) -> None:
-        """Workers that are no more; their successors tell everything again."""
-        for linked in self._links.values():
-            if linked.pending:
-                linked.forget(places)
+    def lost(self) -> None:
+        """A worker or an edge is no more, or was away: what it did and did not tell may have been in any account."""
+        for linked in (*self._links.values(), *self._paused.values(), *self._strangers.values()):
+            linked.lost()
 
     def kick(self, server: str) -> None:
         self._pace.kick(server)
@@ -246,7 +258,8 @@ class Links:
         if report.whole:
             linked.was_whole = True
         elif report.stopped:
-            linked.was_whole = False
+            linked.was_whole = linked.even = False
+            linked.unheld = linked.let_go = True
             self._parts.trace.note("link pairs again", account=linked.address, reason=report.stopped)
             self._turns.at_once(linked)
         else:
@@ -350,6 +363,14 @@ class Links:
     def trouble(self, linked: Linked) -> str:
         """Why its passes can't be expected to succeed now, or ""."""
         return linked.trouble or self._pace.trouble(linked.source) or self._pace.trouble(linked.target)
+
+    def stopped_told(self, stopped: Collection[str]) -> None:
+        """Workers know of these. OKs that wait for others' links are held: from the next time on, when that has come to
+        the last of them. Of a link that was whole and fails they are let go, too, and how old that is counts.
+        """
+        for linked in self._links.values():
+            now = linked.address in stopped and not linked.was_whole
+            linked.unheld, linked.let_go = now or linked.let_go, now
 
     def stopped(self) -> list[str]:
         """Accounts for which nobody should wait for a pass: failing, never whole yet, or a server of theirs is down."""

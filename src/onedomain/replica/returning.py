@@ -24,8 +24,8 @@ from onedomain.replica.performer import Performer
 from onedomain.replica.promoting import AGAIN, Means, Ours
 
 AT_ONCE = 8
-LOOK_EVERY = 0.5
-CALM = 2.0
+LOOK_EVERY = 0.25
+CALM = 1.0
 """Seconds that an old primary has to be up before it is asked for anything."""
 
 
@@ -47,11 +47,11 @@ class Store(Protocol):
 
 
 class Returning:
-    """`relink(account)` is called when the link of an account may run. `held(account)`: delivery ids that safety nets
-    hold which can be reached.
+    """`relink(account, even)` is called when the link of an account may run; `even`: the replica has all that the new
+    primary had when it became one. `held(account)`: delivery ids that safety nets hold which can be reached.
     """
 
-    def __init__(self, means: Means, store: Store, relink: Callable[[str], None],
+    def __init__(self, means: Means, store: Store, relink: Callable[[str, bool], None],
                  held: Callable[[str], Awaitable[Collection[str]]], at_once: int = AT_ONCE) -> None:
         self._means = means
         self._store = store
@@ -141,7 +141,7 @@ class Returning:
         self.forget(each.account)
         self._means.trace.note("returned", account=each.account, server=each.old, primary=each.new,
                                added=brought.added if brought else 0, aside=brought.aside if brought else 0)
-        self._relink(each.account)
+        self._relink(each.account, brought.even if brought else False)
 
     async def _bring(self, each: Promoted, row: Account) -> Brought | None:
         """None: the old primary is no replica of the account any more, so nothing of it is asked for."""

@@ -95,7 +95,7 @@ class Turns:
 
     def _why(self, linked: Linked, kind: Kind) -> Kind:
         """What has been copied and not been whole yet has little to do, and more the longer it waits."""
-        if linked.was_whole or linked.copied:
+        if linked.was_whole or linked.copied or linked.even:
             return kind
         return Kind.SWEEP if linked.returned else Kind.FIRST  # an old primary has nearly all
 

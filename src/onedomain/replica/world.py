@@ -29,20 +29,30 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Copy:
     """How an account's replica stands. `since`: monotonic time of the oldest event that it lacks, None if it lacks
-    nothing. `held`: how many deliveries that it lacks each edge's safety nets hold.
+    nothing. `held`: how many deliveries that it lacks each edge's safety nets hold. `even`: it has been the primary, it
+    has what it had then, and all that has come to the new one since was told here. `brought`: messages that it may lack
+    and that clients were told are stored.
     """
 
     whole: bool
     since: float | None = None
     held: Mapping[str, int] = field(default_factory=dict)
+    even: bool = False
+    brought: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What the edges say of a server. `seen`: by those that answered."""
+    """What the edges say of a server. `seen`: by those that answered. `told`: edges that tell us what happens."""
 
     live: frozenset[str]
     seen: Mapping[str, Verdict]
+    told: frozenset[str] = frozenset()
+
+    @property
+    def sure(self) -> bool:
+        """Nobody has anything to tell that has not come here."""
+        return self.live | self.told <= self.seen.keys() and self.live <= self.told
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +87,8 @@ class Store(promoting.Store, returning.Store, Protocol):
 class World:
     """`accounts` whose primary is a server; `copy` of an account; `held`: its deliveries that safety nets hold, and at
     which edge; `observe` a server; `down_since`: when it was last usable, by the monotonic clock, None if it is now;
-    `applied(seq)`: whether all of this edge goes by that change; `relink`: its link may run now; "": everybody's, as
-    far as `may_link` says so.
+    `applied(seq)`: whether all of this edge goes by that change; `promoted` an account, at this moment;
+    `relink(account, even)`: its link may run now, `even` as in Copy; "": everybody's, as far as `may_link` says so.
     """
 
     accounts: Callable[[str], Sequence[Account]]
@@ -88,4 +98,5 @@ class World:
     observe: Callable[[str], Awaitable[Sight]]
     down_since: Callable[[str], float | None]
     applied: Callable[[int], Awaitable[bool]]
-    relink: Callable[[str], None]
+    promoted: Callable[[str], None]
+    relink: Callable[[str, bool], None]

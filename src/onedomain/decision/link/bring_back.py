@@ -26,7 +26,7 @@ from onedomain.decision.link.actions import (
     Rows,
     SetAside,
 )
-from onedomain.decision.link.folders import INBOX, inbox_now, match, plain_name, target_name
+from onedomain.decision.link.folders import INBOX, inbox_now, match, plain_name, restored, target_name
 from onedomain.decision.link.uids import Pairs
 from onedomain.model.replica import Folder, FolderLink, Identity, LinkState, Listing, Mark, Promotion, Row, Run, Side
 
@@ -36,11 +36,14 @@ AT_ONCE = 25
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """`added`: messages of the tail that the new primary did not have; `aside`: moved or expunged too late."""
+    """`added`: messages of the tail that the new primary did not have; `aside`: moved or expunged too late. `even`: the
+    old primary has all that the new one had when it became one, so what it lacks has come since.
+    """
 
     state: LinkState
     added: int
     aside: int
+    even: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
         link = links.get(folder.name)
         tails[folder.name] = yield from rows_from(Side.SOURCE, folder, link.source.uidnext if link else 1)
     if not any(tails.values()):  # nothing to compare: neither what else is here nor what has come there since is read
-        return Brought(_turned(folders, promotion.epoch, here), 0, 0)
+        return Brought(_turned(folders, promotion.epoch, here), 0, 0, _even(state, promotion, folders, here))
     for name in tails:
         link = links.get(name)
         if link is not None and link.target_name in linked and linked[link.target_name].link is link:
@@ -120,7 +123,7 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
                 if isinstance(answer[0], Refused):
                     yield SetAside(Side.SOURCE, name, (row.uid,), answer[0].reason)
                 added += isinstance(answer[0], Copied)
-    return Brought(_turned(folders, promotion.epoch, here), added, aside)
+    return Brought(_turned(folders, promotion.epoch, here), added, aside, _even(state, promotion, folders, here))
 
 
 def rows_from(side: Side, folder: Folder, first: int) -> Plan[tuple[Row, ...]]:
@@ -171,6 +174,24 @@ def _turned(found: Iterable[_Found], epoch: int, here: Listing) -> LinkState:
             source = Mark(new.mark.uidvalidity)
             folders.append(FolderLink(link.target_name, link.source_name, identity, source, renamed=link.renamed))
     return LinkState(epoch, tuple(folders), surplus=True)
+
+
+def _even(state: LinkState, promotion: Promotion, found: Iterable[_Found], here: Listing) -> bool:
+    """Nothing of the old primary's was lost or put back, and the new one had nothing but what came from there, as far
+    as was known. What it lacked does not matter.
+    """
+    if promotion.refused or not state.folders or state.strangers:
+        return False
+    for each in found:
+        link, old = each.link, here.find(each.link.source_name)
+        if link.gone:
+            continue
+        known = (link.identity, link.source.uidvalidity)
+        if old is None or (old.identity, old.mark.uidvalidity) != known or restored(link, old.mark):
+            return False
+        if link.kept or link.braked:
+            return False
+    return True
 
 
 def _found(state: LinkState, promotion: Promotion, here: Listing, there: Listing) -> Iterator[_Found]:

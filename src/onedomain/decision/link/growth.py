@@ -1,7 +1,8 @@
-"""How many UIDs a primary may have given since the last whole pass of its link: so many are burned before a replica
-that can't be told UIDNEXT takes its place.
+"""What came to a primary since the last whole pass of its link: how many UIDs it may have given, as so many are burned
+before a replica that can't be told UIDNEXT takes its place; and how many messages its clients alone had.
 
-Knows which commands make UIDs, and how many each can at most. Does not know how it is noted that a pass covered them.
+Knows which commands make UIDs, how many each can at most, and which bring bytes. Does not know how it is noted that a
+pass covered them.
 """
 
 from __future__ import annotations
@@ -25,19 +26,25 @@ _NONE = frozenset((
     "CLOSE", "FETCH",
 ))  # fmt: skip
 _DELIVERY = "DELIVER"
+_BRINGS = frozenset(("APPEND", "MULTIAPPEND", "REPLACE", "UNKNOWN", ""))
+"""What may bring new bytes that only the client has. Deliveries are in safety nets."""
 
 
 @dataclass(slots=True)
 class Growth:
     """What was told since a pass began. `anywhere`: UIDs that each of the folders may have given; `unsure`: any number
-    in any folder, renamed ones too.
+    in any folder, renamed ones too. `brought`: of commands that brought bytes of which nobody else has a copy, how many
+    were answered without waiting for the replica.
     """
 
     folders: dict[str, int] = field(default_factory=dict)
     anywhere: int = 0
     unsure: bool = False
+    brought: int = 0
 
-    def told(self, what: str, folder: str, deliveries: Collection[str]) -> None:
+    def told(self, what: str, folder: str, deliveries: Collection[str], *, waited: bool = True) -> None:
+        """`waited`: whoever is told of its success is told when a pass has covered it."""
+        self.brought += not waited and what in _BRINGS
         if self.unsure or what in _NONE:
             return
         if what == _DELIVERY:
@@ -52,7 +59,13 @@ class Growth:
         else:
             self.unsure = True
 
+    def lost(self, *, waited: bool) -> None:
+        """Something may have happened that nobody tells."""
+        self.unsure = True
+        self.brought += not waited
+
     def add(self, other: Growth) -> None:
+        self.brought += other.brought
         self.unsure = self.unsure or other.unsure or len(self.folders) > MOST
         if self.unsure:
             return

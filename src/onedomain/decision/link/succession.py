@@ -26,8 +26,9 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A replica. `whole`: its link was whole since the last promotion, and since a side was wiped or restored. `lag` in
-    seconds. `uncovered`: deliveries that it lacks and that no reachable safety net holds.
+    """A replica. `whole`: its link was whole since the last promotion, and since a side was wiped or restored; or it
+    was the primary before, and it is known what has come since. `lag` in seconds. `uncovered`: deliveries that it lacks
+    and that no reachable safety net holds. `brought`: messages that it may lack and that clients were told are stored.
     """
 
     server: str
@@ -35,6 +36,7 @@ class Candidate:
     whole: bool
     lag: float
     uncovered: int = 0
+    brought: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ def unfit(candidate: Candidate, max_lag: float) -> str:
         return f"is {candidate.verdict.value}"
     if not candidate.whole:
         return "its link has not been whole since the last promotion or restore"
+    if candidate.brought:
+        return "lacks messages that people have stored since the last promotion or restore"
     if candidate.uncovered:
         return f"lacks {candidate.uncovered} deliveries that no reachable safety net holds"
     if candidate.lag > max_lag:
