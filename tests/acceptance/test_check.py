@@ -257,6 +257,26 @@ def test_the_log_in_of_links_is_tried(make_home: Callable[..., Home], lab_folder
         two.lab.kill()
 
 
+def test_a_replica_that_is_never_made_is_told(make_home: Callable[..., Home], lab_folder: Path) -> None:
+    homes = [make_home("node", name) for name in "abc"]
+    edge = Edge(lab_folder / "e1", servers=[home.table for home in homes], protocols=["smtp"],
+                units=[{"name": "all", "servers": ["a"], "replicas": ["b", "c"]}])
+    edge.state.mkdir()
+    add_accounts(edge, [("x@example.com", "a")])
+
+    def told() -> list[str]:
+        said = onedomain("check", "--config", edge.config, "--json")
+        return [words for where, words in said.findings("warning")
+                if where == "directory" and "several replicas" in words]
+
+    assert not told(), "each account of the unit has one of them"
+    edge.run("account", "set", "x@example.com", "--replica", "c", "--replica", "b")
+    (words,) = told()
+    assert "x@example.com among them: only the first (c) has a copy" in words
+    edge.run("account", "set", "x@example.com", "--replica", "c")
+    assert not told()
+
+
 def test_what_this_machine_cannot_give(good: Edge) -> None:
     good.tables["edge"].update(user="nobody-of-this-name", peer_listen="192.0.2.7:7465", peer_address="192.0.2.7:7465")
     good.tables["metrics"] = {"address": "192.0.2.7"}

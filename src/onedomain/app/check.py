@@ -214,6 +214,10 @@ class Check:
         self._roles = check_links.roles(self._config, accounts)
         for finding in (*self._strays(accounts), *self._astray(accounts, aliases)):
             yield finding
+        if several := check_links.several(accounts):
+            first = several[0]
+            yield self._say(Weight.WARNING, ("directory",), "several_replicas", count=len(several),
+                            address=first.address, server=first.home.replicas[0])
 
     def _differences(self, edges: Iterable[Edge]) -> Iterator[Finding]:
         now = RealClock().time()

@@ -47,6 +47,11 @@ def roles(config: Config, accounts: Iterable[Account]) -> Roles:
     return Roles(frozenset(sources), frozenset(targets))
 
 
+def several(accounts: Iterable[Account]) -> list[Account]:
+    """Those that name more than one replica. Links keep the first."""
+    return [account for account in accounts if len(account.home.replicas) > 1]
+
+
 def no_login(server: Server) -> str:
     """The text for a log-in that links lack, "" if nothing is lacking."""
     if server.kind == "node":

@@ -53,6 +53,14 @@ TEXTS: Table = {
         "行き先のないエイリアスが {count} 件あります (例 {address}: {why})",
     ),
     "alias_astray?": ("see `onedomain alias list`", "`onedomain alias list` で確認してください"),
+    "several_replicas": (
+        "{count} accounts name several replicas, {address} among them: only the first ({server}) has a copy",
+        "複製先を複数指定したアカウントが {count} 件あります (例 {address})。写しが保たれるのは先頭 ({server}) だけです",
+    ),
+    "several_replicas?": (
+        "name the one that is meant: onedomain account set ADDRESS --replica SERVER",
+        "一つだけ指定してください: onedomain account set アドレス --replica サーバー",
+    ),
     "no_probe": (
         "no probe account: that mail really arrives and can be read is not tested",
         "probe アカウントがなく、メールが実際に届き読めることを確認していません",

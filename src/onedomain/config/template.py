@@ -95,8 +95,8 @@ name = "head"
 servers = ["head"]
 level = "spool"
 # strict = false
-#en Servers that keep a second copy of this unit's new accounts' mailboxes, milliseconds behind:
-#ja この部署の新しいアカウントの写しを、数ミリ秒遅れで保つサーバー:
+#en Servers that keep a second copy of this unit's new accounts' mailboxes, milliseconds behind; each has it on one:
+#ja この部署の新しいアカウントの写しを、数ミリ秒遅れで保つサーバー (アカウントごとに一つ):
 # replicas = ["branch"]
 
 [[unit]]
