@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import imaplib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -27,13 +27,14 @@ from tests.lab.relay import Relay
 
 @dataclass
 class Pair:
-    """`lines`: each edge's way to the database, which can be cut."""
+    """`lines`: each edge's way to the database, which can be cut; `ask` it by SQL, past them."""
 
     cluster: Cluster
     lines: list[Relay]
+    ask: Callable[[str], str]
 
 
-def new_pair(stack: ExitStack, extra: Mapping[str, Any] | None = None) -> Pair:
+def new_pair(stack: ExitStack, extra: Mapping[str, Any] | None = None, people: int = 2) -> Pair:
     folder = new_folder(stack)
     (folder / "pg").mkdir(mode=0o755)
     database = Postgres(folder / "pg", durable=False)
@@ -41,7 +42,7 @@ def new_pair(stack: ExitStack, extra: Mapping[str, Any] | None = None) -> Pair:
     database.start()
     name = database.create_database()
     homes = [KINDS["node"](folder, "a"), KINDS["node"](folder, "b")]
-    cluster = Cluster(folder / "edges", homes, people=2, edges=2, lives=["a"], replicas={"a": "b"},
+    cluster = Cluster(folder / "edges", homes, people=people, edges=2, lives=["a"], replicas={"a": "b"},
                       extra={**AUTOMATIC, **(extra or {})})  # fmt: skip
     stack.callback(cluster.kill)
     lines = []
@@ -57,7 +58,7 @@ def new_pair(stack: ExitStack, extra: Mapping[str, Any] | None = None) -> Pair:
         _running.append(server)
         stack.callback(_running.remove, server)
     cluster.start()
-    return Pair(cluster, lines)
+    return Pair(cluster, lines, lambda statement: database.execute(statement, name))
 
 
 @pytest.fixture
