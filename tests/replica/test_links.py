@@ -788,7 +788,12 @@ def test_since_its_promotion_all_of_an_account_is_known_or_not() -> None:
         account = town.account("ann@x")
         await settled(town, "ann@x")
         home = Home("b", ("a",), 2, pending=True)
+        town.pools["b"].hung = True
+        await town.idle("ann@x")
         for told in (True, False):
+            town.touch("ann@x", "APPEND", "Sent")
+            before = VirtualClock().monotonic()
+            await asyncio.sleep(1)
             if told:
                 town.links.promoted("ann@x")
             pending = replace(account, home=home)
@@ -798,7 +803,9 @@ def test_since_its_promotion_all_of_an_account_is_known_or_not() -> None:
             town.links.configure(replace(account, home=replace(home, pending=False)), linked=True, returned=True,
                                  even=True)
             linked = town.links.linked("ann@x")
-            assert linked is not None and linked.even is told and linked.brought == 1, "what came meanwhile counts"
+            assert linked is not None and linked.even is told
+            assert linked.brought == (1 if told else 2), "what came meanwhile counts"
+            assert linked.since is not None and (linked.since > before) is told, "and nothing else"
             town.links.remove("ann@x")
             town.links.configure(account, linked=True)
 

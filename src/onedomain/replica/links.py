@@ -77,7 +77,9 @@ class Links:
         new = self._links[address] = Linked(account, returned=returned)
         told = self._paused.pop(address, None) or self._strangers.pop(address, None)
         if told is not None:
-            new.pending, new.events, new.since = told.pending, told.events, told.since
+            new.pending, new.events = told.pending, told.events
+            # A pass that was cut off may not have ended yet.
+            new.since = told.later if told.since is None else told.since
             new.net, new.where = dict.fromkeys(told.net, 0), told.where
             new.growth.brought, new.even = told.brought, told.even and even
         new.audit_at = self._passes.audit_after(self._parts.clock.monotonic())
@@ -107,9 +109,12 @@ class Links:
         return linked
 
     def promoted(self, address: str) -> None:
-        """Its replica takes the place of its primary at this moment: what is brought from now on is told here."""
+        """Its replica takes the place of its primary at this moment: what comes to that from now on is told here, and
+        what was told until now the primary has, whenever it is back.
+        """
         linked = self._told_of(address)
         linked.growth.brought = linked.growing.brought = 0
+        linked.since = linked.later = None
         linked.even = True
 
     def allowed(self, address: str, folders: Iterable[str], lost: float) -> Mapping[str, int]:
