@@ -12,7 +12,7 @@ from onedomain.model.replica import FolderLink, Identity, LinkState, Mark, Pass,
 PLAIN = FolderLink("INBOX", "INBOX", "guid", Mark(7, 12, 99, 11), Mark(7, 12, 98, 11), settled=True)
 FULL = FolderLink("箱", "INBOX.b", "", Mark(7, 12), Mark(), (Run(1, 2), Run(5, 9, 3)), (4,), (5, 6), (6,),
                   frozenset({"$x", "b"}), (1,), (2,), 3, Mark(7, 9), Pass(1, 2), 4, 5.5, True, True, True,
-                  "\\Sent", "SUBSCRIBE", True, "箱~1", 3600)
+                  "\\Sent", "SUBSCRIBE", True, "箱~1", (7,), (8, 9), 3600)
 ARRIVED = Shown("a", "b", 3, (Identity("d", "id", True),), True, "\\Sent")
 
 
