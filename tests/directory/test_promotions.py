@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onedomain.app.real import RealClock
+from onedomain.decision.placement import QuietBoard
+from onedomain.directory.book import Book
+from onedomain.directory.exchange import import_accounts
 from onedomain.directory.leases import Leases
 from onedomain.directory.links import LINKER, Links, SavedLink
 from onedomain.directory.promotions import Promotions, Settled, swapped
 from onedomain.directory.repository import Repository
-from onedomain.model.account import Account, Home
+from onedomain.model.account import Account, Home, Unit
 from onedomain.model.replica import FolderLink, LinkState, Mark, Promotion, Shown
 from onedomain.store.sql import Database
 from tests.directory.test_repository import content, loaded
-from tests.directory.views import account
+from tests.directory.views import EXAMPLE, account, server
 
 STATE = LinkState(1, (FolderLink("INBOX", "INBOX", source=Mark(1, 2), target=Mark(1, 2)),))
 
@@ -234,3 +237,23 @@ async def test_a_folder_whose_name_is_no_text_holds_up_nobody(database: Database
     assert await promotions.settle([Settled(two.account, 2, result)], token) == {two.account}
     found = await promotions.details(two.account, 2)
     assert found is not None and (found.state, found.result) == (odd, result)
+
+
+async def test_a_further_replica_lets_the_link_to_the_first_go_on(database: Database, repository: Repository) -> None:
+    """Else it would pair again from the beginning, and nobody could follow if the primary died meanwhile."""
+    rows = [replace(each, home=Home("s1", ("s2",), 1)) for each in people(3)]
+    async with repository.writing() as writer:
+        await writer.put_many(rows)
+    links = Links(database, RealClock())
+    token = await Leases(database).take(LINKER, "e1", 30)
+    names = [row.address for row in rows]
+    await links.save([link(name) for name in names], token)
+    view = Book([EXAMPLE], [Unit("head", ("s1", "s2", "s3"))], [server(name) for name in ("s1", "s2", "s3")])
+    async with repository.writing() as writer:
+        await writer.set_account(replace(rows[0], home=Home("s1", ("s2", "s3"))))
+        await writer.set_account(replace(rows[1], home=Home("s1", ("s3", "s2"))))
+    report = await import_accounts(repository, view, QuietBoard(), f"address,replicas\n{names[2]},s2 s3\n")
+    assert not report.errors and report.changed
+    found = [(await links.load(name))[0] for name in names]
+    assert [each.epoch for each in found] == [2, 1, 2], "to another first one it is another link"
+    assert found[0].state == found[2].state == STATE

@@ -102,7 +102,9 @@ async def import_accounts(
                 return replace(account, home=replace(account.home, epoch=epoch))
 
             rows = _read(text, ACCOUNT_COLUMNS, ("address",), read, report)
-            await writer.put_many(accounts=_compare(rows, accounts, report))
+            wanted = _compare(rows, accounts, report)
+            await writer.put_many(accounts=wanted)
+            await writer.keep_links((accounts[row.address], row) for row in wanted if row.address in accounts)
             if dry_run or report.errors:
                 raise _DryRun
     except _DryRun:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from sys import intern
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from onedomain.directory.delta import Delta, home
@@ -246,8 +246,20 @@ class Writer:
         account = replace(account, home=next_home(before.home, account.home))
         if account != before:
             await self._connection.execute(self._database.upsert(schema.account), _account_row(account))
+            await self.keep_links([(before, account)])
             self._note("account", account.address)
         return account
+
+    async def keep_links(self, changed: Iterable[tuple[Account, Account]]) -> None:
+        """(before, now) each: the link between two servers that are what they were goes on, in the home's new epoch."""
+        link = schema.link.c
+        same = update(schema.link).where(
+            link.account == bindparam("key"), link.target == bindparam("to"), link.epoch == bindparam("was"))
+        rows = [{"key": now.address, "to": now.home.replicas[0], "was": old.home.epoch, "now": now.home.epoch}
+                for old, now in changed
+                if now.home.replicas and now.home.epoch != old.home.epoch and _pair(old.home) == _pair(now.home)]
+        if rows:
+            await self._connection.execute(same.values(epoch=bindparam("now")), rows)
 
     async def remove_account(self, key: str) -> Account:
         """Raises Conflict: missing. The mail at the home is not touched."""
@@ -324,6 +336,10 @@ class Writer:
 
     def _note(self, kind: str, key: str) -> None:
         self._changed[kind, key] = None
+
+
+def _pair(home: Home) -> tuple[str, ...]:
+    return (home.primary, *home.replicas[:1])
 
 
 def next_home(before: Home, wanted: Home) -> Home:
