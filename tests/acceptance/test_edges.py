@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -245,7 +246,9 @@ def test_what_is_being_said_is_said_to_the_end(make_cluster: Callable[..., Clust
 @pytest.mark.timeout(400)
 def test_the_demonstration_ends_clean(tmp_path: Path) -> None:
     done = subprocess.run(command("demo", "--exit", "--json", "--folder", tmp_path / "demo"), capture_output=True,
-                          text=True, timeout=380)
+                          text=True, timeout=380, env={**os.environ, "ONEDOMAIN_LANG": "en"})
     assert done.returncode == 0, done.stdout + done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     assert result["clean"] and not result["lost"] and not result["doubled"] and result["acknowledged"] > 500
+    assert "the 4 people of node-branch go on at node-sales" in " ".join(done.stderr.split()), done.stderr
+    assert result["readers"]["looks"] > 50 and not result["readers"]["contradictions"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import datetime
+import imaplib
 import ipaddress
 import json
 import os
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -26,6 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from onedomain.demo.show import ages
 from onedomain.ledger.verify import Mailbox
 
 DOMAIN = "example.com"
@@ -129,15 +132,21 @@ class Stage:
         return self.folder / edge / "onedomain.toml"
 
     def start(self, say: Callable[[str], None]) -> None:
-        """Nodes, accounts, edges; returns when all of them answer. Raises StageError."""
+        """Nodes, accounts, edges; returns when all of them answer, people are let in and everybody has a copy, so that
+        nothing that happens then is of the beginning. Raises StageError.
+        """
         for node in self.nodes.values():
             node.start()
         self._make_accounts()
         for edge in self.edges.values():
             edge.start()
-        for actor in (*self.nodes.values(), *self.edges.values()):
-            self.await_ready(actor)
-            say(actor.name)
+        for node in self.nodes.values():
+            self.await_ready(node)
+            say(node.name)
+        for edge in self.edges.values():
+            self._until(edge, partial(self._lets_in, edge))
+            say(edge.name)
+        self._await_copies()
 
     def homes(self) -> dict[str, str]:
         """Each account's primary, as the directory says now."""
@@ -153,8 +162,36 @@ class Stage:
                 for account, node in self.homes().items()]
 
     def await_ready(self, actor: Actor) -> None:
+        self._until(actor, actor.ready)
+
+    def _await_copies(self) -> None:
+        controls = [self.config(edge).parent / "state" / "control.sock" for edge in self.edges]
+        everybody = {person.address for person in self.people}
         until = time.monotonic() + READY_SECONDS
-        while not actor.ready():
+        while missing := everybody - ages(controls, sorted(everybody)).keys():
+            if time.monotonic() > until:
+                raise StageError(f"no copies yet of {', '.join(sorted(missing))}")
+            time.sleep(0.1)
+
+    def _lets_in(self, edge: Actor) -> bool:
+        """It greets before it has its first lease."""
+        if not edge.ready():
+            return False
+        try:
+            session = imaplib.IMAP4(edge.address, self.ports["imap"], timeout=5)
+            try:
+                session.login(self.people[0].address, PASSWORD)
+                session.logout()
+            finally:
+                session.shutdown()
+        except (imaplib.IMAP4.error, OSError):
+            return False
+        return True
+
+    @staticmethod
+    def _until(actor: Actor, ready: Callable[[], bool]) -> None:
+        until = time.monotonic() + READY_SECONDS
+        while not ready():
             if not actor.alive or time.monotonic() > until:
                 raise StageError(f"{actor.name} does not answer\n{_tail(actor.log)}")
             time.sleep(0.05)
