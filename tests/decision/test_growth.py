@@ -26,6 +26,9 @@ def grown(*told: Told) -> Growth:
     ((("DELIVER", "", ("id",)),), 1, {"INBOX": 1, "Sent": 1, "Trash": 1}),
     ((("DELIVER", ""),), 0, {"INBOX": 1, "Sent": 1, "Trash": 1}),  # in doubt
     ((("COPY", "Trash"),), 0, {"INBOX": 0, "Sent": 0}),
+    ((("COPY 3", "Trash"), ("EXPUNGE", "Sent"), ("COPY 2", "Trash")), 1, {"INBOX": 1, "Sent": 1, "Trash": 6}),
+    ((("COPY 3", "Trash"), ("COPY", "Trash"), ("COPY 1", "Trash")), 0, {"INBOX": 0, "Sent": 0}),
+    ((("COPY 4294967295", "Trash"),), 0, {"INBOX": 0, "Sent": 0}),
     ((("MULTIAPPEND", "Sent"),), 0, {"INBOX": 0, "Trash": 0}),
     ((("MOVE", "Trash"), ("MOVE", "INBOX")), 0, {"Sent": 0}),
     ((("RENAME", "Sent"),), 0, {}),

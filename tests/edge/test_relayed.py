@@ -207,7 +207,7 @@ async def test_other_changes_are_told_with_their_answer_and_not_held() -> None:
         assert s.link.told == []
         s.home.say(b"* 1 EXPUNGE\r\nc OK\r\nd NO\r\n")
         assert [await s.client.line() for _ in range(3)] == ["* 1 EXPUNGE", "c OK", "d NO"]
-        assert s.link.told == [("MOVE", "Trash"), ("MOVE", "Work"), ("STORE", "Work")]
+        assert s.link.told == [("COPY 1", "Trash"), ("EXPUNGE", "Work"), ("STORE", "Work")]
 
 
 async def test_a_message_that_looks_like_the_answer_is_none() -> None:

@@ -21,6 +21,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 from onedomain.backend.base import Session
+from onedomain.decision.link.growth import said_of
 from onedomain.edge.relays import Seat
 from onedomain.model.account import Account
 from onedomain.model.validities import validities
@@ -177,7 +178,7 @@ class Relayed:
     def _told(self, touches: Iterable[Touch]) -> int:
         """The highest ticket; 0 where no replica has to be told."""
         changed, address = self._parts.changes.changed, self._seat.account.address
-        return max((changed(address, touch.command, touch.folder) for touch in touches), default=0)
+        return max((changed(address, said_of(touch.command, touch.most), touch.folder) for touch in touches), default=0)
 
     def _downstream(self, data: bytes) -> bytes | None:
         answers = self._answers

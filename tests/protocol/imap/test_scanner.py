@@ -36,7 +36,8 @@ TABLE: list[tuple[bytes, list[tuple[str, str]]]] = [
     (SELECT + b"a uid store 1:* -FLAGS.SILENT ($x)\r\n", [("STORE", "Work")]),
     (SELECT + b"a EXPUNGE\r\nb UID EXPUNGE 1:9\r\n", [("EXPUNGE", "Work"), ("EXPUNGE", "Work")]),
     (SELECT + b"a COPY 1:2 Sent\r\nb UID COPY 7 \"S t\"\r\n", [("COPY", "Sent"), ("COPY", "S t")]),
-    (SELECT + b"a MOVE 1 Trash\r\nb UID MOVE 1 Work\r\n", [("MOVE", "Trash"), ("MOVE", "Work"), ("MOVE", "Work")]),
+    (SELECT + b"a MOVE 1 Trash\r\nb UID MOVE 1 Work\r\n",
+     [("COPY", "Trash"), ("EXPUNGE", "Work"), ("COPY", "Work"), ("EXPUNGE", "Work")]),
     (SELECT + b"a UID REPLACE 3 Drafts {2+}\r\nhi\r\n", [("REPLACE", "Drafts"), ("REPLACE", "Work")]),
     (SELECT + b"a CLOSE\r\nb STORE 1 FLAGS ()\r\n", [("CLOSE", "Work"), ("STORE", "")]),
     (SELECT + b"a UNSELECT\r\nb STORE 1 FLAGS ()\r\n", [("STORE", "")]),
@@ -191,3 +192,13 @@ def test_an_ordinary_command_is_cheap() -> None:
 def test_the_tag_of_the_command_goes_with_each_touch() -> None:
     touches = run([SELECT + b"a1 MOVE 1 Trash\r\nb2 APPEND Sent {2+}\r\nhi\r\nc3 FOO\r\nDONE x\r\n"])
     assert [touch.tag for touch in touches] == [b"a1", b"a1", b"b2", b"c3", b"DONE"]
+
+
+@pytest.mark.parametrize(("messages", "most"), [
+    (b"7", 1), (b"1,3,5", 3), (b"5:9", 5), (b"9:5,1", 6), (b"1:*", 0), (b"*", 0), (b"$", 0), (b"1:", 0), (b"1e9", 0),
+    (b"1," * 999 + b"1", 1000), (b"1," * 1000 + b"1", 0), (b"4294967295:1", 4294967295),
+])  # fmt: skip
+def test_how_many_messages_a_copy_can_name(messages: bytes, most: int) -> None:
+    for command in (b"COPY", b"UID MOVE"):
+        copy, *_ = Scanner().scan(b"a " + command + b" " + messages + b" Trash\r\n")
+        assert copy == Touch("COPY", "Trash", b"a", most)

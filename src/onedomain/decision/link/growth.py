@@ -30,6 +30,11 @@ _BRINGS = frozenset(("APPEND", "MULTIAPPEND", "REPLACE", "UNKNOWN", ""))
 """What may bring new bytes that only the client has. Deliveries are in safety nets."""
 
 
+def said_of(command: str, most: int) -> str:
+    """A command as it is told, with how many messages it can put into its folder at most; 0 where nobody can tell."""
+    return f"{command} {most}" if most else command
+
+
 @dataclass(slots=True)
 class Growth:
     """What was told since a pass began. `anywhere`: UIDs that each of the folders may have given; `unsure`: any number
@@ -44,6 +49,7 @@ class Growth:
 
     def told(self, what: str, folder: str, deliveries: Collection[str], *, waited: bool = True) -> None:
         """`waited`: whoever is told of its success is told when a pass has covered it."""
+        what, _, most = what.partition(" ")
         self.brought += not waited and what in _BRINGS
         if self.unsure or what in _NONE:
             return
@@ -55,7 +61,7 @@ class Growth:
         elif what in _ONE and folder:
             self.folders[folder] = self.folders.get(folder, 0) + 1
         elif what in _MANY and folder:
-            self.folders[folder] = ANY
+            self.folders[folder] = min(ANY, self.folders.get(folder, 0) + (int(most) if most else ANY))
         else:
             self.unsure = True
 

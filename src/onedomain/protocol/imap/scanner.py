@@ -24,12 +24,14 @@ from onedomain.protocol.imap.lines import Chunk, Fragmentizer, Limits, Line, Ove
 class Touch(NamedTuple):
     """`command` in capitals without UID; `folder` as the client spelt it, without quotes ("" where it has none).
 
-    `tag` is what the answer will begin with, b"" where none can be told.
+    `tag` is what the answer will begin with, b"" where none can be told. `most`: of COPY, how many messages can come
+    into the folder; 0 where nobody can tell. MOVE is a COPY and an EXPUNGE.
     """
 
     command: str
     folder: str
     tag: bytes = b""
+    most: int = 0
 
 
 UNKNOWN = Touch("UNKNOWN", "")
@@ -50,8 +52,6 @@ _CHANGES: dict[bytes, tuple[int, ...]] = {
     b"SETANNOTATION": (0,),  # its draft, still spoken by Cyrus
     b"STORE": (_SELECTED,),
     b"EXPUNGE": (_SELECTED,),
-    b"COPY": (1,),
-    b"MOVE": (1, _SELECTED),     # RFC 6851
     b"REPLACE": (1, _SELECTED),  # RFC 8508
 }
 _HARMLESS = frozenset(
@@ -64,12 +64,14 @@ _QUIET = frozenset(word + end for word in (b"NOOP", b"noop", b"Noop", b"CHECK", 
 # FETCH of a body sets \Seen unless it is said with PEEK (RFC 9051 section 6.4.5).
 _SETS_SEEN = re.compile(rb"(?i)BODY\[|BINARY\[|RFC822(?!\.(?:SIZE|HEADER))")
 _WORD = re.compile(rb'(?s) +(?:"((?:[^"\\]|\\.)*)"|([^ "\r\n]+))')
+_SET = re.compile(r"[0-9]{1,10}(?::[0-9]{1,10})?(?:,[0-9]{1,10}(?::[0-9]{1,10})?)*")
 _ESCAPED = re.compile(rb"(?s)\\(.)")
 _COMPRESS = re.compile(rb"(?i) *[^ ]+ +COMPRESS ")
 
 _LIMITS = Limits(line=1024 * 1024, literal=1 << 62, command=1 << 63)
 _LITERAL_KEPT = 1024        # a folder's name may be a literal; larger ones are bodies
 _COMMAND_KEPT = 16_384      # of a command with literals; what names folders stands at its beginning
+_SET_READ = 2_000           # octets
 NO_TAG = b"*"               # what servers answer to a command without one
 
 
@@ -204,6 +206,10 @@ class Scanner:
             arguments = [] if folders == (_SELECTED,) else _arguments(line, words)
             touched = (self.folder if which == _SELECTED else _nth(arguments, which) for which in folders)
             return [Touch(command, folder, tag) for folder in dict.fromkeys(touched)]
+        if name in (b"COPY", b"MOVE"):  # RFC 6851
+            arguments = _arguments(line, words)
+            copy = Touch("COPY", _nth(arguments, 1), tag, _most(_nth(arguments, 0)))
+            return (copy,) if name == b"COPY" else (copy, Touch("EXPUNGE", self.folder, tag))
         if name in (b"SELECT", b"EXAMINE"):
             self.folder = _nth(_arguments(line, words), 0)
             self._read_only = name == b"EXAMINE"
@@ -246,6 +252,17 @@ def _arguments(line: bytes, words: int) -> list[str]:
         found.append(text.decode("utf-8", "surrogateescape"))
         at = match.end()
     return found[words:]
+
+
+def _most(messages: str) -> int:
+    """How many a set of numbers can name (RFC 9051 section 9, sequence-set); 0 where it has no end, or is long."""
+    if len(messages) > _SET_READ or _SET.fullmatch(messages) is None:
+        return 0
+    count = 0
+    for part in messages.split(","):
+        first, _, last = part.partition(":")
+        count += abs(int(last or first) - int(first)) + 1
+    return count
 
 
 def _nth(arguments: list[str], which: int) -> str:
