@@ -138,11 +138,13 @@ class Stage:
         for node in self.nodes.values():
             node.start()
         self._make_accounts()
-        for edge in self.edges.values():
-            edge.start()
         for node in self.nodes.values():
             self.await_ready(node)
             say(node.name)
+        for person in self.people:  # nodes make mailboxes when somebody comes, and links can't begin before
+            self._mailbox(person.address, person.node).open().logout()
+        for edge in self.edges.values():
+            edge.start()
         for edge in self.edges.values():
             self._until(edge, partial(self._lets_in, edge))
             say(edge.name)
@@ -158,8 +160,10 @@ class Stage:
 
     def mailboxes(self) -> list[Mailbox]:
         """Every account at the node that is its home now, reached directly, never through an edge."""
-        return [Mailbox(account, self.nodes[node].address, self.imap, account, self.secret, node, authority="edge")
-                for account, node in self.homes().items()]
+        return [self._mailbox(account, node) for account, node in self.homes().items()]
+
+    def _mailbox(self, account: str, node: str) -> Mailbox:
+        return Mailbox(account, self.nodes[node].address, self.imap, account, self.secret, node, authority="edge")
 
     def await_ready(self, actor: Actor) -> None:
         self._until(actor, actor.ready)
@@ -178,12 +182,8 @@ class Stage:
         if not edge.ready():
             return False
         try:
-            session = imaplib.IMAP4(edge.address, self.ports["imap"], timeout=5)
-            try:
+            with imaplib.IMAP4(edge.address, self.ports["imap"], timeout=5) as session:
                 session.login(self.people[0].address, PASSWORD)
-                session.logout()
-            finally:
-                session.shutdown()
         except (imaplib.IMAP4.error, OSError):
             return False
         return True
