@@ -779,6 +779,32 @@ async def moved_by_hand() -> None:
     await realm.kill()
 
 
+async def moved_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its plan is done, and when that is to be written the home is another."""
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    name = town.account("u@example.com").address
+    realm.start()
+    await asyncio.sleep(5)
+
+    async def too_late(settled: Sequence[Settled]) -> frozenset[str]:
+        realm.die("a", gone=False)
+        home = replace(town.accounts[name].home, primary="a", replicas=("b",), epoch=3, pending=False)
+        realm._changed(replace(town.accounts[name], home=home))
+        return frozenset()
+
+    monkeypatch.setattr(realm, "settle", too_late)
+    realm.die("a", gone=True)
+    await until(lambda: town.accounts[name].home.epoch == 3)
+    realm.deliver(name)
+    await until(lambda: town.pools["b"].mailbox(name).find(realm.delivered[name][0]))
+    await realm.kill()
+
+
+def test_a_home_is_changed_by_hand_while_a_promotion_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(moved_at_the_last_moment(monkeypatch))
+
+
 def test_a_home_is_changed_by_hand_while_a_promotion_waits() -> None:
     run(moved_by_hand())
 

@@ -261,11 +261,13 @@ class Promoting:
             raise Failed(again(451, "4.3.0", "the directory is behind", f"epoch {promoted.epoch} is not here yet"))
         before = validities(account.home.shown)  # until it is settled, what was shown at the old primary
         result = await self._plan(promoted, account, found.state, before)
-        if await self._settled(self._outcome(promoted, account, result, before)):
-            self._tell(replace(promoted, settled=self._means.clock.time()))
-            self._means.trace.note("promoted", account=promoted.account, server=promoted.new, before=promoted.old,
-                                   epoch=promoted.epoch, refused=result.refused,
-                                   seconds=round(self._means.clock.time() - promoted.at, 3))
+        if not await self._settled(self._outcome(promoted, account, result, before)):
+            self._drop(waiting)  # its home is another just now
+            return
+        self._tell(replace(promoted, settled=self._means.clock.time()))
+        self._means.trace.note("promoted", account=promoted.account, server=promoted.new, before=promoted.old,
+                               epoch=promoted.epoch, refused=result.refused,
+                               seconds=round(self._means.clock.time() - promoted.at, 3))
         if self._waiting.get(promoted.account) is waiting:
             self._over(waiting)
 
