@@ -211,6 +211,38 @@ def test_what_a_cyrus_does_to_mail_is_seen(
     assert [1 for where, words in said.findings("warning") if where == "server[1].kind" and "nobody can see" in words]
 
 
+def test_what_a_replica_takes_away_by_age_is_asked(start_cyrus: Callable[..., Cyrus], lab_folder: Path) -> None:
+    """By the log-in that there is; as standing advice only where nobody tells."""
+    home = start_cyrus()
+    place = {"host": home.host, "port": home.imap_port}
+    login = {"way": "authzid", "user": home.proxy, "password": home.proxy_password}
+    delivery = {**place, "port": home.lmtp_port}
+    copies = {"name": "c1", "kind": "cyrus", "imap": place, "delivery": delivery, "login": login}
+    edge = Edge(lab_folder / "e1", servers=[copies, {"name": "n", "kind": "node", **NOBODY, "replication": USER}],
+                protocols=["smtp"])
+    edge.state.mkdir()
+
+    def said(weight: str) -> list[str]:
+        found = onedomain("check", "--config", edge.config, "--json").findings(weight)
+        return [words for where, words in found if where == "server[1]" and ("expire" in words or "copies" in words)]
+
+    add_accounts(edge, [(JOE, "n"), (PROBE, "n")], replicas={"n": "c1"})
+    home.create_account(JOE, PROBE)
+    assert said("ok") == ["cyr_expire takes nothing away from the 2 account(s) with copies here that were asked"]
+    assert not said("warning")
+    with home.imap(home.admin, home.admin_password) as admin:
+        imaplib.Commands["SETMETADATA"] = ("AUTH",)
+        value = '(/shared/vendor/cmu/cyrus-imapd/expire "30")'
+        done = admin._simple_command("SETMETADATA", f'"user{home.separator}{PROBE}"', value)  # type: ignore[attr-defined]
+        assert done[0] == "OK", done
+    [words] = said("warning")
+    assert f"in 1 folder(s) of 2 account(s) that were asked, after 30 day(s) in {PROBE} INBOX" in words
+    edge.tables["server"][0]["login"] = {"way": "password"}
+    edge.write()
+    [words] = said("warning")
+    assert "keeps second copies; what cyr_expire takes away" in words, "nobody can ask"
+
+
 NOBODY = {"imap": {"host": "127.0.0.1", "port": 1}, "delivery": {"host": "127.0.0.1", "port": 1}}
 USER = {"user": "u", "password": "p"}
 ALL, OWN = "links have no log-in", "has no replication user"

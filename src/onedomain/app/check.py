@@ -80,6 +80,7 @@ class Check:
         self._ports = ports
         self._lines = lines(config.path.read_text("utf-8-sig"))
         self._people: dict[str, list[Account]] = defaultdict(list)
+        self._copies: dict[str, list[Account]] = defaultdict(list)
         self._roles = check_links.roles(config, ())
 
     async def run(self) -> AsyncIterator[Finding]:
@@ -232,6 +233,8 @@ class Check:
         for account in accounts:
             self._people[account.home.primary].append(account)
             units[account.unit].append(account)
+            for name in account.home.replicas:
+                self._copies[name].append(account)
         for server in self._people.keys() - {server.name for server in self._config.servers}:
             found = self._people[server]
             yield self._say(Weight.ERROR, ("server",), "homeless", count=len(found), example=found[0].address,
@@ -282,7 +285,17 @@ class Check:
                 found += await self._cyrus((*place, "kind"), backend, up)
         if backend.server.doveadm is not None:
             found.append(await self._doveadm((*place, "doveadm"), backend.server, backend.server.doveadm))
-        return found + list(self._advice(place, backend.server))
+        asked = await check_links.expiries(backend, self._copies[backend.server.name]) if imap.seen is Seen.OK else None
+        if asked is not None:
+            found.append(self._expiry(place, *asked))
+        return found + list(self._advice(place, backend.server, asked is not None))
+
+    def _expiry(self, place: Place, asked: int, days: dict[str, int]) -> Finding:
+        if not days:
+            return self._say(Weight.OK, place, "expires_not", count=asked)
+        folder = min(days, key=lambda name: (days[name], name))
+        return self._say(Weight.WARNING, place, "expires_cyrus_seen", folder=folder, days=days[folder],
+                         count=len(days), asked=asked)
 
     async def _doveadm(self, place: Place, server: Server, endpoint: Endpoint) -> Finding:
         doveadm = Doveadm(endpoint, server.doveadm_key, ClientContexts(names(self._config)))
@@ -327,14 +340,14 @@ class Check:
     def _nobody(self) -> str:
         return f"onedomain-check-nobody@{self._config.file.domain[0].name}"
 
-    def _advice(self, place: Place, server: Server) -> Iterator[Finding]:
+    def _advice(self, place: Place, server: Server, asked: bool) -> Iterator[Finding]:
         if server.login_way is LoginWay.PASSWORD:
             yield self._say(Weight.WARNING, place, "no_find")
         if not server.probe_accounts:
             yield self._say(Weight.WARNING, place, "no_probe")
         if server.name in self._roles and (key := check_links.no_login(server)):
             yield self._say(Weight.ERROR, place, key)
-        for key in check_links.advice(server, self._roles):
+        for key in check_links.advice(server, self._roles, asked=asked):
             yield self._say(Weight.WARNING, place, key)
         popped = any(listener.protocol == "pop3" for listener in self._config.listeners)
         if popped and server.kind in POP3_KEYS and self._config.file.server[int(place[1])].uidl_format is None:

@@ -6,18 +6,18 @@ Knows which servers take part in links, and what each kind needs for it. Does no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from onedomain.backend.link.registry import make_link_server
-from onedomain.backend.mailserver import Tools
+from onedomain.backend.mailserver import MailServer, Tools
 from onedomain.config import Config
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed
 from onedomain.model.server import LoginWay, Server
 
 EXPIRES = {"dovecot": "expires_dovecot", "cyrus": "expires_cyrus", "imap": "expires_imap"}
-"""A node takes nothing away by itself."""
+"""A node takes nothing away by itself. A Cyrus is asked where a log-in is there for it (check)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ def no_login(server: Server) -> str:
     return "link_needs_login" if server.login_way is LoginWay.PASSWORD else ""
 
 
-def advice(server: Server, roles: Roles) -> Iterator[str]:
-    """Keys of texts about what works and is unwise."""
+def advice(server: Server, roles: Roles, *, asked: bool) -> Iterator[str]:
+    """Keys of texts about what works and is unwise. `asked`: it has said what it expires."""
     if server.name in roles and server.kind == "dovecot" and server.doveadm is None:
         yield "no_doveadm"
     if server.name in roles and server.kind == "cyrus" and not server.replication_user and not no_login(server):
         yield "no_administrator"
-    if server.name in roles.targets and server.kind in EXPIRES:
+    if server.name in roles.targets and server.kind in EXPIRES and not asked:
         yield EXPIRES[server.kind]
 
 
@@ -86,3 +86,25 @@ async def try_login(server: Server, tools: Tools, people: Iterable[Account]) -> 
     finally:
         await links.close()
     return ""
+
+
+ASKED = 20
+"""Accounts of a replica that are asked what is taken away from them by age."""
+
+
+async def expiries(backend: MailServer, copies: Sequence[Account]) -> tuple[int, dict[str, int]] | None:
+    """How many of the accounts with copies there were asked, and the days by "account folder"; None: nobody tells."""
+    server = backend.server
+    if server.kind != "cyrus" or server.login_way is LoginWay.PASSWORD or not copies:
+        return None
+    some = copies[:: max(1, len(copies) // ASKED)][:ASKED]
+    found: dict[str, int] = {}
+    for account in some:
+        try:
+            days = await backend.expiries(account)
+        except Failed:
+            return None  # of a log-in that fails others tell
+        if days is None:
+            return None
+        found |= {f"{account.address} {folder}": each for folder, each in days.items()}
+    return len(some), found

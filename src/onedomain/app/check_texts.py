@@ -155,6 +155,20 @@ TEXTS: Table = {
         "in cyradm `info user.*` must show no `expire`, or the same as on the primary's server",
         "cyradm の `info user.*` に `expire` がないか、主サーバーと同じであることを確認してください",
     ),
+    "expires_not": (
+        "cyr_expire takes nothing away from the {count} account(s) with copies here that were asked",
+        "写しを持つ {count} 件のアカウントを調べ、cyr_expire の期限はありませんでした",
+    ),
+    "expires_cyrus_seen": (
+        "keeps second copies, and cyr_expire takes messages away in {count} folder(s) of {asked} account(s) that were asked, "
+        "after {days} day(s) in {folder}: what it took is missing after a failover",
+        "写しを保ちますが、調べた {asked} 件のアカウントの {count} フォルダで cyr_expire がメールを消します ({folder} は {days} 日)。"
+        "消えたメールは切り替え後に失われます",
+    ),
+    "expires_cyrus_seen?": (
+        "in cyradm: mboxcfg user/… expire none; or let the primary's server do the same",
+        "cyradm で mboxcfg user/… expire none とするか、主サーバーも同じ設定にしてください",
+    ),
     "expires_imap": (
         "keeps second copies; what it takes away by age is missing after a failover",
         "写しを保ちます。古いメールを自動で消すと、切り替え後に失われます",

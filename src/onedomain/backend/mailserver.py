@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from onedomain.backend.base import DELIVERY, IMAP, Attempt, ClientInfo, Found, Lookup, Session
 from onedomain.backend.delivery import Deliverer
+from onedomain.backend.expiring import read_expiries
 from onedomain.backend.finding import find_delivery
 from onedomain.backend.imap_session import Answer, ImapDoor, ImapSession, ImapTimes
 from onedomain.backend.login import log_in, login_of, no_way
@@ -162,6 +163,15 @@ class MailServer:
     async def manners(self, account: str) -> Manners | None:
         """What it does to mail by itself, seen with a probe account (probing.Probes). Raises Failed."""
         return await self._probes.manners(self, account)
+
+    async def expiries(self, account: Account) -> dict[str, int] | None:
+        """Days after which it takes messages away by itself, by folder; None where nobody tells. Raises Failed."""
+        session, _ = await self._open_for(account, None, None)
+        try:
+            with troubles(f"METADATA at {self.server.name}"):
+                return await read_expiries(session)
+        finally:
+            await session.leave()
 
     async def takes(self, address: str) -> bool:
         """Whether it would accept mail for an address, by what it says to RCPT. Raises Failed."""
