@@ -18,17 +18,8 @@ from onedomain.model.account import Home
 from onedomain.model.health import Verdict
 from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateFiles, ServerContexts
-from onedomain.protocol.pop3.server import (
-    MAX_BAD,
-    Answered,
-    Close,
-    Event,
-    LogIn,
-    Pop3Server,
-    Quit,
-    Retrieve,
-    StartTls,
-)
+from onedomain.protocol.pop3.events import Answered, Close, Event, LogIn, Quit, Retrieve, StartTls
+from onedomain.protocol.pop3.server import MAX_BAD, Pop3Server
 from tests.edge.fakeimap import FakeImap
 from tests.edge.kit import JOE, Client, Edge, down, edge
 from tests.edge.parts import Lease

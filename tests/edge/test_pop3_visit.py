@@ -29,7 +29,8 @@ from onedomain.net.poller import Poller
 from onedomain.net.stream import Stream
 from onedomain.net.tls import CertificateFiles, ClientContexts, ServerContexts
 from onedomain.net.wire import BLOCKED, Bytes, PlainWire, TlsWire
-from onedomain.protocol.pop3.server import MAX_AT_ONCE, Event, Pop3Server
+from onedomain.protocol.pop3.events import Event
+from onedomain.protocol.pop3.server import MAX_AT_ONCE, Pop3Server
 from tests.backend.contract import Chance, Eyes
 from tests.backend.test_imap_session import CUT, HANG, FakeImap
 from tests.directory.views import EXAMPLE, server

@@ -1,7 +1,7 @@
-"""The directory in its database: rows to values and back, and every change with its line in the change log.
+"""The directory in its database: what is asked of it, and every change with its line in the change log.
 
 Knows which changes are allowed where rows meet: one address has one owner, an epoch only grows. Does not know SQL
-dialects (store/sql), nor what a row may contain (rules).
+dialects (store/sql), columns (rows), nor what a row may contain (rules).
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import json
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from sys import intern
 from typing import Any
 
 from sqlalchemy import Row, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from onedomain.directory.delta import Delta, home
+from onedomain.directory.delta import Delta
+from onedomain.directory.rows import account_of, account_row, alias_of, alias_row
 from onedomain.model.account import Account, Alias, Home
 from onedomain.model.ports import Clock
 from onedomain.store import schema
@@ -100,14 +100,14 @@ class Repository:
         if matching:
             query = query.where(schema.account.c.address.contains(matching.lower(), autoescape=True))
         async with self._database.reading() as connection:
-            return [_account(row) for row in await connection.execute(query)]
+            return [account_of(row) for row in await connection.execute(query)]
 
     async def aliases(self, *, matching: str = "") -> list[Alias]:
         query = select(schema.alias).order_by(schema.alias.c.address)
         if matching:
             query = query.where(schema.alias.c.address.contains(matching.lower(), autoescape=True))
         async with self._database.reading() as connection:
-            return [_alias(row) for row in await connection.execute(query)]
+            return [alias_of(row) for row in await connection.execute(query)]
 
     async def aliases_to(self, address: str) -> list[Alias]:
         """Those that name the address itself as a target."""
@@ -115,7 +115,7 @@ class Repository:
         quoted = json.dumps(address, ensure_ascii=False)
         query = select(schema.alias).where(columns.targets.contains(quoted, autoescape=True)).order_by(columns.address)
         async with self._database.reading() as connection:
-            return [_alias(row) for row in await connection.execute(query)]
+            return [alias_of(row) for row in await connection.execute(query)]
 
     async def count(self) -> dict[tuple[str, str], int]:
         """(unit, primary server) -> accounts."""
@@ -152,10 +152,10 @@ class Repository:
             yield Delta(seq, whole=True, more=True)
             async with connection.stream(select(schema.account)) as accounts:
                 async for part in accounts.partitions(rows):
-                    yield Delta(seq, accounts=tuple(map(_account, part)), whole=True, more=True)
+                    yield Delta(seq, accounts=tuple(map(account_of, part)), whole=True, more=True)
             async with connection.stream(select(schema.alias)) as aliases:
                 async for part_ in aliases.partitions(rows):
-                    yield Delta(seq, aliases=tuple(map(_alias, part_)), whole=True, more=True)
+                    yield Delta(seq, aliases=tuple(map(alias_of, part_)), whole=True, more=True)
             gone = tuple((row.address, row.epoch) for row in await connection.execute(select(schema.departed)))
             yield Delta(seq, draining=await _draining(connection), epochs=gone, whole=True)
 
@@ -171,9 +171,9 @@ class Repository:
             for _, kind, key in lines:
                 keys.setdefault(kind, set()).add(key)
             found = await _some(connection, select(schema.account), schema.account.c.address, keys["account"])
-            accounts = tuple(map(_account, found))
+            accounts = tuple(map(account_of, found))
             found = await _some(connection, select(schema.alias), schema.alias.c.address, keys["alias"])
-            aliases = tuple(map(_alias, found))
+            aliases = tuple(map(alias_of, found))
             return Delta(
                 lines[-1].seq,
                 accounts=accounts,
@@ -213,7 +213,7 @@ class Writer:
     async def accounts(self, keys: Iterable[str]) -> list[Account]:
         """Those that are there, in the order of their addresses."""
         query = select(schema.account).order_by(schema.account.c.address)
-        return [_account(row) for row in await _some(self._connection, query, schema.account.c.address, keys)]
+        return [account_of(row) for row in await _some(self._connection, query, schema.account.c.address, keys)]
 
     async def account(self, key: str) -> Account | None:
         return await _one_account(self._connection, key)
@@ -234,7 +234,7 @@ class Writer:
         last = await self._connection.execute(select(gone.epoch).where(gone.address == account.address))
         epoch = max(account.home.epoch, int(last.scalar() or 0) + 1)
         account = replace(account, home=replace(account.home, epoch=epoch))
-        await self._connection.execute(insert(schema.account), _account_row(account))
+        await self._connection.execute(insert(schema.account), account_row(account))
         self._note("account", account.address)
         return account
 
@@ -245,7 +245,7 @@ class Writer:
             raise Conflict(account.address, "missing")
         account = replace(account, home=next_home(before.home, account.home))
         if account != before:
-            await self._connection.execute(self._database.upsert(schema.account), _account_row(account))
+            await self._connection.execute(self._database.upsert(schema.account), account_row(account))
             await self.keep_links([(before, account)])
             self._note("account", account.address)
         return account
@@ -284,7 +284,7 @@ class Writer:
         """Make it, or give it these targets. Raises Conflict: taken by an account."""
         if await self.account(alias.address):
             raise Conflict(alias.address, "taken")
-        await self._connection.execute(self._database.upsert(schema.alias), _alias_row(alias))
+        await self._connection.execute(self._database.upsert(schema.alias), alias_row(alias))
         self._note("alias", alias.address)
 
     async def remove_alias(self, key: str) -> None:
@@ -303,8 +303,8 @@ class Writer:
     async def put_many(self, accounts: Collection[Account] = (), aliases: Collection[Alias] = ()) -> None:
         """Rows in bulk, new ones and others, as they are: whoever calls has looked at conflicts and epochs."""
         for table, rows in (
-            (schema.account, [_account_row(account) for account in accounts]),
-            (schema.alias, [_alias_row(alias) for alias in aliases]),
+            (schema.account, [account_row(account) for account in accounts]),
+            (schema.alias, [alias_row(alias) for alias in aliases]),
         ):
             for start in range(0, len(rows), BATCH * 10):
                 await self._connection.execute(self._database.upsert(table), rows[start : start + BATCH * 10])
@@ -315,8 +315,8 @@ class Writer:
 
     async def everything(self) -> tuple[dict[str, Account], dict[str, Alias], dict[str, int]]:
         """Accounts, aliases, and the last epochs of accounts that are gone, by address."""
-        accounts = [_account(row) for row in await self._connection.execute(select(schema.account))]
-        aliases = [_alias(row) for row in await self._connection.execute(select(schema.alias))]
+        accounts = [account_of(row) for row in await self._connection.execute(select(schema.account))]
+        aliases = [alias_of(row) for row in await self._connection.execute(select(schema.alias))]
         gone = {row.address: int(row.epoch) for row in await self._connection.execute(select(schema.departed))}
         return {row.address: row for row in accounts}, {row.address: row for row in aliases}, gone
 
@@ -358,12 +358,12 @@ def next_home(before: Home, wanted: Home) -> Home:
 
 async def _one_account(connection: AsyncConnection, key: str) -> Account | None:
     row = (await connection.execute(select(schema.account).where(schema.account.c.address == key))).first()
-    return None if row is None else _account(row)
+    return None if row is None else account_of(row)
 
 
 async def _one_alias(connection: AsyncConnection, key: str) -> Alias | None:
     row = (await connection.execute(select(schema.alias).where(schema.alias.c.address == key))).first()
-    return None if row is None else _alias(row)
+    return None if row is None else alias_of(row)
 
 
 async def _some(connection: AsyncConnection, query: Select[Any], column: Any, keys: Iterable[str]) -> list[Row[Any]]:
@@ -384,54 +384,3 @@ async def _version(connection: AsyncConnection) -> Version:
     oldest = (await connection.execute(select(func.min(schema.change.c.seq)))).scalar()
     seq = int(rows["seq"].number)
     return Version(rows["id"].text, seq, seq + 1 if oldest is None else int(oldest))
-
-
-def _account(row: Row[Any]) -> Account:
-    (address, unit, primary, replicas, epoch, mailbox, password, forward_to, keep_copy, enabled, pending,
-     no_modseq, shown, uidl, modseq_of) = tuple(row)
-    return Account(
-        address=address,
-        unit=intern(unit),
-        home=home(primary, _list(replicas), int(epoch), bool(pending), bool(no_modseq), shown, uidl, modseq_of),
-        mailbox=mailbox,
-        password=password,
-        forward_to=_list(forward_to),
-        keep_copy=bool(keep_copy),
-        enabled=bool(enabled),
-    )
-
-
-def _account_row(account: Account) -> dict[str, Any]:
-    return {
-        "address": account.address,
-        "unit": account.unit,
-        "primary_server": account.home.primary,
-        "replicas": _text(account.home.replicas),
-        "epoch": account.home.epoch,
-        "mailbox": account.mailbox,
-        "password": account.password,
-        "forward_to": _text(account.forward_to),
-        "keep_copy": account.keep_copy,
-        "enabled": account.enabled,
-        "pending": account.home.pending,
-        "no_modseq": account.home.no_modseq,
-        "shown": account.home.shown,
-        "uidl": account.home.uidl,
-        "modseq_of": account.home.modseq_of,
-    }
-
-
-def _alias(row: Row[Any]) -> Alias:
-    return Alias(row.address, _list(row.targets))
-
-
-def _alias_row(alias: Alias) -> dict[str, Any]:
-    return {"address": alias.address, "targets": _text(alias.targets)}
-
-
-def _text(values: tuple[str, ...]) -> str:
-    return json.dumps(values, ensure_ascii=False) if values else "[]"
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return () if text == "[]" else tuple(json.loads(text))

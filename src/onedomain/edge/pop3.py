@@ -24,18 +24,9 @@ from onedomain.model.validities import validities
 from onedomain.net.stream import Stream
 from onedomain.protocol.imap.folder import Listed
 from onedomain.protocol.pop3.body import BodyWriter
+from onedomain.protocol.pop3.events import Answered, Close, Event, LogIn, Quit, Retrieve, StartTls
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop
-from onedomain.protocol.pop3.server import (
-    Answered,
-    Close,
-    Event,
-    LogIn,
-    Pop3Options,
-    Pop3Server,
-    Quit,
-    Retrieve,
-    StartTls,
-)
+from onedomain.protocol.pop3.server import Pop3Options, Pop3Server
 from onedomain.protocol.pop3.uidl import UidlFormatError, uidl_format
 
 TOP_PIECE = 16_384

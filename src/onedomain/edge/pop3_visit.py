@@ -18,7 +18,8 @@ from onedomain.edge.pop3 import FOLDER, STOPPING, TOO_LONG, Opened, Pop3Edge, le
 from onedomain.model.failure import Failed
 from onedomain.net.handshake import Handshake
 from onedomain.net.visit import Host
-from onedomain.protocol.pop3.server import Answered, Close, Event, LogIn, Pop3Options, Pop3Server, Quit, StartTls
+from onedomain.protocol.pop3.events import Answered, Close, Event, LogIn, Quit, StartTls
+from onedomain.protocol.pop3.server import Pop3Options, Pop3Server
 
 
 class Pop3Visit(Entering):

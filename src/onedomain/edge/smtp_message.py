@@ -12,6 +12,7 @@ from onedomain.decision.loop import find_loop
 from onedomain.decision.recipient import Refuse, resolve
 from onedomain.decision.recipient_list import RecipientList
 from onedomain.edge.smtp_ports import DraftPort, SmtpParts, SmtpRules
+from onedomain.model.account import Level
 from onedomain.model.address import Address
 from onedomain.model.failure import Failed, Failure, again
 from onedomain.model.message import Envelope
@@ -28,6 +29,9 @@ from onedomain.protocol.smtp.event import Mail, Rcpt
 
 SHOWN = 50
 """Most recipients named in one line of the trace."""
+
+REACHED = {Level.SPOOL: "", Level.PRIMARY: " and delivered", Level.REPLICA: ", delivered and copied"}
+"""What its 250 says of how far it has got."""
 
 
 class Message:

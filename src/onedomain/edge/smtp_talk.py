@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from onedomain.decision.sender import check_sender
-from onedomain.edge.smtp_message import Message
+from onedomain.edge.smtp_message import REACHED, Message
 from onedomain.edge.smtp_ports import Authenticator, SmtpParts, SmtpRules
 from onedomain.model.account import Account, Level
 from onedomain.model.failure import Failed, Failure, again, refuse
@@ -41,7 +41,6 @@ from onedomain.protocol.smtp.server import SmtpServer
 from onedomain.queue.crash import AFTER_250
 
 LOOP = "5.4.6"
-REACHED = {Level.SPOOL: "", Level.PRIMARY: " and delivered", Level.REPLICA: ", delivered and copied"}
 TOLD = 200
 """Most refusals of one session that the trace tells: a client must not be able to fill the log's disk."""
 

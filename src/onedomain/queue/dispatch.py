@@ -8,9 +8,9 @@ doubt.py's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from onedomain.backend.base import Backend
 from onedomain.decision import retry
@@ -19,15 +19,16 @@ from onedomain.model.failure import again, give_up
 from onedomain.model.health import BoardView
 from onedomain.model.message import Outcome, State
 from onedomain.model.ports import Changes, Clock, Count, Nonce, Trace
-from onedomain.queue import crash
+from onedomain.queue import crash, route
 from onedomain.queue.attempt import attempt_delivery, is_trouble
 from onedomain.queue.bounce import Bouncer
 from onedomain.queue.doubt import Answer, Inquiry, look_again_in, outcome_of
 from onedomain.queue.entry import Entry
-from onedomain.queue.lane import Job, Lane
+from onedomain.queue.in_flight import InFlight
+from onedomain.queue.lane import AFTER_DEFECT, NOT_READY, Job, Lane, Wait
 from onedomain.queue.level import Waiters
 from onedomain.queue.quiet import NoChanges, NoCount
-from onedomain.queue.route import NO_ACCOUNT, NOWHERE, SMARTHOST, epochs, rcpt, whereabouts
+from onedomain.queue.route import NO_ACCOUNT, NOWHERE, SMARTHOST
 from onedomain.queue.settle import Settler
 from onedomain.queue.spool import Spool
 from onedomain.queue.timers import Timers
@@ -38,17 +39,6 @@ MISSING_TRIES = 10      # about an hour and a half of looking for an account tha
 
 GONE = give_up(550, "5.1.1", "Mailbox does not exist any more", "the account has left the directory")
 UNKNOWN_SERVER = again(451, "4.3.5", "No way to the recipient's server", "no such server is configured")
-
-
-class Wait(NamedTuple):
-    """`parked`: the server failed, so its return ends the wait, too."""
-
-    seconds: float
-    parked: bool
-
-
-AFTER_DEFECT = Wait(60.0, parked=False)
-NOT_READY = Wait(1.0, parked=False)
 
 
 async def _always_ready(account: str) -> bool:
@@ -106,7 +96,7 @@ class Dispatcher:
         self._inquiry = Inquiry(view, clock, trace)
         self._timers = Timers()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._in_flight: dict[str, set[int]] = {}
+        self._in_flight = InFlight()
         self._stopping = False
         self._reroutes = 0  # asked for and not done
 
@@ -178,7 +168,7 @@ class Dispatcher:
 
     def jobs(self, entry: Entry) -> list[tuple[Lane, Job]]:
         """What there is to do for a message, as things are now, by nobody who is at it already."""
-        taken = self._in_flight.get(entry.id, ())
+        taken = self._in_flight.of(entry.id)
         found = {
             (server, Job(entry.id, doubt)): None
             for index, server, doubt in self.whereabouts(entry)
@@ -188,7 +178,7 @@ class Dispatcher:
 
     def whereabouts(self, entry: Entry) -> list[tuple[int, str, bool]]:
         """(index, server, in doubt) of each target that is not final."""
-        return whereabouts(self._view, entry)
+        return route.whereabouts(self._view, entry)
 
     def retry_now(self, entry: Entry) -> None:
         """Whatever pause the message or its servers are in."""
@@ -247,7 +237,7 @@ class Dispatcher:
         mine = self._claim(lane, job, entry)
         wait: Wait | None = AFTER_DEFECT  # unless it ends as it should
         try:
-            waited = self._pending(entry, mine)
+            waited = route.pending(self._view, entry, mine)
             ready = await self._await_ready(waited, mine) if waited else mine
             if not ready:
                 wait = NOT_READY if mine else None
@@ -258,16 +248,8 @@ class Dispatcher:
             if wait is None and ready != mine:
                 wait = NOT_READY
         finally:
-            self._release(entry, mine)
+            self._in_flight.release(entry, mine)
             self._over(lane, job, entry, wait)
-
-    def _pending(self, entry: Entry, mine: tuple[int, ...]) -> dict[int, str]:
-        """Accounts of those targets whose server was promoted a moment ago: not to be asked or given anything before
-        the promotion's plan has been carried out there.
-        """
-        targets = entry.envelope.targets
-        return {index: name for index in mine
-                if (account := self._view.account(name := targets[index].account)) and account.home.pending}
 
     async def _await_ready(self, waited: dict[int, str], mine: tuple[int, ...]) -> tuple[int, ...]:
         """Those of the targets whose server may be asked and given anything, once it may."""
@@ -276,20 +258,8 @@ class Dispatcher:
 
     def _claim(self, lane: Lane, job: Job, entry: Entry) -> tuple[int, ...]:
         """Targets of this lane that nobody else is busy with. What belongs elsewhere finds its lane afterwards."""
-        taken = self._in_flight.setdefault(entry.id, set())
-        mine = tuple(
-            index
-            for index, server, doubt in self.whereabouts(entry)
-            if doubt == job.doubt and server == lane.server and index not in taken
-        )
-        taken.update(mine)
-        return mine
-
-    def _release(self, entry: Entry, mine: tuple[int, ...]) -> None:
-        taken = self._in_flight[entry.id]
-        taken.difference_update(mine)
-        if not taken:
-            del self._in_flight[entry.id]
+        return self._in_flight.claim(entry, [index for index, server, doubt in self.whereabouts(entry)
+                                             if doubt == job.doubt and server == lane.server])
 
     def _over(self, lane: Lane, job: Job, entry: Entry | None, wait: Wait | None) -> None:
         lane.active -= 1
@@ -320,11 +290,11 @@ class Dispatcher:
         if backend is None:
             return await self._strand(lane, job, entry, mine)
         targets = entry.envelope.targets
-        recipients = [(index, rcpt(self._view, backend.server, targets[index])) for index in mine]
-        linked = epochs(self._view, entry, mine)
+        recipients = [(index, route.rcpt(self._view, backend.server, targets[index])) for index in mine]
+        linked = route.epochs(self._view, entry, mine)
         outcomes = await attempt_delivery(
             self.spool, backend, entry, recipients, self._trace, self._crash, linked,
-            partial(self._may_go, entry, lane.server, linked))
+            partial(route.unchanged, self._view, entry, lane.server, linked, self._fence))
         trouble = is_trouble(outcomes.values())
         if trouble:
             self._pause(lane)
@@ -335,14 +305,6 @@ class Dispatcher:
             return None
         pauses = self._patience.server if trouble else self._patience.recipient
         return Wait(pauses.after(lane.tried(job), self._nonce.random()), parked=trouble)
-
-    def _may_go(self, entry: Entry, server: str, epochs: Mapping[int, int]) -> bool:
-        """Whether homes are as they were when the delivery began, and may be written to by us."""
-        targets = entry.envelope.targets
-        accounts = [(self._view.account(targets[index].account), epoch) for index, epoch in epochs.items()]
-        return all(
-            account is not None and account.home.epoch == epoch and account.home.primary == server
-            and self._fence(account) for account, epoch in accounts)
 
     def _pause(self, lane: Lane) -> None:
         now = asyncio.get_running_loop().time()
@@ -365,7 +327,7 @@ class Dispatcher:
         answers = await self._inquiry.ask(backend, entry, mine) if backend else dict.fromkeys(mine, Answer.LATER)
         settled = {index: outcome for index, answer in answers.items() if (outcome := outcome_of(answer, lane.server))}
         if settled:
-            await self._settler.settle(entry, settled, self._found_epochs(entry, lane.server, settled))
+            await self._settler.settle(entry, settled, route.found_epochs(self._view, entry, lane.server, settled))
             self._hold_off(entry, [index for index in settled if entry.of(index).state is State.AGAIN])
         open_still = set(answers.values()) & {Answer.LATER, Answer.ASK_AGAIN}
         if not open_still:
@@ -374,15 +336,6 @@ class Dispatcher:
         if Answer.LATER in open_still or backend is None:
             return Wait(grown, parked=True)
         return Wait(look_again_in(backend.server, grown), parked=False)
-
-    def _found_epochs(self, entry: Entry, server: str, settled: Mapping[int, Outcome]) -> dict[int, int]:
-        """What was found is held for the home as it is now, unless that is elsewhere: then as it was at the attempt,
-        and the safety net sees to it.
-        """
-        targets = entry.envelope.targets
-        here = [index for index, outcome in settled.items() if outcome.state is State.DONE
-                and (account := self._view.account(targets[index].account)) and account.home.primary == server]
-        return epochs(self._view, entry, here)
 
     def _hold_off(self, entry: Entry, indexes: list[int]) -> None:
         """A first lost answer is bad luck, and the message goes again at once. What loses them again and again waits
@@ -412,23 +365,17 @@ class Dispatcher:
             if entry.held or entry.id not in self.spool.entries:
                 continue
             if retry.expired(entry.received, now, self._patience):
-                idle = self._claim_idle(entry)
+                idle = self._in_flight.claim(entry, entry.indexes(State.AGAIN, State.IN_DOUBT))
                 try:
                     await self._settler.overdue(entry, idle)
                 finally:
-                    self._release(entry, idle)
+                    self._in_flight.release(entry, idle)
                 self._tell(entry)
             elif retry.late(entry.received, now, self._patience) and not entry.warned:
                 await self._settler.warn(entry)
             self.enqueue(entry)
             if number % 200 == 199:
                 await asyncio.sleep(0)
-
-    def _claim_idle(self, entry: Entry) -> tuple[int, ...]:
-        taken = self._in_flight.setdefault(entry.id, set())
-        idle = tuple(index for index in entry.indexes(State.AGAIN, State.IN_DOUBT) if index not in taken)
-        taken.update(idle)
-        return idle
 
     # -- who waits for a message
 

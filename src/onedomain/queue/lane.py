@@ -21,6 +21,18 @@ class Job(NamedTuple):
     doubt: bool
 
 
+class Wait(NamedTuple):
+    """`parked`: the server failed, so its return ends the wait, too."""
+
+    seconds: float
+    parked: bool
+
+
+AFTER_DEFECT = Wait(60.0, parked=False)
+NOT_READY = Wait(1.0, parked=False)
+
+
+
 class Lane:
     """`server` is its name; times are monotonic seconds."""
 

@@ -1,17 +1,17 @@
-"""Which server a target goes to now, and what RCPT TO says there.
+"""Which server a target goes to now, what RCPT TO says there, and whether that has changed since.
 
 Asks the directory at every try: people move. Knows accounts and homes. Does not know whether a server is up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from onedomain.backend.names import recipient_name
 from onedomain.decision.net import is_linked
-from onedomain.model.account import DirectoryView
+from onedomain.model.account import Account, DirectoryView
 from onedomain.model.failure import Failure, again
-from onedomain.model.message import State, Target
+from onedomain.model.message import Outcome, State, Target
 from onedomain.model.server import Server
 from onedomain.queue.entry import Entry, Progress
 
@@ -69,6 +69,36 @@ def epochs(view: DirectoryView, entry: Entry, indexes: Iterable[int]) -> dict[in
         if account is not None and account.home.replicas and is_linked(view, account):
             found[index] = account.home.epoch
     return found
+
+
+def found_epochs(view: DirectoryView, entry: Entry, server: str, settled: Mapping[int, Outcome]) -> dict[int, int]:
+    """What was found is held for the home as it is now, unless that is elsewhere: then as it was at the attempt, and
+    the safety net sees to it.
+    """
+    targets = entry.envelope.targets
+    here = [index for index, outcome in settled.items() if outcome.state is State.DONE
+            and (account := view.account(targets[index].account)) and account.home.primary == server]
+    return epochs(view, entry, here)
+
+
+def unchanged(
+    view: DirectoryView, entry: Entry, server: str, epochs: Mapping[int, int], fence: Callable[[Account], bool]
+) -> bool:
+    """Whether homes are as they were when the delivery began, and may be written to by us."""
+    targets = entry.envelope.targets
+    accounts = [(view.account(targets[index].account), epoch) for index, epoch in epochs.items()]
+    return all(
+        account is not None and account.home.epoch == epoch and account.home.primary == server and fence(account)
+        for account, epoch in accounts)
+
+
+def pending(view: DirectoryView, entry: Entry, indexes: Iterable[int]) -> dict[int, str]:
+    """Accounts of those targets whose server was promoted a moment ago: not to be asked or given anything before the
+    promotion's plan has been carried out there.
+    """
+    targets = entry.envelope.targets
+    return {index: name for index in indexes
+            if (account := view.account(name := targets[index].account)) and account.home.pending}
 
 
 def rcpt(view: DirectoryView, server: Server, target: Target) -> str:

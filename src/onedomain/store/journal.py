@@ -20,7 +20,7 @@ from functools import partial
 
 from onedomain.model.failure import Failed, Failure, again
 from onedomain.model.ports import Nonce
-from onedomain.store.disk import FULL, Disk, File
+from onedomain.store.disk import FULL, Disk
 from onedomain.store.segment import (
     HEADER_SIZE,
     KEY_SIZE,
@@ -30,9 +30,11 @@ from onedomain.store.segment import (
     Damage,
     Position,
     Sealer,
+    Segment,
     pack_header,
     read_record,
     scan,
+    set_aside,
     unpack_header,
 )
 
@@ -49,30 +51,9 @@ COMPANY = 3
 """Fewer than so many are not waited for."""
 
 SUFFIX = ".segment"
-# Of what is damaged this much at most is kept aside for a human to look at.
-MOST_SET_ASIDE = 16 << 20
 
 FULL_FAILURE = again(452, "4.3.1", "Insufficient system storage, try again later")
 CLOSED = again(452, "4.3.1", "Storage failure, try again later", "journal closed")
-
-
-class Segment:
-    """An open segment. `end` is where the next record goes; `entered` whether its name is durable."""
-
-    __slots__ = ("durable", "end", "entered", "file", "name", "number", "sealer")
-
-    def __init__(self, name: str, file: File, sealer: Sealer, end: int, *, entered: bool) -> None:
-        self.name = name
-        self.file = file
-        self.sealer = sealer
-        self.number = sealer.number
-        self.end = end
-        self.durable = end if entered else 0
-        self.entered = entered
-
-    @property
-    def size(self) -> int:
-        return self.end
 
 
 class Journal:
@@ -150,29 +131,8 @@ class Journal:
             segment = self._segments[number]
             for item in scan(segment.file, segment.sealer):
                 if isinstance(item, Damage):
-                    self._set_aside(segment, item)
+                    set_aside(self._disk, self._directory, segment, item)
                 yield item
-
-    def _set_aside(self, segment: Segment, damage: Damage) -> None:
-        """Where there is no room it is left where it is: what can be read has to be, or a full disk stays full."""
-        data = segment.file.read(damage.offset, min(damage.length, MOST_SET_ASIDE))
-        if not data.strip(b"\0"):
-            return
-        name = f"{segment.name}.{damage.offset}.damaged"
-        if name in self._disk.list_directory(self._directory):
-            return
-        try:
-            file = self._disk.open(self._path(name), create=True)
-            try:
-                file.write([data], 0)
-            except OSError:
-                self._disk.unlink(self._path(name))
-                raise
-            finally:
-                file.close()
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
 
     # -- writing
 

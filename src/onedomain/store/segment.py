@@ -9,7 +9,7 @@ The key is random for each segment. Marker and checksum are made with it, so tha
 the checksum covers the record's place, so that a record copied elsewhere is none. After damage the next marker whose
 checksum is right is the next record: one flipped bit costs one record.
 
-Knows bytes. Does not know what the payloads mean, nor when to sync.
+Knows bytes and its file. Does not know what the payloads mean, nor when to sync.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
-from onedomain.store.disk import File
+from onedomain.store.disk import FULL, Disk, File
 
 MAGIC = b"1DJOURN\n"
 VERSION = 1
@@ -32,6 +32,8 @@ HEADER_SIZE = 2 * COPY_SIZE
 RECORD_HEADER_SIZE = 16
 MAX_RECORD = 16 << 20
 WINDOW = 1 << 20
+# Of what is damaged this much at most is kept aside for a human to look at.
+MOST_SET_ASIDE = 16 << 20
 
 _HEADER = struct.Struct(">8sH16sQ")
 _RECORD = struct.Struct(">4sI8s")
@@ -167,3 +169,46 @@ def _next_marker(
         # a marker may begin in the last three bytes
         offset = base + len(window) - len(marker) + 1
     return size, b"", size
+
+
+class Segment:
+    """An open segment. `end` is where the next record goes; `entered` whether its name is durable."""
+
+    __slots__ = ("durable", "end", "entered", "file", "name", "number", "sealer")
+
+    def __init__(self, name: str, file: File, sealer: Sealer, end: int, *, entered: bool) -> None:
+        self.name = name
+        self.file = file
+        self.sealer = sealer
+        self.number = sealer.number
+        self.end = end
+        self.durable = end if entered else 0
+        self.entered = entered
+
+    @property
+    def size(self) -> int:
+        return self.end
+
+
+def set_aside(disk: Disk, directory: str, segment: Segment, damage: Damage) -> None:
+    """What is damaged gets a file of its own, once. Where there is no room it is left where it is: what can be read has
+    to be, or a full disk stays full. Blocks. Raises OSError.
+    """
+    data = segment.file.read(damage.offset, min(damage.length, MOST_SET_ASIDE))
+    if not data.strip(b"\0"):
+        return
+    name = f"{segment.name}.{damage.offset}.damaged"
+    if name in disk.list_directory(directory):
+        return
+    try:
+        file = disk.open(f"{directory}/{name}", create=True)
+        try:
+            file.write([data], 0)
+        except OSError:
+            disk.unlink(f"{directory}/{name}")
+            raise
+        finally:
+            file.close()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise

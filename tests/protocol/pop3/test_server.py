@@ -11,22 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onedomain.model.failure import Failed
+from onedomain.protocol.pop3.events import Answered, Close, LogIn, Quit, Retrieve, StartTls
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop
-from onedomain.protocol.pop3.server import (
-    MAX_AT_ONCE,
-    MAX_BAD,
-    MAX_LINE,
-    MAX_READ,
-    MAX_UNSENT,
-    Answered,
-    Close,
-    LogIn,
-    Pop3Options,
-    Pop3Server,
-    Quit,
-    Retrieve,
-    StartTls,
-)
+from onedomain.protocol.pop3.server import MAX_AT_ONCE, MAX_BAD, MAX_LINE, MAX_READ, MAX_UNSENT, Pop3Options, Pop3Server
 
 LOG_IN = b"USER mrose\r\nPASS secret\r\n"
 LOGGED_IN = ["S: +OK Password, please.", "E: USER mrose 'secret'", "S: +OK Logged in, 2 messages (320 octets)."]

@@ -1,8 +1,8 @@
 """One command of an IMAP client: bytes -> `Command` (RFC 3501 section 6 and extensions).
 
-Knows the grammar of every command but FETCH's items and SEARCH's keys, which have files of their own. Does not know
-which commands are allowed now. `parse` takes a whole command with its literals in their places, without the final
-line end.
+Knows the grammar of every command but those about folders, FETCH's items and SEARCH's keys, which have files of their
+own. Does not know which commands are allowed now. `parse` takes a whole command with its literals in their places,
+without the final line end.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from onedomain.protocol.imap import command as c
+from onedomain.protocol.imap import folder_commands as folders
 from onedomain.protocol.imap.cursor import BadCommand, BadName, Cursor
 from onedomain.protocol.imap.fetching import fetch_items
 from onedomain.protocol.imap.flags import Mode
@@ -20,16 +21,9 @@ from onedomain.protocol.imap.sequence import SequenceSet
 __all__ = ["BadCharset", "BadCommand", "BadName", "parse", "parse_append", "parse_append_more", "tag_of"]
 
 MAX_ID = 30           # RFC 2971 section 3.3: at most 30 pairs
-MAX_PATTERNS = 100
 
 _TAG = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\+]{1,64}(?= |\Z)")
 
-STATUS_ITEMS = frozenset(
-    {"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED", "HIGHESTMODSEQ", "MAILBOXID"}
-)
-SPECIAL_USES = {
-    use.upper(): use for use in (r"\All", r"\Archive", r"\Drafts", r"\Flagged", r"\Junk", r"\Sent", r"\Trash")
-}
 
 
 def tag_of(data: bytes) -> str:
@@ -204,111 +198,6 @@ def _known(cursor: Cursor) -> SequenceSet:
     return known
 
 
-def _create(cursor: Cursor) -> c.Create:
-    cursor.space()
-    mailbox = cursor.mailbox()
-    use = ""
-    if cursor.skip(b" "):
-        cursor.expect(b"(")
-        if cursor.word() != "USE":
-            raise BadCommand("Unknown CREATE parameter")
-        cursor.expect(b" (")
-        if cursor.skip(b"\\"):
-            spelled = SPECIAL_USES.get(f"\\{cursor.word()}")
-            if spelled is None:
-                raise BadCommand("Unknown special use")
-            use = spelled
-        cursor.expect(b"))")
-    # A trailing separator says that children will follow (RFC 3501 section 6.3.3): nothing that we need to know
-    return c.Create(mailbox[:-1] if mailbox.endswith("/") else mailbox, use)
-
-
-def _delete(cursor: Cursor) -> c.Delete:
-    cursor.space()
-    return c.Delete(cursor.mailbox())
-
-
-def _rename(cursor: Cursor) -> c.Rename:
-    cursor.space()
-    old = cursor.mailbox()
-    cursor.space()
-    return c.Rename(old, cursor.mailbox())
-
-
-def _subscribe(wanted: bool) -> Callable[[Cursor], c.Subscribe]:
-    def read(cursor: Cursor) -> c.Subscribe:
-        cursor.space()
-        return c.Subscribe(cursor.mailbox(), wanted)
-
-    return read
-
-
-def _list(cursor: Cursor) -> c.List:
-    cursor.space()
-    extended = False
-    select: frozenset[str] = frozenset()
-    if cursor.peek(b"("):
-        select, extended = frozenset(cursor.words()), True
-        cursor.space()
-    reference = cursor.mailbox()
-    cursor.space()
-    patterns: list[str] = []
-    if cursor.skip(b"("):
-        extended = True
-        while not cursor.skip(b")"):
-            if patterns:
-                cursor.space()
-            patterns.append(cursor.pattern())
-            if len(patterns) > MAX_PATTERNS:
-                raise BadCommand("Too many patterns")
-    else:
-        patterns.append(cursor.pattern())
-    give: set[str] = set()
-    status: tuple[str, ...] = ()
-    if cursor.skip(b" "):
-        extended = True
-        if cursor.word() != "RETURN":
-            raise BadCommand("Expected RETURN")
-        cursor.expect(b" (")
-        while not cursor.skip(b")"):
-            cursor.skip(b" ")
-            option = cursor.word()
-            give.add(option)
-            if option == "STATUS":
-                cursor.space()
-                status = _status_items(cursor)
-    if "RECURSIVEMATCH" in select and "SUBSCRIBED" not in select:
-        raise BadCommand("RECURSIVEMATCH needs SUBSCRIBED")
-    if unknown := (select - _LIST_SELECT) | (give - _LIST_RETURN):
-        raise BadCommand(f"Unknown LIST option {sorted(unknown)[0][:40]}")
-    return c.List(reference, tuple(patterns), select, frozenset(give), status, extended)
-
-
-_LIST_SELECT = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
-_LIST_RETURN = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "STATUS"})
-
-
-def _lsub(cursor: Cursor) -> c.Lsub:
-    cursor.space()
-    reference = cursor.mailbox()
-    cursor.space()
-    return c.Lsub(reference, cursor.pattern())
-
-
-def _status(cursor: Cursor) -> c.Status:
-    cursor.space()
-    mailbox = cursor.mailbox()
-    cursor.space()
-    return c.Status(mailbox, _status_items(cursor))
-
-
-def _status_items(cursor: Cursor) -> tuple[str, ...]:
-    items = tuple(dict.fromkeys(cursor.words()))
-    if not items or not STATUS_ITEMS.issuperset(items):
-        raise BadCommand("Bad STATUS items")
-    return items
-
-
 def _fetch(uid: bool) -> Callable[[Cursor], c.Fetch]:
     def read(cursor: Cursor) -> c.Fetch:
         cursor.space()
@@ -388,14 +277,14 @@ _COMMANDS: Mapping[str, Callable[[Cursor], c.Arguments]] = {
     "ENABLE": _enable,
     "SELECT": _select(False),
     "EXAMINE": _select(True),
-    "CREATE": _create,
-    "DELETE": _delete,
-    "RENAME": _rename,
-    "SUBSCRIBE": _subscribe(True),
-    "UNSUBSCRIBE": _subscribe(False),
-    "LIST": _list,
-    "LSUB": _lsub,
-    "STATUS": _status,
+    "CREATE": folders.create,
+    "DELETE": folders.delete,
+    "RENAME": folders.rename,
+    "SUBSCRIBE": folders.subscribe(True),
+    "UNSUBSCRIBE": folders.subscribe(False),
+    "LIST": folders.list_,
+    "LSUB": folders.lsub,
+    "STATUS": folders.status,
     "FETCH": _fetch(False),
     "UID FETCH": _fetch(True),
     "STORE": _store(False),

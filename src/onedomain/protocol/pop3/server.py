@@ -16,10 +16,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from onedomain.model.failure import Failed, refuse
 from onedomain.protocol import sasl
+from onedomain.protocol.pop3.events import Answered, Close, Event, LogIn, Quit, Retrieve, StartTls
 from onedomain.protocol.pop3.maildrop import Entry, Maildrop, NoSuchMessage
 
 MAX_LINE = sasl.MAX_RESPONSE + 256
@@ -41,40 +41,6 @@ class Pop3Options:
     name: str = "OneDomain"
     starttls: bool = True
     plaintext_login: bool = False
-
-
-class LogIn(NamedTuple):
-    credentials: sasl.Credentials
-    mechanism: str
-
-
-class StartTls(NamedTuple):
-    pass
-
-
-class Retrieve(NamedTuple):
-    """RETR, or TOP where `lines` is a number."""
-
-    entry: Entry
-    lines: int | None
-
-
-class Quit(NamedTuple):
-    """The session reaches its UPDATE state: `deleted` are to be removed, `retrieved` were read by RETR."""
-
-    deleted: tuple[Entry, ...]
-    retrieved: tuple[Entry, ...]
-
-
-class Close(NamedTuple):
-    reason: str
-
-
-class Answered(NamedTuple):
-    pass
-
-
-Event = LogIn | StartTls | Retrieve | Quit | Close | Answered
 
 
 class Pop3Server:
