@@ -12,6 +12,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -238,3 +239,28 @@ def test_every_point_is_here() -> None:
     # These want a link and a promotion: tests/queue/test_kill.py.
     elsewhere = {crash.IN_SETTING_ASIDE, crash.AFTER_RESCUE}
     assert tested | elsewhere == crash.POINTS
+
+
+async def test_a_shutdown_with_mail_under_way(make_cluster: Callable[..., Cluster]) -> None:
+    """What a service manager does at each update. Spools are closed with messages that wait for a dead home, with
+    deliveries on their way and clients in the middle of theirs; nothing has to be mended or looked up afterwards.
+    """
+    cluster = make_cluster("dovecot", "node", people=4, extra=QUICK)
+    async with load(cluster, recipients_per_message=3) as running:
+        await acknowledged(running, 60)
+        await asyncio.to_thread(cluster.homes["d1"].lab.kill)
+        await acknowledged(running, 60)
+        for _ in range(2):
+            before = time.monotonic()
+            await asyncio.to_thread(cluster.edge.stop)
+            assert time.monotonic() - before < 25, "however much waits"
+            await asyncio.to_thread(cluster.edge.start)
+            await acknowledged(running, 30)
+        await asyncio.to_thread(cluster.homes["d1"].lab.start)
+    assert not running.outcome.refused, running.outcome.summary()
+    cluster.assert_exact()
+    ended = cluster.edge.events("process ended", "supervisor")
+    assert ended and {event["status"] for event in ended} == {0}, "every process comes to its own end"
+    assert not cluster.edge.events("process died", "supervisor")
+    told = {event["event"] for event in cluster.edge.events()}
+    assert not told & {"spool damaged", "spool unreadable", "spool not adopted", "worker failed", "part failed"}, told
