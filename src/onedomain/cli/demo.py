@@ -60,7 +60,7 @@ def _report(play: Scenario, ending: Ending) -> None:
     if report.doubt_present:
         out.print(tell("doubt", count=report.doubt_present))
     out.print(tell("readers", looks=notices.looks, turned_away=notices.turned_away, broken=notices.broken,
-                   slowest=notices.slowest))
+                   slowest=notices.slowest), soft_wrap=True)
     if ending.left:
         out.print(tell("undrained", count=ending.left))
     if not report.ok:
