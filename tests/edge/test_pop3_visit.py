@@ -391,6 +391,29 @@ async def test_a_home_that_goes_down_while_the_folder_is_opened() -> None:
         client.close()
 
 
+async def test_one_that_fails_at_the_news_keeps_it_from_nobody() -> None:
+    class Defect:
+        def board_changed(self) -> None:
+            raise ValueError("a defect")
+
+    fake = a_home()
+    async with in_front_of(fake) as running:
+        homes = running.parts.homes
+        client = await while_the_folder_is_opened(running, fake)
+        told: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        good = set(homes.waiting)
+        for _ in range(20):  # whichever comes first in the set
+            homes.waiting.add(Defect())
+        running.board.verdicts["s1"] = Verdict.SILENT
+        homes.board_changed()
+        refused = [await client.line() for _ in range(2)][1]
+        assert refused.startswith("-ERR [SYS/TEMP]") and not good & homes.waiting
+        assert [str(error) for error in told] == ["a defect"] * 20
+        client.close()
+
+
 async def test_what_is_said_of_other_servers_while_the_folder_is_opened() -> None:
     """The board is told of every one. The log-in goes on where it is, and the home is not asked twice."""
     fake = a_home()

@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -528,6 +529,39 @@ async def test_a_visit_that_has_ended_hears_nothing_more(notes: Notes) -> None:
         assert await read_all(stream) == b"last words"
         stream.close()
     assert not Ends.heards
+
+
+class Defect(Echo):
+    """What it is told to fail at, it fails at."""
+
+    def leave(self) -> None:
+        if failing == "leave":
+            raise ValueError("leave")
+        if failing != "abort":
+            super().leave()
+
+    def abort(self) -> None:
+        raise ValueError("abort")
+
+
+failing = ""
+
+
+@pytest.mark.parametrize("at", ["leave", "abort"])
+async def test_a_visit_that_can_not_leave_keeps_nobody(at: str, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor the spool from being closed, which comes after."""
+    monkeypatch.setattr(sys.modules[__name__], "failing", at)
+    async with listening(greet, notes, visits=Defect) as listener:
+        streams = [await connect(listener) for _ in range(2)]
+        for stream in streams:
+            assert await stream.read() == b"?"
+        async with asyncio.timeout(5):
+            assert await listener.drain(0.1) == (2 if at == "abort" else 0)
+            for stream in streams:
+                assert await read_all(stream) == b""
+                stream.close()
+        assert listener.sessions == 0
+    assert notes.reasons("session failed") == [f"ValueError: {at}"] * 2
 
 
 async def test_visits_leave_when_the_listener_stops(server_tls: ServerContexts, client_tls: ClientContexts) -> None:

@@ -66,7 +66,11 @@ class Homes:
 
     def board_changed(self) -> None:
         for each in tuple(self.waiting):
-            each.board_changed()
+            try:
+                each.board_changed()
+            except Exception as error:  # noqa: BLE001  one's bug must not keep the news from the others
+                context = {"message": "told of the board", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
 
     async def settled(self, admission: Admission) -> Admission:
         """The same with the home that the account has once it may be used; waits where that is to be expected soon.

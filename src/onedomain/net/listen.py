@@ -174,8 +174,7 @@ class Listener:
         `seconds`; how many those were.
         """
         self.stop()
-        for visit in tuple(self._visits.values()):
-            visit.leave()
+        self._visit(lambda visit: visit.leave())
         await asyncio.sleep(0)  # the first step of what goes on as a task
         for task, stream in self._sessions.items():
             stream.leaving = True
@@ -186,8 +185,7 @@ class Listener:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._emptied.wait(), seconds)
         left = self.sessions
-        for visit in tuple(self._visits.values()):
-            visit.abort()
+        self._visit(lambda visit: visit.abort())
         await asyncio.sleep(0)
         for task in tuple(self._sessions):
             task.cancel()
@@ -195,6 +193,15 @@ class Listener:
             self._emptied.clear()
             await self._emptied.wait()
         return left
+
+    def _visit(self, say: Callable[[Visit], None]) -> None:
+        for stream, visit in tuple(self._visits.items()):
+            try:
+                say(visit)
+            except Exception as error:  # noqa: BLE001  one's bug must not keep the others here, and with them the process
+                stream.close()
+                if stream in self._visits:
+                    self.visit_ended(visit, error)
 
     def _ask(self, mask: int) -> None:
         if self._poller is not None:
