@@ -147,6 +147,8 @@ def test_a_replica_is_dropped_by_what_it_lacks(run: Run) -> None:
     assert (written["from"], written["to"], written["stage"], written["keep"], written["force"]) == (
         "s3", "s1", "finishing", False, False)
     assert "on its way already" in run("account drop b@example.com --force", 1).output
+    assert "1 moves cancelled" in run("account move-cancel b@example.com").output
+    assert run("account drop b@example.com --force").output.startswith("1 accounts are on their way")
     assert "a@example.com: has no replica" in run("account drop a@example.com", 1).output
     assert "0 accounts are on their way" in run("account drop a@example.com", 1).output
 

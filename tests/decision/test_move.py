@@ -15,6 +15,7 @@ MOVE = Move("hanako@example.com", "old", "new")
 DROP = Move("hanako@example.com", "old", "new", keep=False)
 SAME = replace(DROP, differ=0)
 OTHER = replace(DROP, differ=3)
+GONE = replace(DROP, cause="drop", stage=Stage.FINISHING)
 FORCED = replace(DROP, force=True)
 WHOLE = Progress(whole=True)
 UP = ("old", "new", "third")
@@ -49,6 +50,10 @@ UP = ("old", "new", "third")
          Stand(Stage.FAILED, "it lives at new, and old stays as the replica: 3 messages differ")),
         (replace(OTHER, force=True), Home("new", ("old",)), WHOLE, True, UP, ChangeReplicas(())),
         (FORCED, Home("new", ("old",)), WHOLE, True, UP, Compare()),
+        (GONE, Home("new", ("old",)), None, False, UP, Stand(Stage.FINISHING, "what came late at old is brought")),
+        (replace(GONE, force=True), Home("new", ("old", "third")), None, False, UP, ChangeReplicas(("third",))),
+        (replace(GONE, force=True), Home("new", ("old",), pending=True), None, False, UP, Stand(Stage.SWITCHING)),
+        (replace(GONE, force=True), Home("new", ("old",)), WHOLE, True, UP, Compare()),
         (FORCED, Home("new", ("old",)), Progress(False, behind=7), True, UP,
          Stand(Stage.FINISHING, "7 messages to go")),
         (FORCED, Home("new", ("old",)), Progress(True, "no log-in"), True, UP, ChangeReplicas(())),

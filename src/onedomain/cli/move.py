@@ -141,7 +141,7 @@ def cancel(config: ConfigPath, addresses: Addresses = None, json: AsJson = False
     async def action(desk: Desk) -> list[Move]:
         store = _store(desk)
         keys = {account_key(desk.view, address) for address in addresses or []}
-        early = [each for each in await store.open() if each.stage is Stage.COPYING]
+        early = [each for each in await store.open() if each.stage is Stage.COPYING or each.cause == "drop"]
         wanted = [each for each in early if not keys or each.account in keys]
         gone = [await store.stand(each, Stage.CANCELLED, "") for each in wanted]
         async with desk.repository.writing() as writer:

@@ -83,7 +83,7 @@ def next_step(move: Move, home: Home | None, link: Progress | None, *, returned:
 def _after(move: Move, home: Home, link: Progress | None, returned: bool) -> Step:
     if home.pending:
         return Stand(Stage.SWITCHING)
-    if not returned:
+    if not returned and not (move.force and move.cause == "drop"):  # of a server that will never be there again, too
         return Stand(Stage.FINISHING, f"what came late at {move.source} is brought")
     if move.keep or move.source not in home.replicas:
         return Stand(Stage.DONE)
