@@ -747,8 +747,16 @@ async def an_odd_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
     await asyncio.sleep(60)
     (told,) = (each for each in town.outlet.alerts if "nobody thought of this" in each)
     assert told.startswith(odd)
+    realm.die("a", gone=False)
+    assert realm.failover is not None
+    (asked,) = await realm.failover.promote([town.accounts[odd]], "", cause="by hand")
+    assert "not carried out" in asked.reason, "b is there, and may come to it yet"
+    (asked,) = await realm.failover.promote([town.accounts[odd]], "", cause="by hand", force=True)
+    assert (asked.to, asked.reason) == ("a", "")
+    assert (town.accounts[odd].home.primary, town.accounts[odd].home.pending) == ("a", False)
     monkeypatch.undo()
-    await until(lambda: not town.accounts[odd].home.pending)
+    realm.deliver(odd)
+    await until(lambda: town.same(odd))
     await realm.kill()
 
 
