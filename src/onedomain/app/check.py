@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import grp
-import os
-import pwd
 import shutil
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 from cryptography import x509
 
-from onedomain.app import check_links, descriptors
+from onedomain.app import check_links, check_user, descriptors
 from onedomain.app.backends import Backends
 from onedomain.app.check_texts import TEXTS, say
 from onedomain.app.inherited import open_listener
@@ -128,38 +124,8 @@ class Check:
             yield self._say(Weight.WARNING, ("listener",), "few_descriptors", limit=limit, needed=needed)
 
     def _user(self) -> Iterator[Finding]:
-        """Of [edge] user, who has to be able to do what root did until now."""
-        user, group = self._config.file.edge.user, self._config.file.edge.group
-        if not user:
-            return
-        try:
-            owner = pwd.getpwnam(user)
-        except KeyError:
-            yield self._say(Weight.ERROR, ("edge", "user"), "no_user", name=user)
-            return
-        try:
-            gid = grp.getgrnam(group).gr_gid if group else owner.pw_gid
-        except KeyError:
-            yield self._say(Weight.ERROR, ("edge", "group"), "no_user", name=group)
-            return
-        if os.geteuid() != 0:
-            return  # and who looks is not who starts the edge
-        for place, path in self._dialled_with():
-            if not _may(path, os.R_OK, owner.pw_uid, gid):
-                yield self._say(Weight.ERROR, place, "not_for_user", path=path, user=user)
-        file = self._config.database_file
-        for path in (file, file.parent) if file is not None and file.exists() else ():
-            if self._config.state not in (path, *path.parents) and not _may(path, os.W_OK, owner.pw_uid, gid):
-                yield self._say(Weight.ERROR, ("directory", "url"), "not_for_user", path=path, user=user)
-
-    def _dialled_with(self) -> Iterator[tuple[Place, Path]]:
-        """Files that are read whenever a connection is made, not at the start."""
-        for index, server in enumerate(self._config.file.server):
-            for name, table in (("imap", server.imap), ("delivery", server.delivery), ("doveadm", server.doveadm)):
-                if table is not None and table.ca_file is not None:
-                    yield ("server", index, name, "ca_file"), table.ca_file
-        if (smarthost := self._config.smarthost) is not None and smarthost.ca_file is not None:
-            yield ("smarthost", "ca_file"), smarthost.ca_file
+        for place, key, fields in check_user.lacks(self._config):
+            yield self._say(Weight.ERROR, place, key, **fields)
 
     def _room(self) -> Iterator[Finding]:
         """On the disk of the spool."""
@@ -385,17 +351,3 @@ class Check:
 
     async def _smarthost(self, probe: Awaitable[Sighting]) -> list[Finding]:
         return [self._dialled(("smarthost",), say("smarthost"), await probe)]
-
-
-def _may(path: Path, what: int, uid: int, gid: int) -> bool:
-    """Whether a user may do it, asked as that user in a process of its own: groups and mounts are the kernel's."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups([gid])
-            os.setgid(gid)
-            os.setuid(uid)
-            os._exit(0 if os.access(path, what) else 1)
-        except BaseException:  # noqa: BLE001  a fork must not go on as its parent
-            os._exit(2)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
