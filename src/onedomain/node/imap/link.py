@@ -20,8 +20,9 @@ from onedomain.node.store.changes import Described
 from onedomain.node.store.readers import Reading
 from onedomain.node.store.values import Account, Folder, Rejected
 from onedomain.node.store.writer import Transaction
-from onedomain.protocol.imap import link as c
+from onedomain.protocol.imap import link_command as c
 from onedomain.protocol.imap import render
+from onedomain.protocol.imap.link import parse_link
 from onedomain.protocol.imap.sequence import format_ranges, format_set
 
 ACCOUNTS_AT_ONCE = 200
@@ -31,7 +32,7 @@ BODIES_IN_ALL = 4 * 2**20
 
 async def link(talk: Talk, data: bytes) -> Done:
     """One command other than APPEND. Raises BadCommand, BadName, Rejected, Failed."""
-    command = c.parse_link(data)
+    command = parse_link(data)
     return await _HANDLERS[type(command)](talk, command)
 
 

@@ -18,7 +18,8 @@ from onedomain.node.store.values import Rejected
 from onedomain.node.store.writer import Body
 from onedomain.protocol.imap.cursor import BadCommand
 from onedomain.protocol.imap.lines import Literal
-from onedomain.protocol.imap.link import GivenMessage, parse_link_append_more
+from onedomain.protocol.imap.link import parse_link_append_more
+from onedomain.protocol.imap.link_command import GivenMessage
 
 
 async def append(talk: Talk, command: LinkAppend) -> Done:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from onedomain.net.stream import Stream
 from onedomain.protocol.imap.command import NewMessage
 from onedomain.protocol.imap.lines import Chunk, Fragmentizer, Limits, Line, Literal, Overrun
-from onedomain.protocol.imap.link import FolderRef, GivenMessage, is_link_append, parse_link_append
+from onedomain.protocol.imap.link import is_link_append, parse_link_append
+from onedomain.protocol.imap.link_command import FolderRef, GivenMessage
 from onedomain.protocol.imap.parser import BadCommand, BadName, is_append, parse_append
 
 GO_AHEAD = b"+ Ready\r\n"

@@ -28,7 +28,7 @@ from onedomain.node.store.values import (
     Removed,
 )
 from onedomain.node.store.writer import Transaction
-from onedomain.protocol.imap.link import MAX_UID, FlagsOf, FolderRef, Gap, GiveFolder, GivenMessage, Gone
+from onedomain.protocol.imap.link_command import MAX_UID, FlagsOf, FolderRef, Gap, GiveFolder, GivenMessage, Gone
 
 MAX_EXPUNGES = 100_000  # UIDs of one command
 

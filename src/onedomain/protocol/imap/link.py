@@ -1,23 +1,40 @@
-"""XLINK, the node's private commands for replication: bytes -> values (docs/replication-protocol.md).
+"""XLINK, the node's private commands for replication: bytes -> the values of link_command.py.
 
-Knows their grammar and its limits. Does not know what is done with them. Accounts are in key form, names of folders in
-Unicode, dates in seconds since 1970, flags canonical; delivery ids are "" where there is none.
+Knows their grammar and its limits (docs/replication-protocol.md). Does not know what is done with them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from onedomain.protocol.imap.cursor import BadCommand, Cursor
-from onedomain.protocol.imap.sequence import SequenceSet
+from onedomain.protocol.imap.link_command import (
+    MAX_UID,
+    Bodies,
+    Changes,
+    DropFolder,
+    Find,
+    FlagsOf,
+    FolderRef,
+    Gap,
+    GiveAccount,
+    GiveDelivered,
+    GiveExpunges,
+    GiveFlags,
+    GiveFolder,
+    GiveGaps,
+    GivenMessage,
+    GiveSubscriptions,
+    Gone,
+    Identities,
+    LinkCommand,
+    Messages,
+)
 
 CAPABILITY = "XLINK=1"
 MAX_ITEMS = 10_000
-MAX_UID = 0xFFFF_FFFE
-"""So that there is always a UIDNEXT."""
 
 T = TypeVar("T")
 
@@ -25,136 +42,6 @@ _LINK = re.compile(rb"[^\x00-\x20\x7f-\xff(){%*\"\\+]{1,64} XLINK (?=([A-Z]+))",
 _MAILBOX_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")  # RFC 8474 section 4
 _DELIVERY = re.compile(r"[!-~]{1,200}")
 _USE = re.compile(r"\\[A-Za-z]{1,30}")
-
-
-class FolderRef(NamedTuple):
-    account: str
-    mailbox_id: str
-    uidvalidity: int
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """`accounts` None: all that the node has. `counted`: how many messages there are comes along."""
-
-    since: int
-    accounts: tuple[str, ...] | None
-    counted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Messages:
-    """`bodies`: (from this UID on, up to this size) the bytes come along. `counted` as in Changes. `first`: no message
-    with a UID below it.
-    """
-
-    folder: FolderRef
-    since: int
-    bodies: tuple[int, int] | None
-    counted: bool = False
-    first: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Bodies:
-    folder: FolderRef
-    uids: SequenceSet
-
-
-@dataclass(frozen=True, slots=True)
-class Identities:
-    folder: FolderRef
-    uids: SequenceSet
-
-
-@dataclass(frozen=True, slots=True)
-class Find:
-    account: str
-    deliveries: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GiveAccount:
-    account: str
-
-
-@dataclass(frozen=True, slots=True)
-class GiveFolder:
-    folder: FolderRef
-    name: str
-    uidnext: int
-    highestmodseq: int
-    special_use: str
-
-
-@dataclass(frozen=True, slots=True)
-class DropFolder:
-    folder: FolderRef
-
-
-@dataclass(frozen=True, slots=True)
-class GiveSubscriptions:
-    account: str
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GiveDelivered:
-    account: str
-    deliveries: tuple[str, ...]
-
-
-class FlagsOf(NamedTuple):
-    uid: int
-    modseq: int
-    flags: str
-
-
-@dataclass(frozen=True, slots=True)
-class GiveFlags:
-    folder: FolderRef
-    flags: tuple[FlagsOf, ...]
-
-
-class Gone(NamedTuple):
-    uids: SequenceSet
-    modseq: int
-
-
-@dataclass(frozen=True, slots=True)
-class GiveExpunges:
-    folder: FolderRef
-    gone: tuple[Gone, ...]
-
-
-class Gap(NamedTuple):
-    """`replicated`: the modseq up to which everything is here."""
-
-    folder: FolderRef
-    uidnext: int
-    highestmodseq: int
-    replicated: int
-
-
-@dataclass(frozen=True, slots=True)
-class GiveGaps:
-    gaps: tuple[Gap, ...]
-
-
-class GivenMessage(NamedTuple):
-    """What APPEND says of one message before its literal. `uid` 0: the next one; `modseq` 0: likewise."""
-
-    uid: int
-    modseq: int
-    date: int
-    flags: str
-    delivery: str
-
-
-LinkCommand = (
-    Changes | Messages | Bodies | Identities | Find | GiveAccount | GiveFolder | DropFolder | GiveSubscriptions
-    | GiveDelivered | GiveFlags | GiveExpunges | GiveGaps
-)
 
 
 def is_link(data: bytes) -> bool:
