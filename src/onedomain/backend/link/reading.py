@@ -31,7 +31,8 @@ MAX_VANISHED = 5_000_000
 UIDS_AT_ONCE, OCTETS_AT_ONCE = 500, 4 << 20
 """The most of one FETCH of bodies: what its taker leaves has to be read all the same before the next command. How many
 octets there will be is guessed from the messages before, from few of them with care."""
-FIRST_UIDS = 50
+FIRST_UIDS = 8
+"""Of a folder of which nothing is known yet: where messages are large, most of what is asked first is for nothing."""
 AHEAD, AHEAD_OCTETS = 50, 65536
 """Of what is new so many messages are read before anybody has asked for their bytes, if they have fewer octets."""
 IDS_AT_ONCE = 50
