@@ -25,7 +25,7 @@ from onedomain.model.failure import Failed, again, refuse
 from onedomain.model.replica import Identity
 from onedomain.protocol.imap.flags import SYSTEM
 
-AT_ONCE = 50
+AT_ONCE = 100
 BYTES_AT_ONCE = 2**20
 HELD = 4 * 2**20
 """Octets of parts that are not in the folder yet, from which on no more are asked for."""
