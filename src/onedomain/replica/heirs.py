@@ -45,7 +45,7 @@ class Heirs:
         can be used again. `force`: although something is known to be missing.
         """
         if account.home.pending:
-            if not back or to not in ("", back) or self._means.usable(account.home.primary):
+            if not back or to not in ("", back) or (self._means.usable(account.home.primary) and not force):
                 return Asked(account.address, to, PENDING)
             return Asked(account.address, back, "")
         names = [to] if to else list(account.home.replicas)
