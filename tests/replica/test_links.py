@@ -51,6 +51,37 @@ def test_an_event_is_carried_within_milliseconds_and_released() -> None:
     scene(play)
 
 
+@pytest.mark.parametrize("others", [0, 100])
+def test_mail_for_an_account_that_was_not_there_is_carried_at_once(others: int) -> None:
+    """A node makes an account when somebody comes. Until then it says no for good and is asked seldom, also where it
+    goes on saying no whatever is told.
+    """
+    async def play() -> None:
+        town = Town()
+        pool, asked = town.pools["a"], 0
+
+        async def nobody(account: Account) -> SlowEnd:
+            nonlocal asked
+            asked += 1
+            raise Failed(refuse(550, "5.1.1", "no such account"))
+
+        there, pool.end = pool.end, nobody  # type: ignore[method-assign]
+        town.account("ann@x")
+        town.links.start()
+        await asyncio.sleep(100)
+        assert asked == 1
+        for _ in range(others):
+            town.touch("ann@x")
+            await asyncio.sleep(1)
+        assert asked <= 10
+        pool.end = there  # type: ignore[method-assign]
+        if not others:
+            town.deliver("ann@x")
+            assert await town.covered("ann@x") < 1
+
+    scene(play)
+
+
 def test_what_a_promotion_has_to_know_is_kept_of_each_account_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of which there may be any number; of accounts that the directory does not name only so many are remembered."""
     monkeypatch.setattr("onedomain.replica.links.STRANGERS", 3)

@@ -95,6 +95,7 @@ class Linked:
     running: bool = False
     again: bool = False       # an event came while a pass ran
     not_before: float = 0.0
+    told_from: float = 0.0    # something that is told brings it from then on, if that is sooner
     due: float = 0.0
     audit_at: float = 0.0
     last_pass: float = 0.0    # wall clock

@@ -311,7 +311,9 @@ class Links:
                     self._parts.outlet.alert(linked.address, "", f"link stopped: {reason}")
             linked.trouble, linked.stop = reason or "unknown", stop_of(failure)
         if for_good:
-            self._turns.not_before(linked, self._rhythm.refused * (0.75 + 0.5 * self._parts.dice()))
+            # Mail that comes to an account that was not there, for instance, has made it.
+            told = self._rhythm.failed.after(linked.failures, self._parts.dice())
+            self._turns.not_before(linked, self._rhythm.refused * (0.75 + 0.5 * self._parts.dice()), told)
         else:
             self._pause(linked, self._rhythm.failed)
 

@@ -70,7 +70,12 @@ class Turns:
         """Something was told of it. After a failure it has to wait all the same; `pump` follows."""
         if linked.running:
             linked.again = True
-        elif linked.not_before <= self._clock.monotonic():
+            return
+        now = self._clock.monotonic()
+        if linked.told_from < linked.not_before:
+            linked.not_before = linked.told_from
+            self.after(linked, max(0.0, linked.told_from - now))
+        if linked.not_before <= now:
             self.pace.add(linked, self._why(linked, Kind.EVENT))
 
     def at_once(self, linked: Linked) -> None:
@@ -88,9 +93,11 @@ class Turns:
             self._pumping = True
             asyncio.get_running_loop().call_soon(self.pump)
 
-    def not_before(self, linked: Linked, seconds: float) -> None:
-        """Nor does an event bring it sooner."""
-        linked.not_before = self._clock.monotonic() + seconds
+    def not_before(self, linked: Linked, seconds: float, told: float | None = None) -> None:
+        """Nor does an event bring it sooner, or not before so many seconds are over."""
+        now = self._clock.monotonic()
+        linked.not_before = now + seconds
+        linked.told_from = now + min(seconds, seconds if told is None else told)
         self.after(linked, seconds)
 
     def _why(self, linked: Linked, kind: Kind) -> Kind:
