@@ -664,11 +664,57 @@ async def no_room_for_what_is_deleted(monkeypatch: pytest.MonkeyPatch, kinds: tu
     await realm.kill()
 
 
-@pytest.mark.parametrize("kinds", [("node", "node"), ("dovecot", "dovecot")], ids="-".join)
+@pytest.mark.parametrize("kinds", [("node", "node"), ("dovecot", "dovecot"), ("node", "plain")], ids="-".join)
 def test_a_full_disk_of_ours_does_not_keep_a_failover_off(
     monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, str]
 ) -> None:
     run(no_room_for_what_is_deleted(monkeypatch, kinds))
+
+
+async def many_were_meant_to_go(monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, str], folder: bool) -> None:
+    """What people have deleted while there was no room is still what they wanted when there is: no brake holds it."""
+    town = Town(*kinds)
+    name = town.account("u@example.com").address
+    box = town.pools["a"].mailbox(name)
+    box.create("Lists")
+    for number in range(200):
+        box.append("Lists", f"Message-ID: <{number}>\r\n\r\nbody {number}".encode(), frozenset(), number)
+    town.links.start()
+    await until(lambda: town.same(name))
+    await until(lambda: town.links.linked(name).was_whole)  # type: ignore[union-attr]
+    keep = town.aside.keep
+
+    asked = 0
+
+    async def full(*words: Any) -> None:
+        nonlocal asked
+        asked += 1
+        raise Failed(again(452, "4.3.1", "Insufficient system storage, try again later"))
+
+    monkeypatch.setattr(town.aside, "keep", full)
+    if folder:
+        box.delete("Lists")
+    else:
+        box.expunge("Lists", sorted(box.boxes["Lists"].messages)[:150])
+    town.touch(name, "DELETE" if folder else "EXPUNGE", "Lists")
+    await town.covered(name)
+    await town.idle(name)
+    assert asked == 1, "where one has no room the others of its folder have none"
+    await asyncio.sleep(90)
+    assert len(town.pools["b"].mailbox(name).everything()) == 200
+    monkeypatch.setattr(town.aside, "keep", keep)
+    await until(lambda: town.same(name), 4000)
+    linked = town.links.linked(name)
+    assert linked is not None and not linked.braked and not linked.commanded
+    await town.links.stop()
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("kinds", [("node", "node"), ("node", "plain")], ids="-".join)
+def test_what_was_meant_to_go_goes_when_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, str], folder: bool
+) -> None:
+    run(many_were_meant_to_go(monkeypatch, kinds, folder))
 
 
 async def nobody_is_left_there() -> None:

@@ -201,8 +201,10 @@ class Linked:
             del self.net[each]
         return found
 
-    def ended(self, taken: Taken, *, whole: bool) -> Released:
-        """After a pass that was not cut off. The ids that a filter has consumed are let go of."""
+    def ended(self, taken: Taken, *, whole: bool, owed: frozenset[str] = frozenset()) -> Released:
+        """After a pass that was not cut off. The ids that a filter has consumed are let go of. `owed`: commanded, and
+        not done.
+        """
         released = release(self.net, (), taken.awaiting, whole=whole)
         self.net = dict(released.waiting)
         if whole:
@@ -210,7 +212,7 @@ class Linked:
             for place, ticket in taken.tickets.items():
                 if self.pending.get(place) == ticket:
                     del self.pending[place]
-            self.commanded -= taken.commanded
+            self.commanded -= taken.commanded - owed
             self.renamed -= taken.renamed
             self.events = len(self.pending) if self.again else 0
             self.since = self.later

@@ -255,7 +255,7 @@ class Links:
                                    target=linked.target)
         failures = linked.failures
         linked.failures, linked.trouble, linked.stopped_since, linked.not_before = 0, "", 0.0, 0.0
-        released = linked.ended(taken, whole=report.whole)
+        released = linked.ended(taken, whole=report.whole, owed=report.owed)
         self._release(linked, (), released.consumed)
         linked.behind = not report.whole
         linked.noted(linked.state)

@@ -228,15 +228,20 @@ class Performer:
                     try:
                         _, large = await self._set_aside(Side.TARGET, folder, uids, "deleted")
                     except _NoRoom as full:
-                        await self._keeping.alert(folder, f"what is deleted stays at the replica: {full.failure.text}")
+                        await self._stays(folder, full)
                         return uids
                     uids = tuple(uid for uid in uids if uid not in large)
                 await target.expunge(folder, uids, modseq)
                 self.done["expunged"] += len(uids) * keep_bodies
             case ExpungeDeleted(folder):
                 await target.expunge_deleted(folder)
-            case SetAside(side, folder, uids, why):
-                done, _ = await self._set_aside(side, folder, uids, why)
+            case SetAside(side, folder, uids, why, may_wait):
+                try:
+                    done, _ = await self._set_aside(side, folder, uids, why)
+                except _NoRoom as full:
+                    if not may_wait:
+                        raise
+                    return await self._stays(folder, full)
                 return done
             case Find(deliveries):
                 return await target.find(deliveries)
@@ -250,6 +255,10 @@ class Performer:
             case Alert(folder, text):
                 await self._keeping.alert(folder, text)
         return None
+
+    async def _stays(self, folder: str, full: _NoRoom) -> NotNow:
+        await self._keeping.alert(folder, f"what is deleted stays at the replica: {full.failure.text}")
+        return NotNow(full.failure.reason or full.failure.text)
 
     def _check(self) -> None:
         if not self._may_write():

@@ -270,12 +270,15 @@ class Lend:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """-> tuple[int, ...]: the UIDs of which a copy is in our own store now, durable; the others are gone."""
+    """-> tuple[int, ...]: the UIDs of which a copy is in our own store now, durable; the others are gone, or too large.
+    NotNow: there is no room for them, which without `may_wait` ends the plan.
+    """
 
     side: Side
     folder: str
     uids: tuple[int, ...]
     why: str
+    may_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)

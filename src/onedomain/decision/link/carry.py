@@ -19,6 +19,7 @@ from onedomain.decision.link.actions import (
     ExpungeDeleted,
     Identities,
     Lend,
+    NotNow,
     Outcome,
     Plan,
     Raise,
@@ -140,16 +141,18 @@ def expunge(
 ) -> Plan[frozenset[int]]:
     """-> those that stay for now, as there is no room on our side for their bodies."""
     doomed = tuple(sorted(uids))
-    stay: set[int] = set()
     if not doomed:
         return frozenset()
     if powers.names_uids:
         for start in range(0, len(doomed), BATCH):
-            stay.update((yield Expunge(folder, doomed[start : start + BATCH], keep_bodies, modseq)) or ())
-        return frozenset(stay)
+            if (yield Expunge(folder, doomed[start : start + BATCH], keep_bodies, modseq)):
+                return frozenset(doomed[start:])  # the next one is not asked about: it would be read in vain
+        return frozenset()
     # Plain EXPUNGE takes everything that is \Deleted: what users marked and did not expunge loses the mark meanwhile.
     if keep_bodies:
-        kept: tuple[int, ...] = yield SetAside(Side.TARGET, folder, doomed, "deleted")
+        kept: tuple[int, ...] | NotNow = yield SetAside(Side.TARGET, folder, doomed, "deleted", may_wait=True)
+        if isinstance(kept, NotNow):
+            return frozenset(doomed)
         if not (doomed := tuple(uid for uid in doomed if uid in kept)):
             return frozenset()  # larger than our own store takes: it stays, as everywhere
     present: Rows = yield Read(Side.TARGET, folder)

@@ -61,6 +61,12 @@ def meant(spelt: Iterable[str], links: Iterable[FolderLink], separator: str) -> 
     return frozenset(link.source_name for link in links if _plain(link.source_name, separator) in wanted)
 
 
+def spelt_of(names: Iterable[str], spelt: Iterable[str], separator: str) -> frozenset[str]:
+    """The other way round: by what clients may have meant these."""
+    plain = {_plain(each, separator) for each in names}
+    return frozenset(each for each in spelt if _plain(each, separator) in plain)
+
+
 def _plain(name: str, separator: str) -> str:
     """INBOX has no case (RFC 9051 section 5.1), also above other folders; modified UTF-7 (RFC 3501 section 5.1.3) may
     shift where it need not; a separator at the end is nothing.

@@ -40,6 +40,7 @@ class Report:
 
     `confirmed`: delivery ids seen on the target. `stopped`: why the link has to be paired again, or "". `full`: why the
     target takes no more now, or makes no folder, or "". `missed`: all was carried but what left its folder meanwhile.
+    `owed`: of what was commanded, as clients spelt it, where something that is to go stays for now.
     """
 
     whole: bool
@@ -47,6 +48,7 @@ class Report:
     stopped: str = ""
     full: str = ""
     missed: bool = False
+    owed: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

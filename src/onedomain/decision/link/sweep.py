@@ -33,7 +33,7 @@ from onedomain.decision.link.calm import calm, only_grown
 from onedomain.decision.link.carry import COPIES, copy, expunge, set_flags
 from onedomain.decision.link.compare import Difference, changes, lists
 from onedomain.decision.link.deleting import delete, spare
-from onedomain.decision.link.folders import found_again, match, meant
+from onedomain.decision.link.folders import found_again, match, meant, spelt_of
 from onedomain.decision.link.lending import give_back, lent
 from onedomain.decision.link.order import Order, Report, Work
 from onedomain.decision.link.pairing import Paired, pair
@@ -159,7 +159,13 @@ class _Sweep:
             yield Whole()
         yield from self._finish(stable)
         missed = self._missed and stable and not disturbed
-        return Report(whole, frozenset(self._confirmed), full=self._full, missed=missed)
+        return Report(whole, frozenset(self._confirmed), full=self._full, missed=missed, owed=self._owed())
+
+    def _owed(self) -> frozenset[str]:
+        """It is known only now that somebody wants it, and a later pass is to know that, too."""
+        links = (*(work.link for work in self._work if work.found.doomed and work.link.doomed), *self._gone)
+        names = [link.source_name for link in links if not link.braked]
+        return spelt_of(names, self._order.commanded, self._separator) if names else frozenset()
 
     def _snapshot(self, listed: Listing) -> Plan[bool]:
         """What was read before a listing, and is in it as it was read, is one moment with all that it shows unchanged.
