@@ -42,9 +42,9 @@ async def test_bytes_are_compared_if_wanted() -> None:
         server.append("INBOX", raw, frozenset(), 7, 1)
         server.append("INBOX", b"Subject: b\r\n\r\nsame", frozenset(), 7, 2)
     state = LinkState(1, (FolderLink("INBOX", "INBOX"), FolderLink("Old", "Old", gone=True)))
-    plain = [line.verdict async for line in compare(ServerEnd(source), ServerEnd(target), state)]
+    plain = [line.verdict async for line in compare(ServerEnd(source), ServerEnd(target), lambda: state)]
     assert plain == [Verdict.SAME, Verdict.SAME]
-    whole = [line.verdict async for line in compare(ServerEnd(source), ServerEnd(target), state, octets=True)]
+    whole = [line.verdict async for line in compare(ServerEnd(source), ServerEnd(target), lambda: state, octets=True)]
     assert whole == [Verdict.BYTES, Verdict.SAME]
 
 
@@ -59,9 +59,10 @@ async def test_folders_of_the_target_alone_are_told_of() -> None:
         target.append(name, b"Subject: b\r\n\r\ntwo", frozenset(), 7, 2)
     state = LinkState(1, (FolderLink("INBOX", "INBOX"), FolderLink("Old", "Old", gone=True)))
     ends = ServerEnd(source), ServerEnd(target)
-    found = [(line.folder, line.verdict) async for line in compare(*ends, state)]
+    found = [(line.folder, line.verdict) async for line in compare(*ends, lambda: state)]
     assert found == [("INBOX", Verdict.SAME), ("Old", Verdict.ONLY_THERE), ("Own", Verdict.ONLY_THERE)]
-    assert [line.folder async for line in compare(*ends, state, only=("Own",))] == ["Own"]
+    some = {"Own": (2, 3), "Bare": (1,)}
+    assert [(line.folder, line.target_uid) async for line in compare(*ends, lambda: state, only=some)] == [("Own", 2)]
 
 
 async def test_a_folder_that_the_target_lost() -> None:
@@ -69,7 +70,7 @@ async def test_a_folder_that_the_target_lost() -> None:
     source.create("Old")
     source.append("Old", b"Subject: a\r\n\r\none", frozenset(), 7, 1)
     state = LinkState(1, (FolderLink("Old", "Old"),))
-    found = [(line.folder, line.verdict) async for line in compare(ServerEnd(source), ServerEnd(target), state)]
+    found = [(line.folder, line.verdict) async for line in compare(ServerEnd(source), ServerEnd(target), lambda: state)]
     assert found == [("Old", Verdict.MISSING)]
 
 
@@ -90,4 +91,4 @@ async def test_what_has_just_come_is_not_only_there() -> None:
     for end in ends:
         end.step = comes
     state = LinkState(1, (FolderLink("INBOX", "INBOX"),))
-    assert {line.verdict async for line in compare(*ends, state)} == {Verdict.SAME, Verdict.MISSING}
+    assert {line.verdict async for line in compare(*ends, lambda: state)} == {Verdict.SAME, Verdict.MISSING}

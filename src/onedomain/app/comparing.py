@@ -5,7 +5,7 @@ Knows where its link's state and its two servers are found. Does not know what f
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 
 from onedomain.backend.link.base import LinkEnd, LinkServer
 from onedomain.directory.book import Book
@@ -15,10 +15,10 @@ from onedomain.replica.links import Links
 
 
 async def compared(
-    book: Book, links: Links, servers: Callable[[str], LinkServer], account: str, folders: Collection[str] = (), *,
-    octets: bool,
+    book: Book, links: Links, servers: Callable[[str], LinkServer], account: str,
+    only: Mapping[str, Collection[int]] | None = None, *, octets: bool,
 ) -> AsyncGenerator[Line, None]:
-    """Of these folders only, if any are named. Raises Failed."""
+    """`only`: as in replica/comparison. Raises Failed."""
     row = book.account(account)
     await links.read(account)
     linked = links.linked(account)
@@ -30,7 +30,8 @@ async def compared(
     try:
         for name in sorted((source, target)):  # in one order everywhere, or two may wait for ever
             ends[name] = await _server(servers, name).end(row)
-        async for line in compare(ends[source], ends[target], state, octets=octets, only=folders):
+        async for line in compare(ends[source], ends[target], lambda: linked.state or state, octets=octets,
+                                  only=only):
             yield line
         broken = False
     finally:

@@ -5,7 +5,7 @@ Knows which message is which by the link's state. Reads only. Does not know why 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -39,31 +39,42 @@ class Line:
 
 
 async def compare(
-    source: LinkEnd, target: LinkEnd, state: LinkState, *, octets: bool = False, only: Collection[str] = ()
+    source: LinkEnd, target: LinkEnd, state: Callable[[], LinkState], *, octets: bool = False,
+    only: Mapping[str, Collection[int]] | None = None,
 ) -> AsyncGenerator[Line, None]:
     """Every message of every folder, in the order of the source's UIDs, then the folders that only the target has.
-    `octets`: their bytes, too, which are all read then. `only`: of these folders. What changes meanwhile may look
-    different; what has just come is missing rather than only there, as the target is read first. Raises Failed.
+    `state`: as passes leave it, which go on meanwhile. `octets`: their bytes, too, which are all read then. `only`: of
+    these folders those with these UIDs of the target. What changes meanwhile may look different; what has just come is
+    missing rather than only there, as the target is read first. Raises Failed.
     """
     names = {folder.name for folder in (await target.list_folders()).folders}
-    linked = set()
-    for link in state.folders:
-        if link.gone:
-            continue
-        linked.add(link.target_name)
-        if only and link.source_name not in only:
+    known = state()
+    newest, links = known, _by_names(known)
+    for link in known.folders:
+        if link.gone or (only is not None and link.source_name not in only):
             continue
         there = (await target.read(link.target_name)).rows if link.target_name in names else ()
         here = (await source.read(link.source_name)).rows
+        if (now := state()) is not newest:  # else what was carried meanwhile would have no partner
+            newest, links = now, _by_names(now)
+        link = links.get((link.source_name, link.target_name), link)
         lines = folder_lines(link, {row.uid: row for row in here}, {row.uid: row for row in there})
+        if only is not None:
+            lines = [line for line in lines if line.target_uid in only[link.source_name]]
         for start in range(0, len(lines), BYTES_AT_ONCE):
             part = lines[start : start + BYTES_AT_ONCE]
             for line in await _with_bytes(source, target, link, part) if octets else part:
                 yield line
+    linked = {link.target_name for each in (known, state()) for link in each.folders if not link.gone}
     for name in sorted(names - linked):
-        if not only or name in only:
+        if only is None or name in only:
             for row in (await target.read(name)).rows:
-                yield Line(name, 0, row.uid, Verdict.ONLY_THERE, "a folder that only this server has")
+                if only is None or row.uid in only[name]:
+                    yield Line(name, 0, row.uid, Verdict.ONLY_THERE, "a folder that only this server has")
+
+
+def _by_names(state: LinkState) -> dict[tuple[str, str], FolderLink]:
+    return {(link.source_name, link.target_name): link for link in state.folders}
 
 
 def folder_lines(link: FolderLink, here: Mapping[int, Row], there: Mapping[int, Row]) -> list[Line]:

@@ -1,14 +1,15 @@
 """Before a move lets go of the old copy: both are compared message by message, and what that came to is kept.
 
-Knows that people go on working meanwhile: what differs at first is looked at again. Does not know how servers are
-read, nor what follows from a report (decision/move).
+Knows that people go on working meanwhile: a message that differs is looked at again, that one and no other, as a large
+account takes long and others differ by then. Does not know how servers are read, nor what follows from a report
+(decision/move).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 
 from onedomain.model.failure import Failed
@@ -28,43 +29,52 @@ LOST = frozenset({Verdict.FLAGS, Verdict.DATE, Verdict.BYTES, Verdict.ONLY_THERE
 """What would be lost with the old copy. What is missing there, or was refused there, is at the home."""
 
 
-Compare = Callable[[str, Collection[str]], AsyncGenerator[Line, None]]
-"""An account, byte by byte; of these folders only, if any are named. Raises Failed."""
+Compare = Callable[[str, Mapping[str, Collection[int]] | None], AsyncGenerator[Line, None]]
+"""An account, byte by byte; of these folders those with these UIDs of the old server, or all. Raises Failed."""
 KeepReport = Callable[[Move, Report], Awaitable[None]]
 """Durable on return. Raises Failed."""
 
 
 class Tally:
-    """Lines by folder, so that a folder can be counted anew."""
+    """Lines counted, so that those that would be a loss can be counted anew."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, Counter[Verdict]] = {}
-        self._lines: dict[str, list[Line]] = {}
-        self._kept = 0
+        self._folders: set[str] = set()
+        self._counts: Counter[Verdict] = Counter()
+        self._lost: defaultdict[str, set[int]] = defaultdict(set)  # by UIDs of the old server: all of them have one
+        self._lines: list[Line] = []
+        self._others: list[Line] = []  # no loss
 
     def add(self, line: Line) -> None:
-        self._counts.setdefault(line.folder, Counter())[line.verdict] += 1
-        if line.verdict is not Verdict.SAME and self._kept < KEPT:
-            self._lines.setdefault(line.folder, []).append(line)
-            self._kept += 1
+        self._folders.add(line.folder)
+        self._counts[line.verdict] += 1
+        if line.verdict in LOST:
+            self._lost[line.folder].add(line.target_uid)
+        lines = self._lines if line.verdict in LOST else self._others
+        if line.verdict is not Verdict.SAME and len(lines) < KEPT:
+            lines.append(line)
 
-    def forget(self, folders: Collection[str]) -> None:
-        for folder in folders:
-            self._counts.pop(folder, None)
-            self._kept -= len(self._lines.pop(folder, ()))
+    def again(self) -> Mapping[str, Collection[int]]:
+        """Those that would be a loss, which are not counted any more."""
+        lost, self._lost = self._lost, defaultdict(set)
+        self._lines = []
+        for verdict in LOST:
+            self._counts.pop(verdict, None)
+        return lost
 
-    def differing(self) -> list[str]:
-        return sorted(folder for folder, counts in self._counts.items() if counts.keys() & LOST)
+    @property
+    def differs(self) -> bool:
+        return bool(self._lost)
 
     def report(self, at: float) -> Report:
-        total: Counter[Verdict] = sum(self._counts.values(), Counter())
-        lines = [line for folder in sorted(self._lines) for line in self._lines[folder]]
+        total = self._counts
+        lines = (*self._lines, *self._others)[:KEPT]
         entries = tuple(Entry(each.folder, each.uid, each.target_uid, each.verdict.value, each.detail)
                         for each in lines)
         counts = tuple(Count(verdict.value, total[verdict]) for verdict in Verdict if total[verdict])
         differ = sum(total[verdict] for verdict in LOST)
         others = sum(total.values()) - total[Verdict.SAME]
-        return Report(at, len(self._counts), counts, differ, entries, cut=others > len(entries))
+        return Report(at, len(self._folders), counts, differ, entries, cut=others > len(entries))
 
 
 class Dropping:
@@ -118,14 +128,14 @@ class Dropping:
 
     async def _compared(self, account: str) -> Report:
         tally = Tally()
-        folders: list[str] = []
+        only: Mapping[str, Collection[int]] | None = None
         for pause in AGAIN:
             if pause:
                 await asyncio.sleep(pause)
-            tally.forget(folders)
-            async with aclosing(self._compare(account, folders)) as lines:
+                only = tally.again()
+            async with aclosing(self._compare(account, only)) as lines:
                 async for line in lines:
                     tally.add(line)
-            if not (folders := tally.differing()):
+            if not tally.differs:
                 break
         return tally.report(self._clock())
