@@ -67,8 +67,11 @@ async def test_what_was_accepted_is_for_the_brake_that_was_seen(database: Databa
     assert not await links.accept("gone@example.com", 1, token)
     assert await accepted() == [False, False], "not without the lease, nor for another home"
     assert await links.accept(one, 1, token) and await accepted() == [True, False]
-    await links.save([replace(link(one), state=braked), link(two)], token)
+    await links.save([replace(link(one), state=braked), link(two)], token, accepted={one})
     assert await accepted() == [True, False], "it is braked still"
+    await links.save([replace(link(one), state=braked)], token, accepted={two})
+    assert await accepted() == [False, False], "and something else, too, since"
+    assert await links.accept(one, 1, token) and await accepted() == [True, False]
     await links.save([link(one), replace(link(two), state=braked)], token)
     assert await accepted() == [False, False], "carried, so it is not for the next one"
 

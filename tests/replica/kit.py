@@ -154,6 +154,7 @@ class Town:
         self.outlet, self.aside, self.log = Outlet(), Aside(), Quiet()
         self.saved: dict[str, LinkState] = {}
         self.epochs: dict[str, int] = {}
+        self.accepted: dict[str, bool] = {}  # as it was saved last
         self.saving, self.saves, self.lease = saving, 0, True
         self.down: set[str] = set()
         self.dice = random.Random(7)
@@ -186,6 +187,7 @@ class Town:
             return frozenset()
         self.saved.update({each.account: each.state for each in savings})
         self.epochs.update({each.account: each.epoch for each in savings})
+        self.accepted.update({each.account: each.accepted for each in savings})
         return frozenset(each.account for each in savings)
 
     def account(self, name: str, primary: str = "a", replica: str = "b", epoch: int = 1) -> Account:

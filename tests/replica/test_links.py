@@ -575,6 +575,34 @@ def test_what_a_person_has_accepted_outlives_the_linker(ago: float, carried: boo
     scene(play)
 
 
+def test_what_was_accepted_is_not_for_a_brake_that_came_since() -> None:
+    """What a person has accepted is carried, and something else is braked by then, of which he knows nothing."""
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        source = town.pools["a"].mailbox("ann@x")
+        source.create("Lists")
+        for number in range(100):
+            source.append("Lists", f"Message-ID: <l{number}>\r\n\r\nx".encode(), frozenset(), number)
+            town.deliver("ann@x", told=False)
+        await settled(town, "ann@x")
+        source.expunge("INBOX", tuple(range(1, 81)))
+        town.touch("ann@x", "STORE")
+        await town.covered("ann@x")
+        await town.idle("ann@x")
+        assert town.accepted["ann@x"] is False
+        source.expunge("Lists", tuple(range(1, 81)))
+        town.links.accept("ann@x")
+        town.touch("ann@x", "STORE", "Lists")
+        await town.covered("ann@x")
+        await town.idle("ann@x")
+        boxes = town.pools["b"].mailbox("ann@x").boxes
+        assert [len(boxes[name].messages) for name in ("INBOX", "Lists")] == [20, 100]
+        assert town.accepted["ann@x"] is False, "or whoever runs the links next lets that through, too"
+
+    scene(play)
+
+
 def test_commanded_deletions_are_carried() -> None:
     async def play() -> None:
         town = Town()

@@ -33,9 +33,11 @@ class LinkStates:
         """The accounts whose states are durable now."""
         token = self._token()
         rows = [SavedLink(each.account, each.source, each.target, each.epoch, each.state) for each in savings]
+        accepted = frozenset(each.account for each in savings if each.accepted)
         if not token:
             return frozenset()
-        return await answered(self._database, lambda database: Links(database, self._clock).save(rows, token))
+        return await answered(
+            self._database, lambda database: Links(database, self._clock).save(rows, token, accepted))
 
     async def accept(self, account: Account) -> bool:
         """What a brake stops in its link as it is saved may be deleted; see directory/links.py."""

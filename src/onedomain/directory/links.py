@@ -5,7 +5,7 @@ Knows who may save: the holder of the lease, for a home that has not changed sin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +60,12 @@ class Links:
                     for row in part:
                         yield _link(row)
 
-    async def save(self, links: Iterable[SavedLink], token: int) -> frozenset[str]:
+    async def save(
+        self, links: Iterable[SavedLink], token: int, accepted: Collection[str] = ()
+    ) -> frozenset[str]:
         """In one transaction, durable on return; the accounts that were saved. Not saved: all, where the lease `linker`
         is not held under `token`; those whose home has another epoch or other servers by now, or that are gone.
+        `accepted`: accounts of which all that is braked in these states is accepted; of others nothing is any more.
         """
         wanted = {(link.account, link.target): link for link in links}
         async with self._database.writing() as connection:
@@ -72,11 +75,12 @@ class Links:
             now = self._clock.time()
             good = [link for link in wanted.values() if valid.get(link.account) == (link.source, link.epoch)]
             free: list[SavedLink] = []
-            braked: list[SavedLink] = []
+            kept: list[SavedLink] = []
             for link in good:
-                (braked if any(folder.braked for folder in link.state.folders) else free).append(link)
-            # Where nothing is braked any more, what was accepted has been carried: it is not for the next brake.
-            for some, columns in ((free, ()), (braked, STATE)):
+                held = link.account in accepted and any(folder.braked for folder in link.state.folders)
+                (kept if held else free).append(link)
+            # What was accepted has been carried, or something else is braked by now: it is not for that.
+            for some, columns in ((free, ()), (kept, STATE)):
                 for start in range(0, len(some), BATCH):
                     rows = [link_row(link, now) for link in some[start : start + BATCH]]
                     await connection.execute(self._database.upsert(schema.link, columns), rows)

@@ -76,7 +76,8 @@ class Keeping:
         state = replace(state, epoch=linked.epoch)
         if state == linked.state:
             return  # nothing new: not worth a sync
-        await self.saver.save(Saving(linked.address, linked.source, linked.target, linked.epoch, state))
+        await self.saver.save(Saving(
+            linked.address, linked.source, linked.target, linked.epoch, state, linked.accepts(state)))
         linked.state = state
         if self.carried() and self.share.over():
             raise Yielded

@@ -134,8 +134,12 @@ class Linked:
 
     @property
     def accepted(self) -> bool:
+        return self.state is not None and self.accepts(self.state)
+
+    def accepts(self, state: LinkState) -> bool:
         """A person, or the people themselves, want what is braked."""
-        return bool(self.braked) and self.commanded.issuperset(self.braked)
+        names = braked(state)
+        return bool(names) and self.commanded.issuperset(names)
 
     @property
     def refused(self) -> int:

@@ -18,11 +18,14 @@ NOT_SAVED = again(451, "4.3.2", "not saved", "the lease is lost, or the home is 
 
 @dataclass(frozen=True, slots=True)
 class Saving:
+    """`accepted`: what is braked in this state, all of it, is meant to be gone."""
+
     account: str
     source: str
     target: str
     epoch: int
     state: LinkState
+    accepted: bool = False
 
 
 Write = Callable[[Sequence[Saving]], Awaitable[frozenset[str]]]
