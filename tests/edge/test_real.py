@@ -130,7 +130,7 @@ async def test_imaplib(real: Real) -> None:
         await asyncio.to_thread(session, running.port)
         changes = running.notes.changes
     assert [(what, name) for _, what, name in changes] == [
-        ("CREATE", "Work"), ("APPEND", "Work"), ("COPY", "INBOX"), ("STORE", "Work")]
+        ("CREATE", "Work"), ("APPEND", "Work"), ("COPY 1", "INBOX"), ("STORE", "Work")]
     assert await asyncio.to_thread(folder, real) == [MESSAGE]
 
 
