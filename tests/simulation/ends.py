@@ -178,7 +178,7 @@ class ServerEnd:
             assert given or not letter.uid, "this server gives no UIDs"
             self.server.lift(folder, letter.modseq)
             try:
-                uid = self.server.append(folder, letter.raw, letter.flags, letter.date, letter.uid)
+                uid = self.server.append(folder, letter.raw, letter.flags, letter.date, letter.uid, counted=not given)
             except No as refusal:
                 full = "quota" in str(refusal)
                 if not full and "NUL" not in str(refusal) and "identical" not in str(refusal):

@@ -24,7 +24,7 @@ class Traits:
     sets_uidvalidity: bool = True
     munge8bit: bool = False      # Cyrus: 8-bit header octets become X, also on APPEND
     refuses_nul: bool = False    # Cyrus
-    refuses_twins: bool = False  # Cyrus: "Too many identical emails"
+    twins: int = 0               # Cyrus with conversations: so many identical messages a folder has at most
     suppresses: bool = False     # Cyrus: LMTP takes a Message-ID once, answers 250 again
     keywords: bool = True
     subscribed: tuple[str, ...] = ()  # Dovecot's `auto = subscribe`: UNSUBSCRIBE is answered OK and has no effect
@@ -37,9 +37,9 @@ TRAITS = {
     "node": Traits(Powers(Numbering.GIVEN, changes=True)),
     "dovecot": Traits(Powers(Numbering.RAISED, changes=True), no_future=True, inbox_leaves=True),
     "cyrus": Traits(Powers(Numbering.GIVEN, changes=True), ".", munge8bit=True, refuses_nul=True,
-                    refuses_twins=True, suppresses=True),
+                    twins=10, suppresses=True),
     "burning": Traits(Powers(Numbering.BURNED, changes=True), ".", "INBOX.", identity=False, sets_uidvalidity=False,
-                      munge8bit=True, refuses_nul=True, refuses_twins=True, inbox_leaves=True),
+                      munge8bit=True, refuses_nul=True, twins=10, inbox_leaves=True),
     "imap": Traits(Powers(Numbering.BURNED, changes=False), ".", "INBOX.", identity=False, sets_uidvalidity=False,
                    keywords=False),
     "plain": Traits(Powers(Numbering.BURNED, changes=False, names_uids=False), identity=False,
@@ -178,7 +178,10 @@ class Server:
         box = self.boxes[name]
         return tuple(sorted(uid for uid, modseq in box.vanished if modseq > since))
 
-    def append(self, name: str, raw: bytes, flags: frozenset[str], date: int, uid: int = 0) -> int:
+    def append(
+        self, name: str, raw: bytes, flags: frozenset[str], date: int, uid: int = 0, *, counted: bool = True
+    ) -> int:
+        """`counted`: Cyrus counts twins for clients. What a link brings as its administrator it takes."""
         box = self.boxes.get(name)
         if box is None:
             raise No("[TRYCREATE]")
@@ -189,7 +192,7 @@ class Server:
         if self.traits.munge8bit:
             header, blank, body = raw.partition(b"\r\n\r\n")
             raw = bytes(c if c < 128 else 88 for c in header) + blank + body
-        if self.traits.refuses_twins and sum(m.raw == raw for m in box.messages.values()) >= 3:
+        if counted and self.traits.twins and sum(m.raw == raw for m in box.messages.values()) >= self.traits.twins:
             raise No("Too many identical emails")
         if uid:
             if self.traits.powers.numbering is not Numbering.GIVEN or uid < box.uidnext:

@@ -24,6 +24,7 @@ from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import Folder, Mark, Numbering
 from tests.backend.contract import account
 from tests.backend.link.mailbox import client, done, expunge, quote
+from tests.backend.link.test_given import cyrus_server
 from tests.backend.link.test_pairs import Place, make_link_server, tools
 from tests.backend.link.test_pairs import places as places  # a fixture
 
@@ -305,13 +306,14 @@ class Both:
 KINDS = [
     pytest.param(TRAITS["dovecot"], "dovecot", id="dovecot"),
     pytest.param(TRAITS["node"], "node", id="node"),
-    pytest.param(replace(TRAITS["cyrus"], separator="/"), "cyrus", id="cyrus"),  # as the lab's is configured
+    # As the lab's is configured.
+    pytest.param(replace(TRAITS["cyrus"], separator="/", twins=0), "cyrus", id="cyrus"),
     pytest.param(TRAITS["plain"], "plain", id="plain"),
     # Nobody's administrator: it burns, and refuses and changes what Cyrus does.
-    pytest.param(replace(TRAITS["burning"], separator="/", prefix="", identity=True, inbox_leaves=False), "plain cyrus",
-                 id="burning-cyrus"),
+    pytest.param(replace(TRAITS["burning"], separator="/", prefix="", identity=True, inbox_leaves=False, twins=0),
+                 "plain cyrus", id="burning-cyrus"),
     # Dovecot again, under another name: what Cyrus refuses and changes it does not.
-    pytest.param(replace(TRAITS["burning"], munge8bit=False, refuses_nul=False, refuses_twins=False), "generic",
+    pytest.param(replace(TRAITS["burning"], munge8bit=False, refuses_nul=False, twins=0), "generic",
                  id="burning"),
 ]  # fmt: skip
 
@@ -335,5 +337,30 @@ async def test_the_same_questions_have_the_same_answers(
             both = Both(seed, ServerEnd(server), end, place, someone.address, partial(links.end, someone))
             await both.run(STEPS)
             await both.real.close()
+    finally:
+        await links.close()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("administrator", [False, True])
+@pytest.mark.parametrize("conversations", [False, True])
+async def test_cyrus_takes_so_many_identical_messages_in_a_folder(
+    conversations: bool, administrator: bool, start_cyrus: Callable[..., Any]
+) -> None:
+    """`conversations_max_guidinfolder`, of what clients bring; without conversations, or as its administrator, any."""
+    someone = account("twins@example.com")
+    lab = start_cyrus(users={someone.address: "secret"}, extra="conversations: yes" if conversations else "")
+    links = make_link_server(cyrus_server(lab, administrator=administrator), tools())
+    traits = replace(TRAITS["cyrus" if administrator else "burning"], separator="/", prefix="", identity=True)
+    server = Server("cyrus", 1000, traits if conversations else replace(traits, twins=0))
+    try:
+        await links.provide(someone)
+        real, simulated = await links.end(someone), ServerEnd(server)
+        for number in range(1, 13):
+            letter = [Letter(number if administrator else 0, frozenset(), DATE, b"Message-ID: <1>\r\n\r\nsame\r\n")]
+            answers = [await end.append("INBOX", letter) for end in (real, simulated)]
+            taken = [isinstance(answer[0], Refused) for answer in answers]
+            assert taken == [conversations and not administrator and number > 10] * 2, (number, answers)
+        await real.close()
     finally:
         await links.close()

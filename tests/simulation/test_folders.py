@@ -660,9 +660,31 @@ def test_a_folder_takes_the_name_of_another_before_it_is_carried_at_all() -> Non
     takes_the_name(one, "Old", "Drafts")
 
 
+def test_a_folder_that_no_pass_has_seen_takes_the_name_of_one_that_was_renamed() -> None:
+    """(test_chain, 40012)"""
+    one = world("plain", "node", "Drafts")
+    one.source.create("Old").uidvalidity = 7
+    one.source.append("Old", b"Message-ID: <old>\r\n\r\nold", frozenset(), 1)
+    one.source.rename("Drafts", "Sent")
+    takes_the_name(one, "Old", "Drafts")
+    assert texts(one.target, "Sent") == texts(one.source, "Sent")
+
+
+def test_an_uncarried_folder_is_none_that_was_put_back() -> None:
+    """Made anew before it was ever read, by a server that may make any UIDVALIDITY. (test_chain, 40017)"""
+    one = world("plain", "node", "Drafts")
+    one.source.create("New")
+    one.crash_at = lambda step, action: "before" if isinstance(action, CreateFolder) else ""
+    assert one.sweep() is None
+    one.crash_at = None
+    one.source.create("Other").uidvalidity = 7
+    takes_the_name(one, "Other", "New")
+
+
 def takes_the_name(one: World, name: str, of: str) -> None:
-    assert one.source.boxes[name].uidvalidity < one.source.boxes[of].uidvalidity
-    one.delete(one.source, of)
+    if of in one.source.boxes:
+        assert one.source.boxes[name].uidvalidity < one.source.boxes[of].uidvalidity
+        one.delete(one.source, of)
     one.source.rename(name, of)
     one.quiet()
     one.check_equal()

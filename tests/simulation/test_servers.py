@@ -16,11 +16,11 @@ def test_cyrus_refuses_nul_and_identical_messages_and_fillers_differ() -> None:
     server = Server("cyrus", 1)
     with pytest.raises(No, match="NUL"):
         server.append("INBOX", b"a: b\r\n\r\n\0", NONE, 0)
-    for _ in range(3):
+    for _ in range(10):
         server.append("INBOX", b"a: b\r\n\r\nsame", NONE, 0)
     with pytest.raises(No, match="identical"):
         server.append("INBOX", b"a: b\r\n\r\nsame", NONE, 0)
-    for number in range(5):
+    for number in range(12):
         server.append("INBOX", filler("INBOX", number), NONE, 0)
 
 

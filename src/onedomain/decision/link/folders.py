@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -110,7 +110,7 @@ def _is_another(link: FolderLink, inbox: Folder) -> bool:
 def restored(link: FolderLink, now: Mark) -> str:
     """Why a side of this folder must have been put back to an earlier time, or ""."""
     before = link.source
-    if not before.uidvalidity:
+    if not before.uidvalidity or not before.uidnext:  # nothing was carried of it
         return ""
     if now.uidvalidity != before.uidvalidity:
         return f"UIDVALIDITY of {link.source_name} went from {before.uidvalidity} to {now.uidvalidity}"
@@ -183,7 +183,7 @@ def plain_name(source_name: str, target: Listing, taken: Iterable[str]) -> str:
     return next(name for number in count(1) if (name := f"{base}~{number}") not in used)
 
 
-def _same(link: FolderLink, folder: Folder, links: Iterable[FolderLink], source: Listing) -> bool:
+def _same(link: FolderLink, folder: Folder, links: Sequence[FolderLink], source: Listing) -> bool:
     """A restore keeps name and identity and may lower UIDVALIDITY; who deletes and creates gets another identity, or,
     where there are none, a higher UIDVALIDITY (RFC 9051 section 2.3.1.1). Who deletes and renames another folder to
     that name brings that one's. `links`: all that are known, `source`: what is there now.
@@ -200,7 +200,10 @@ def _same(link: FolderLink, folder: Folder, links: Iterable[FolderLink], source:
             at_home = source.find(other.source_name)
             if at_home is None or at_home.mark.uidvalidity != now.uidvalidity:
                 return False
-    return True
+    # It is there under another name, and one that nobody has seen yet has taken its own.
+    alone = sum(other.source.uidvalidity == before.uidvalidity for other in links) == 1
+    return not alone or all(
+        each.mark.uidvalidity != before.uidvalidity or each.mark.uidnext < before.uidnext for each in source.folders)
 
 
 def _emptied(link: FolderLink, folder: Folder) -> FolderLink:
