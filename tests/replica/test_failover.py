@@ -95,7 +95,7 @@ class Realm:
             account = self.town.accounts[name]
             home = account.home
             row = self.rows.get((name, home.epoch))
-            if row is None or row.settled or row.old != old:
+            if row is None or row.settled or row.old != old or old not in home.replicas:
                 continue
             del self.rows[name, home.epoch]
             again = replace(swapped(home, row.old), pending=False)
@@ -808,6 +808,43 @@ async def an_odd_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_promotion_that_breaks_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     run(an_odd_one_out(monkeypatch))
+
+
+async def no_replica_any_more() -> None:
+    """Both are dead, and somebody says that the old one is no replica of it: there is no way back, a person is told
+    what it waits for, and the directory is not asked ten times a second.
+    """
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    name = town.account("u@example.com").address
+    realm.start()
+    await asyncio.sleep(5)
+    town.pools["b"].down = True
+    realm.die("a", gone=True)
+    await until(lambda: town.accounts[name].home.pending)
+    realm.die("b", gone=True)
+    row = town.accounts[name]
+    realm._changed(replace(row, home=replace(row.home, replicas=("c",))))  # as a promotion is pending, the epoch stays
+    asked: list[float] = []
+    take_back = realm.take_back
+
+    async def counted(olds: Mapping[str, str], cause: str) -> list[Promoted]:
+        asked.append(VirtualClock().monotonic())
+        return await take_back(olds, cause)
+
+    realm.take_back = counted  # type: ignore[method-assign]
+    realm.die("a", gone=False)
+    await asyncio.sleep(30)
+    assert realm.failover is not None
+    assert not asked
+    (answer,) = await realm.failover.promote([town.accounts[name]], "", cause="by hand")
+    assert "not carried out" in answer.reason
+    assert "not carried out" in realm.failover._waits["b"]
+    await realm.kill()
+
+
+def test_an_old_primary_that_is_no_replica_any_more_does_not_come_back() -> None:
+    run(no_replica_any_more())
 
 
 async def moved_by_hand() -> None:

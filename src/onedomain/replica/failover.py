@@ -296,9 +296,9 @@ class Failover:
         new one, so nothing is lost by going back to it. "": there is none.
         """
         promoted = self._committed.get(account.address) or self._promoting.promoted(account.address)
-        if promoted is None or promoted.epoch != account.home.epoch or not self._means.usable(promoted.old):
-            return ""
-        return promoted.old
+        if promoted is None or promoted.epoch != account.home.epoch or promoted.old not in account.home.replicas:
+            return ""  # nothing of it is here yet, or a person has said that the old one is no replica of it any more
+        return promoted.old if self._means.usable(promoted.old) else ""
 
     async def _take_back(self, olds: Mapping[str, str], cause: str) -> list[Promoted]:
         """An answer that was lost is seen by what the directory says."""
