@@ -18,6 +18,7 @@ OTHER = replace(DROP, differ=3)
 GONE = replace(DROP, cause="drop", stage=Stage.FINISHING)
 FORCED = replace(DROP, force=True)
 WHOLE = Progress(whole=True)
+ASTRAY = Stand(Stage.FAILED, "it lives at new, and old stays as a replica: links go to third, so nobody compares it")
 UP = ("old", "new", "third")
 
 
@@ -44,6 +45,9 @@ UP = ("old", "new", "third")
         (DROP, Home("new", ("old",)), None, True, UP, Stand(Stage.FINISHING, "the link has not begun")),
         (DROP, Home("new", ("old",)), Progress(False, behind=7), True, UP, Stand(Stage.FINISHING, "7 messages to go")),
         (DROP, Home("new", ("old",)), Progress(True, "brake"), True, UP, Stand(Stage.FINISHING, "brake")),
+        (DROP, Home("new", ("third", "old")), WHOLE, True, UP, ASTRAY),
+        (SAME, Home("new", ("third", "old")), WHOLE, True, UP, ChangeReplicas(("third",))),
+        (FORCED, Home("new", ("third", "old")), WHOLE, True, UP, ChangeReplicas(("third",))),
         (SAME, Home("new", ("old", "third")), WHOLE, True, UP, ChangeReplicas(("third",))),
         (SAME, Home("new", ("old",)), None, True, UP, ChangeReplicas(())),
         (OTHER, Home("new", ("old",)), WHOLE, True, UP,

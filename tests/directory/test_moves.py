@@ -68,6 +68,11 @@ async def test_a_report_is_of_one_move(database: Database, repository: Repositor
     await moves.keep_report(again, replace(kept, differ=0, entries=()))
     (found,) = await moves.all(["a@example.com"])
     assert found.differ == 0
+    await moves.stand(found, Stage.FINISHING, "")
+    assert (await moves.open())[0].differ == 0
+    await moves.stand(found, Stage.COPYING, "its new server died, and the old one was the home again")
+    assert (await moves.open())[0].differ is None, "what is copied anew is compared anew"
+    await moves.keep_report(again, replace(kept, differ=0, entries=()))
     await moves.forget("a@example.com")
     assert await moves.report("a@example.com") is None
 

@@ -214,6 +214,7 @@ async def test_what_was_never_carried_out_is_taken_back(database: Database, repo
     assert homes[names[0]] == Home("s1", ("s2", "s3"), 3) and homes[names[2]] == Home("s2", ("s1", "s3"), 2)
     assert await promotions.take_back(olds, "silent", token) == [], "once"
     assert await promotions.pending() == [] and [each.account for each in await promotions.unreturned()] == [names[2]]
+    assert not await promotions.save_state(names[1], 2, STATE, token), "a plan that goes on all the same is told so"
     states = {}
     for name in names[:2]:
         (found,) = await links.load(name)

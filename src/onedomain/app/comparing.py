@@ -34,6 +34,8 @@ async def compared(
                                   only=only):
             yield line
         broken = False
+        if links.linked(account) is not linked:
+            raise Failed(again(451, "4.3.2", "another home", f"the home of {account} has changed meanwhile"))
     finally:
         for end in ends.values():
             await end.close(broken=broken)

@@ -34,6 +34,7 @@ T = TypeVar("T")
 OBSERVE_SECONDS = 3.0
 APPLIED_SECONDS = 3.0
 LOST = again(451, "4.3.0", "the links do not run here any more", "the lease is lost")
+NOT_OURS = again(451, "4.3.0", "not to be carried out here", "the promotion was taken back, or the lease is lost")
 
 
 async def answered(database: Standing, question: Callable[[Database], Awaitable[T]]) -> T:
@@ -78,7 +79,7 @@ class PromotionStore:
     async def save_state(self, account: str, epoch: int, state: LinkState) -> None:
         token = self._held()
         if not await self._ask(lambda store: store.save_state(account, epoch, state, token)):
-            raise Failed(LOST)
+            raise Failed(NOT_OURS)
 
     async def settle(self, settled: Sequence[Settled]) -> frozenset[str]:
         token = self._held()

@@ -88,6 +88,10 @@ def _after(move: Move, home: Home, link: Progress | None, returned: bool) -> Ste
     if move.keep or move.source not in home.replicas:
         return Stand(Stage.DONE)
     if move.differ is None:
+        if home.replicas[0] != move.source:  # somebody has put another before it since
+            return _without(move, home) if move.force else Stand(
+                Stage.FAILED, f"it lives at {move.target}, and {move.source} stays as a replica: links go to "
+                              f"{home.replicas[0]}, so nobody compares it")
         stands = "the link has not begun" if link is None else link.stopped
         if move.force and stands:
             return _without(move, home)  # nobody can compare: that is what it is forced for

@@ -22,6 +22,7 @@ from onedomain.store import schema
 from onedomain.store.sql import Database
 
 OPEN = tuple(stage.value for stage in Stage if stage.open)
+BEFORE = (Stage.COPYING, Stage.SWITCHING)
 
 
 class Moves:
@@ -58,13 +59,19 @@ class Moves:
         return await self._read(query.where(columns.account.in_(accounts)) if accounts else query)
 
     async def stand(self, move: Move, stage: Stage, why: str) -> Move:
-        """Where it has got to. Only if nobody has cancelled or replaced it since."""
+        """Where it has got to. Only if nobody has cancelled or replaced it since. Before the switch there is no
+        report: if its new server died when all was but done, the old copy has been the home, and is compared again.
+        """
         ended = 0.0 if stage.open else self._clock.time()
         columns = schema.move.c
         statement = update(schema.move).where(
             columns.account == move.account, columns.at == move.at, columns.stage.in_(OPEN))
         async with self._database.writing() as connection:
             await connection.execute(statement.values(stage=stage.value, why=why, ended=ended))
+            if stage in BEFORE:
+                kept = schema.move_report.c
+                stale = delete(schema.move_report).where(kept.account == move.account, kept.at == move.at)
+                await connection.execute(stale)
         return replace(move, stage=stage, why=why, ended=ended)
 
     async def keep_report(self, move: Move, report: Report) -> None:

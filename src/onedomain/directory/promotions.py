@@ -155,14 +155,15 @@ class Promotions:
             return taken
 
     async def save_state(self, account: str, epoch: int, state: LinkState, token: int | None = None) -> bool:
-        """A promotion whose old primary still answered has carried more since it was committed."""
+        """A promotion whose old primary still answered has carried more since it was committed. False: it was taken
+        back meanwhile, or the lease is lost.
+        """
         columns = schema.promotion.c
         statement = update(schema.promotion).where(columns.account == account, columns.epoch == epoch)
         async with self._database.writing() as connection:
             if token is not None and not await holds(connection, LINKER, token):
                 return False
-            await connection.execute(statement.values(state=spelt(state)))
-            return True
+            return (await connection.execute(statement.values(state=spelt(state)))).rowcount > 0
 
     async def settle(self, settled: Iterable[Settled], token: int | None = None) -> frozenset[str]:
         """Their plans are done: people may come in. In one transaction; the accounts whose home still was that one."""
