@@ -81,3 +81,26 @@ def test_nothing_has_to_be_done_where_it_says_so(source: str, target: str, monke
             tamper(dice, world)
     # Where nothing tells changes, everything is compared.
     assert bool(said) == world.source.traits.powers.changes, f"{source} -> {target}"
+
+
+@pytest.mark.parametrize(("source", "target"), [("node", "node"), ("dovecot", "cyrus"), ("node", "plain")])
+@pytest.mark.parametrize("how", ["before", "within", "after"])
+def test_a_pass_that_was_cut_off_leaves_nothing_that_is_owed_for_ever(source: str, target: str, how: str) -> None:
+    """Or each look at the account would go through all of its folders from then on."""
+    step, reached = 0, True
+    while reached:
+        step += 1
+        world = World(0, source, target, pace=0.0)
+        world.source.create("Lists")
+        for number in range(1, 7):
+            world.source.append("INBOX", f"Message-ID: <{number}>\r\n\r\n{number}".encode(), frozenset(), number)
+        world.quiet()
+        world.expunge(world.source, "INBOX", (3,))
+        world.copy(world.source, "INBOX", 4, "Lists", move=True)
+        end = world.steps + step
+        world.crash_at = lambda now, action, end=end: how if now == end else ""  # type: ignore[misc]
+        reached = world.sweep() is None
+        world.crash_at = None
+        reports = [world.sweep() for _ in range(2)]
+        assert all(report is not None and report.whole for report in reports), step
+        assert calm(world.disk.state, world.source.listing(), world.target.listing()), (step, world.disk.state)

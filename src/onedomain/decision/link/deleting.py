@@ -74,6 +74,8 @@ def delete(
         if not doomed:
             if work.link.source_name in commanded:
                 work.link = replace(work.link, braked=False, deleted=0)
+            if work.rows is not None and not work.held:  # a pass that was cut off had done what it saved
+                work.link = replace(work.link, doomed=())
             continue
         link = yield from _count(work.link, doomed, work.there.messages, arrived, order, commanded)
         if link.braked:
