@@ -36,3 +36,21 @@ def test_what_there_is_no_room_for_is_deleted_later(source: str, target: str) ->
         world.check_ledger(world.source)
         world.check_ledger(world.target)
         assert not world.net, world.label
+
+
+def test_a_folder_that_went_before_the_return_goes_when_there_is_room() -> None:
+    """Deleted at the new primary while the old one was away."""
+    world = World(0, "node", "node", pace=0.0)
+    world.source.create("Lists")
+    world.source.append("Lists", b"Message-ID: <1>\r\n\r\none", frozenset(), 1)
+    world.quiet()
+    state, promotion = world.disk.state, world.fail_over()
+    assert not promotion.refused
+    world.delete(world.target, "Lists")
+    world.bring_back(state, promotion)
+    world.crowded = 1.0
+    reports = [world.sweep() for _ in range(3)]
+    assert all(report is not None and report.whole for report in reports) and "Lists" in world.target.boxes
+    world.quiet()
+    assert "Lists" not in world.target.boxes, "or people would see it again after the next failover"
+    world.check_equal()

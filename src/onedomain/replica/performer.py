@@ -237,12 +237,11 @@ class Performer:
                 await target.expunge_deleted(folder)
             case SetAside(side, folder, uids, why, may_wait):
                 try:
-                    done, _ = await self._set_aside(side, folder, uids, why)
+                    return (await self._set_aside(side, folder, uids, why))[0]
                 except _NoRoom as full:
                     if not may_wait:
                         raise
                     return await self._stays(folder, full)
-                return done
             case Find(deliveries):
                 return await target.find(deliveries)
             case Confirm(deliveries):
@@ -363,8 +362,7 @@ class Performer:
         if len(answers) != load.sent and (load.given or not answers or not isinstance(answers[-1], Refused)):
             self.asked = Side.TARGET
             self._check()
-            reason = f"{len(answers)}/{load.sent}"
-            raise Failed(again(451, "4.3.0", "not every message was answered for", reason))
+            raise Failed(again(451, "4.3.0", "not every message was answered for", f"{len(answers)}/{load.sent}"))
         return answers
 
     async def _grouped(

@@ -39,13 +39,16 @@ class Both:
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """`gone`: links of folders that the source has no longer. `waiting`: the target does not make them now, and why."""
+    """`gone`: links of folders that the source has no longer. `waiting`: the target does not make them now, and why.
+    `late`: after a return, some of the old primary's own folders are there still.
+    """
 
     state: LinkState
     both: tuple[Both, ...]
     gone: tuple[FolderLink, ...]
     waiting: tuple[Both, ...] = ()
     refusal: str = ""
+    late: bool = False
 
 
 def shape(state: LinkState, matched: Matched, here: Listing, there: Listing, shown: Validities) -> Plan[Shaped]:
@@ -71,6 +74,7 @@ class _Shaping:
         self._present = names.present  # kept as it is
         self._reshaped = names.reshaped  # it is not as it was listed
         self._waiting: dict[int, str] = {}  # links, and why their folders are not made now
+        self._late = False
 
     def _now(self) -> LinkState:
         return replace(self._state, folders=tuple(self._links))
@@ -132,8 +136,8 @@ class _Shaping:
         self._reshaped = False
         linked = {link.target_name for link in self._links}
         for folder in self._there.folders:
-            if folder.name not in linked and folder.name != INBOX:
-                yield DeleteFolder(folder.name)
+            if folder.name not in linked and folder.name != INBOX and (yield DeleteFolder(folder.name)) is False:
+                self._late = True
 
     def mind_strangers(self) -> Plan[None]:
         """What the target made by itself, or had before it became one. A folder that never had a message is dropped, or
@@ -173,7 +177,7 @@ class _Shaping:
             link = replace(link, special_use=here.special_use, asked=asked)
             both.append(Both(link, here, mark))
         refusal = next(iter(self._waiting.values()), "")
-        return Shaped(self._now(), tuple(both), tuple(gone), tuple(waiting), refusal)
+        return Shaped(self._now(), tuple(both), tuple(gone), tuple(waiting), refusal, self._late)
 
     def _use(self) -> Plan[None]:
         """Special uses that have changed since the last pass. A folder has to lose one before another can have it."""

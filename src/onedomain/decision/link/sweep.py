@@ -96,6 +96,7 @@ class _Sweep:
         self._confirmed: set[str] = set()
         self._missed = False  # something that was read could not be copied any more
         self._full = shaped.refusal
+        self._late = shaped.late
         self._awaiting = set(order.awaiting)
         self._separator = ""
 
@@ -373,7 +374,7 @@ class _Sweep:
                 target = replace(target, messages=-1)  # never so: lists are compared again
             last = Pass(seen.modseq, work.rows.after) if told and seen.modseq and target.modseq else link.last
             work.link = replace(link, source=source, target=target, last=last)
-        if stable and not self._full and not any(work.disturbed for work in self._work):
+        if stable and not (self._full or self._late or any(work.disturbed for work in self._work)):
             self._state = replace(self._state, surplus=False)
         yield from self._save()
 
