@@ -155,7 +155,7 @@ class Town:
         self.saved: dict[str, LinkState] = {}
         self.epochs: dict[str, int] = {}
         self.accepted: dict[str, bool] = {}  # as it was saved last
-        self.saving, self.saves, self.lease = saving, 0, True
+        self.saving, self.saves, self.lease, self.away = saving, 0, True, False
         self.down: set[str] = set()
         self.dice = random.Random(7)
         self.tickets = 0
@@ -183,6 +183,8 @@ class Town:
     async def _write(self, savings: Sequence[Saving]) -> frozenset[str]:
         await asyncio.sleep(self.saving)
         self.saves += 1
+        if self.away:
+            raise Failed(again(451, "4.3.0", "the database is away"))
         if not self.lease:
             return frozenset()
         self.saved.update({each.account: each.state for each in savings})

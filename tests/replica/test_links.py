@@ -12,7 +12,7 @@ import pytest
 from onedomain.app.promotions import progress
 from onedomain.decision.move import Progress
 from onedomain.model.account import Account, Home
-from onedomain.model.failure import Failed, refuse
+from onedomain.model.failure import Failed, again, refuse
 from onedomain.replica.linked import MAX_NAMES, Linked
 from onedomain.replica.pace import Bounds
 from onedomain.replica.parts import Rhythm
@@ -599,6 +599,33 @@ def test_what_was_accepted_is_not_for_a_brake_that_came_since() -> None:
         boxes = town.pools["b"].mailbox("ann@x").boxes
         assert [len(boxes[name].messages) for name in ("INBOX", "Lists")] == [20, 100]
         assert town.accepted["ann@x"] is False, "or whoever runs the links next lets that through, too"
+
+    scene(play)
+
+
+@pytest.mark.parametrize("what", ["room", "database", "state"])
+def test_what_our_own_side_lacks_is_no_servers_fault(what: str) -> None:
+    """Or everybody's OKs would be given without their replicas."""
+    async def play() -> None:
+        town = Town("node", "cyrus")
+        for name in ("ann@x", "bob@x"):
+            town.account(name)
+        await settled(town, "ann@x", "bob@x")
+
+        async def full(*words: object) -> None:
+            raise Failed(again(452, "4.3.1", "Insufficient system storage, try again later"))
+
+        if what == "room":
+            town.aside.keep = full  # type: ignore[method-assign,assignment]
+        else:
+            town.away = True
+        if what == "state":
+            town.load = full  # type: ignore[method-assign,assignment]
+            town.links.linked("ann@x").state = None  # type: ignore[union-attr]
+        town.pools["a"].mailbox("ann@x").append("INBOX", b"Subject: odd\r\n\r\n\0", frozenset(), 1)
+        town.touch("ann@x", "APPEND")
+        await asyncio.sleep(60)
+        assert "ann@x" in town.links.stopped() and "bob@x" not in town.links.stopped(), town.links.stopped()
 
     scene(play)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from onedomain.backend.link.base import Letter
+from onedomain.model.failure import Failed, Failure
 from onedomain.model.ports import Clock
 from onedomain.model.replica import LinkState, Side
 from onedomain.replica.aside import Aside, Origin
@@ -57,11 +58,16 @@ class Keeping:
     leads: Callable[[], bool]
     covered: Callable[[], None]
     told: bool = False
+    failure: Failure | None = None  # what our own side answered last that could not be done
     carried: Callable[[], int] = lambda: 0
 
     async def set_aside(self, side: Side, folder: str, letters: Sequence[Letter], why: str) -> None:
         server = self.linked.source if side is Side.SOURCE else self.linked.target
-        await self.aside.keep(Origin(self.linked.address, server, folder, side), letters, why)
+        try:
+            await self.aside.keep(Origin(self.linked.address, server, folder, side), letters, why)
+        except Failed as error:
+            self.failure = error.failure
+            raise
 
     async def confirm(self, deliveries: Collection[str]) -> None:
         self.confirmed(self.linked, deliveries)
@@ -76,8 +82,12 @@ class Keeping:
         state = replace(state, epoch=linked.epoch)
         if state == linked.state:
             return  # nothing new: not worth a sync
-        await self.saver.save(Saving(
-            linked.address, linked.source, linked.target, linked.epoch, state, linked.accepts(state)))
+        try:
+            await self.saver.save(Saving(
+                linked.address, linked.source, linked.target, linked.epoch, state, linked.accepts(state)))
+        except Failed as error:
+            self.failure = error.failure
+            raise
         linked.state = state
         if self.carried() and self.share.over():
             raise Yielded

@@ -78,8 +78,9 @@ class Passes:
         began = clock.monotonic()
         linked.last_pass = clock.time()
         ends: dict[str, LinkEnd] = {}
-        broken, at_fault, sure = True, linked.source, False
+        broken, at_fault, sure = True, "", False
         performer: Performer | None = None
+        keeping: Keeping | None = None
         try:
             state = await self.state(linked)
             for name in sorted((linked.source, linked.target)):  # in one order everywhere, or two may wait for ever
@@ -107,7 +108,9 @@ class Passes:
             broken = False  # nothing was asked that is not answered
             return Passed(Report(whole=False), _done(performer), clock.monotonic() - began, yielded=True)
         except Failed as error:
-            if performer is not None:
+            if keeping is not None and error.failure is keeping.failure:
+                at_fault = ""  # our own side's
+            elif performer is not None:
                 at_fault = linked.target if performer.asked is Side.TARGET else linked.source
             raise Cut(at_fault, error.failure, sure=sure) from error
         except KeyError as error:
