@@ -13,6 +13,7 @@ from onedomain.app.promotions import progress
 from onedomain.decision.move import Progress
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, again, refuse
+from onedomain.model.replica import LinkState
 from onedomain.replica.linked import MAX_NAMES, Linked
 from onedomain.replica.pace import Bounds
 from onedomain.replica.parts import Rhythm
@@ -599,6 +600,45 @@ def test_what_was_accepted_is_not_for_a_brake_that_came_since() -> None:
         boxes = town.pools["b"].mailbox("ann@x").boxes
         assert [len(boxes[name].messages) for name in ("INBOX", "Lists")] == [20, 100]
         assert town.accepted["ann@x"] is False, "or whoever runs the links next lets that through, too"
+
+    scene(play)
+
+
+@pytest.mark.parametrize("when", ["told first", "another replica", "at the new primary", "at the old one"])
+def test_what_was_commanded_is_known_also_if_it_is_told_before_the_link_runs(when: str) -> None:
+    """A linker that begins may hear of an account sooner than of its home, and homes change under way. What was told of
+    an old primary nobody has asked of the new one.
+    """
+    async def play() -> None:
+        town = Town("node", "node")
+        account = town.account("ann@x")
+        for _ in range(100):
+            town.deliver("ann@x", told=False)
+        await settled(town, "ann@x")
+        await town.idle("ann@x")
+        await town.links.stop()
+        if when == "told first":
+            del town.accounts["ann@x"]
+            town.links = town.new_links()
+        home = account.home
+        if when == "another replica":
+            home = replace(home, replicas=("b", "c"), epoch=2)
+        if when == "at the old one":
+            town.touch("ann@x", "EXPUNGE")
+        if when in ("at the new primary", "at the old one"):
+            home = Home("b", ("a",), 2)
+            town.links.configure(replace(account, home=replace(home, pending=True)), linked=True)
+            town.links.promoted("ann@x")
+            town.saved["ann@x"] = LinkState(2, tuple(
+                replace(link, source=link.target, target=link.source) for link in town.saved["ann@x"].folders))
+        town.pools[home.primary].mailbox("ann@x").expunge("INBOX", tuple(range(1, 81)))
+        town.touch("ann@x", "STORE" if when == "at the old one" else "EXPUNGE")
+        town.epochs["ann@x"] = home.epoch  # the directory has taken the state along
+        town.links.configure(replace(account, home=home), linked=True)
+        town.links.start()
+        await town.covered("ann@x")
+        left = len(town.pools[home.replicas[0]].mailbox("ann@x").boxes["INBOX"].messages)
+        assert left == (100 if when == "at the old one" else 20)
 
     scene(play)
 

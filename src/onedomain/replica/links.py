@@ -81,6 +81,7 @@ class Links:
             # A pass that was cut off may not have ended yet.
             new.since = told.later if told.since is None else told.since
             new.net, new.where = dict.fromkeys(told.net, 0), told.where
+            new.commanded, new.renamed = set(told.commanded), set(told.renamed)
             new.growth.brought, new.even = told.brought, told.even and even
         new.audit_at = self._passes.audit_after(self._parts.clock.monotonic())
         self._turns.after(new, 0.0)
@@ -115,6 +116,7 @@ class Links:
         linked = self._told_of(address)
         linked.growth.brought = linked.growing.brought = 0
         linked.since = linked.later = None
+        linked.commanded, linked.renamed = set(), set()
         linked.even = True
 
     def allowed(self, address: str, folders: Iterable[str], lost: float) -> Mapping[str, int]:
