@@ -92,3 +92,21 @@ def test_what_was_lent_is_saved_before_and_is_not_kept() -> None:
     assert [(link.unmarked, link.marked) for state in noted for link in state.folders if link.unmarked] == [
         ((1, 2), (3, 4))]
     assert not any(link.unmarked or link.marked for link in one.disk.state.folders)
+
+
+def test_what_is_set_aside_goes_where_there_is_no_room_for_the_rest() -> None:
+    """Or each pass would set the same messages aside again, and push out what else is kept."""
+    one = World(0, "node", "plain", pace=0.0)
+    for number in range(1, 131):
+        one.source.append("INBOX", f"Message-ID: <{number}>\r\n\r\nbody {number}".encode(), frozenset(), number)
+    one.quiet()
+    one.expunge(one.source, "INBOX", tuple(range(1, 121)))
+    one.driver.room = lambda: len(one.aside) < 60
+    for _ in range(3):
+        report = one.sweep()
+        assert report is not None and report.whole and report.owed == {"INBOX"}
+        assert len(one.target.boxes["INBOX"].messages) == 80 and len(one.aside) < 70
+    one.driver.room = lambda: True
+    one.quiet()
+    one.check_equal()
+    assert len(one.aside) < 140 and len(set(one.aside)) == 120

@@ -149,12 +149,11 @@ def expunge(
                 return frozenset(doomed[start:])  # the next one is not asked about: it would be read in vain
         return frozenset()
     # Plain EXPUNGE takes everything that is \Deleted: what users marked and did not expunge loses the mark meanwhile.
+    stay: tuple[int, ...] = ()
     if keep_bodies:
-        kept: tuple[int, ...] | NotNow = yield SetAside(Side.TARGET, folder, doomed, "deleted", may_wait=True)
-        if isinstance(kept, NotNow):
-            return frozenset(doomed)
-        if not (doomed := tuple(uid for uid in doomed if uid in kept)):
-            return frozenset()  # larger than our own store takes: it stays, as everywhere
+        doomed, stay = yield from _set_aside(folder, doomed)
+        if not doomed:
+            return frozenset(stay)
     present: Rows = yield Read(Side.TARGET, folder)
     going = frozenset(doomed)
     others = [row for row in present.rows if "\\Deleted" in row.flags and row.uid not in going]
@@ -167,7 +166,21 @@ def expunge(
     yield from mark(folder, others, deleted=True)
     if others or ours:
         yield Lend(folder)
-    return frozenset()
+    return frozenset(stay)
+
+
+def _set_aside(folder: str, doomed: tuple[int, ...]) -> Plan[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Those that may go now, and those for which there is no room. One that is larger than our own store takes is
+    neither: it stays, as everywhere.
+    """
+    done: list[int] = []
+    for start in range(0, len(doomed), BATCH):
+        kept: tuple[int, ...] | NotNow = yield SetAside(
+            Side.TARGET, folder, doomed[start : start + BATCH], "deleted", may_wait=True)
+        if isinstance(kept, NotNow):
+            return tuple(done), doomed[start:]
+        done += kept
+    return tuple(done), ()
 
 
 @dataclass(frozen=True, slots=True)
