@@ -309,6 +309,8 @@ KINDS = [
     # As the lab's is configured.
     pytest.param(replace(TRAITS["cyrus"], separator="/", twins=0), "cyrus", id="cyrus"),
     pytest.param(TRAITS["plain"], "plain", id="plain"),
+    # Dovecot once more, that announces UIDPLUS and no more than it needs; it keeps keywords.
+    pytest.param(replace(TRAITS["imap"], keywords=True), "uidplus", id="imap"),
     # Nobody's administrator: it burns, and refuses and changes what Cyrus does.
     pytest.param(replace(TRAITS["burning"], separator="/", prefix="", identity=True, inbox_leaves=False, twins=0),
                  "plain cyrus", id="burning-cyrus"),

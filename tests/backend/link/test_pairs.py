@@ -179,6 +179,10 @@ def make_place(
     if kind == "generic":
         lab = start_dovecot(plugins=ACL, format="maildir", extra=PREFIXED + NOT_BY_ITSELF)
         return Place(lab, dovecot_server(lab, kind="imap", doveadm=False), ".", "INBOX.", sets_uidvalidity=False)
+    if kind == "uidplus":
+        only = "protocol imap {\n  imap_capability = IMAP4rev1 NAMESPACE UIDPLUS\n}\n"
+        lab = start_dovecot(plugins=ACL, format="maildir", extra=PREFIXED + only + NOT_BY_ITSELF)
+        return Place(lab, dovecot_server(lab, kind="imap", doveadm=False), ".", "INBOX.", sets_uidvalidity=False)
     assert kind == "plain"
     lab = start_dovecot(plugins=ACL, extra="protocol imap {\n  imap_capability = IMAP4rev1\n}\n" + NOT_BY_ITSELF)
     return Place(lab, dovecot_server(lab, kind="imap", doveadm=False), sets_uidvalidity=False)
