@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from onedomain.app.promotions import copy_of
+from onedomain.app.promotions import NOT_OURS, copy_of
 from onedomain.decision.link.identity import identity_of
 from onedomain.decision.link.succession import Waits
 from onedomain.directory.leases import EdgeLease
 from onedomain.directory.links import SavedLink
 from onedomain.directory.promotions import Promoted, Settled, swapped
-from onedomain.model.account import Account
+from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, again
 from onedomain.model.health import Verdict
 from onedomain.model.replica import LinkState
@@ -113,19 +113,24 @@ class Realm:
 
     async def save_state(self, account: str, epoch: int, state: LinkState) -> None:
         await self._answer()
+        if (account, epoch) not in self.rows:
+            raise Failed(NOT_OURS)
         self.rows[account, epoch] = replace(self.rows[account, epoch], state=state)
 
     async def settle(self, settled: Sequence[Settled]) -> frozenset[str]:
         await self._answer()
+        written = set()
         for each in settled:
             account = self.town.accounts[each.account]
-            assert account.home.pending and account.home.epoch == each.epoch
+            if not account.home.pending or account.home.epoch != each.epoch:
+                continue  # taken back
+            written.add(each.account)
             now = VirtualClock().time()
             self.rows[each.account, each.epoch] = replace(
                 self.rows[each.account, each.epoch], result=each.result, settled=now)
             self.rescue(account.address)
             self._changed(replace(account, home=replace(account.home, pending=False)))
-        return frozenset(each.account for each in settled)
+        return frozenset(written)
 
     async def returned(
         self, account: str, epoch: int, link: SavedLink | None, added: int = 0, aside: int = 0
@@ -808,6 +813,54 @@ async def an_odd_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_promotion_that_breaks_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     run(an_odd_one_out(monkeypatch))
+
+
+async def one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new primary is frozen in the middle of a plan, which is taken back; a person promotes it again all the same.
+    When it goes on, the old plan must not act on what people do there by then.
+    """
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    name = town.account("u@example.com").address
+    realm.start()
+    await asyncio.sleep(5)
+    pool, thawed = town.pools["b"], asyncio.Event()
+    end, under_way, most = pool.end, 0, 0
+
+    async def frozen(account: Account) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await thawed.wait()
+            return await end(account)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(pool, "end", frozen)
+    realm.die("a", gone=True)
+    await until(lambda: under_way == 1)
+    town.down.add("b")
+    realm.down_since["b"] = VirtualClock().monotonic()
+    realm.die("a", gone=False)
+    await until(lambda: town.accounts[name].home == Home("a", ("b",), 3))
+    failover = realm.failover
+    assert failover is not None
+    failover._rules = replace(failover._rules, automatic=False)
+    (answer,) = await failover.promote([town.accounts[name]], "b", cause="by hand", force=True)
+    assert not answer.reason
+    await asyncio.sleep(5)
+    assert most == 1
+    waiting = asyncio.get_running_loop().create_task(failover.ready(name))
+    town.down.discard("b")
+    thawed.set()
+    await asyncio.wait([waiting])
+    assert town.accounts[name].home == Home("b", ("a",), 4)
+    await realm.kill()
+
+
+def test_an_account_has_one_plan_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(one_after_the_other(monkeypatch))
 
 
 async def no_replica_any_more() -> None:

@@ -123,7 +123,6 @@ class _Waiting:
     done: asyncio.Future[None]
     tries: int = 0
     urgent: bool = False
-    under_way: bool = False
     void: bool = False
 
 
@@ -142,6 +141,7 @@ class Promoting:
         self._dropped = dropped
         self._at_once = at_once
         self._waiting: dict[str, _Waiting] = {}
+        self._under_way: set[str] = set()  # accounts; the plan may be of an older promotion than the one that waits
         self._urgent: deque[str] = deque()
         self._rest: deque[str] = deque()
         self._wake = asyncio.Event()
@@ -176,11 +176,10 @@ class Promoting:
     def drop(self, account: str, epoch: int) -> None:
         """The promotion of that epoch was taken back. What is under way of it comes to its end first."""
         waiting = self._waiting.get(account)
-        if waiting is None or waiting.promoted.epoch != epoch:
-            return
-        waiting.void = True
-        if not waiting.under_way:
-            self._drop(waiting)
+        if waiting is not None and waiting.promoted.epoch == epoch:
+            waiting.void = True
+            if account not in self._under_way:
+                self._drop(waiting)
 
     async def ready(self, account: str) -> None:
         """Returns when the account's promotion is settled; it is done before those that nobody waits for."""
@@ -206,8 +205,8 @@ class Promoting:
         while True:
             for queue in (self._urgent, self._rest):
                 while queue:
-                    waiting = self._waiting.get(queue.popleft())
-                    if waiting is not None and not waiting.under_way:
+                    waiting = self._waiting.get(account := queue.popleft())
+                    if waiting is not None and account not in self._under_way:
                         return waiting
             self._wake.clear()
             await self._wake.wait()
@@ -215,19 +214,23 @@ class Promoting:
     async def _work(self) -> None:
         while True:
             waiting = await self._next()
-            waiting.under_way = True
+            account = waiting.promoted.account
+            self._under_way.add(account)
             try:
                 await self._carry(waiting)
             except Failed as error:
                 self._again(waiting, error.failure.reason or error.failure.text)
             except Exception as error:  # noqa: BLE001  one account's oddity must not stop the others; it is told
                 if not waiting.tries:
-                    self._means.alert(waiting.promoted.account, "", f"its promotion fails: {error!r}")
+                    self._means.alert(account, "", f"its promotion fails: {error!r}")
                 self._again(waiting, repr(error))
             finally:
-                waiting.under_way = False
-            if waiting.void:
-                self._drop(waiting)
+                self._under_way.discard(account)
+            newest = self._waiting.get(account)
+            if newest is not None and newest.void:
+                self._drop(newest)
+            elif newest is not None and newest is not waiting:
+                self._back(account, newest.urgent)  # its turn may have come meanwhile
 
     def _again(self, waiting: _Waiting, reason: str) -> None:
         if waiting.void:
@@ -268,18 +271,21 @@ class Promoting:
         self._means.trace.note("promoted", account=promoted.account, server=promoted.new, before=promoted.old,
                                epoch=promoted.epoch, refused=result.refused,
                                seconds=round(self._means.clock.time() - promoted.at, 3))
-        if self._waiting.get(promoted.account) is waiting:
-            self._over(waiting)
+        self._over(waiting)
 
-    def _over(self, waiting: _Waiting) -> None:
-        self.trouble.pop(waiting.promoted.account, None)
-        self._waiting.pop(waiting.promoted.account, None)
+    def _over(self, waiting: _Waiting) -> bool:
+        """False: another promotion has its place by now."""
+        account = waiting.promoted.account
+        if self._waiting.get(account) is not waiting:
+            return False
+        self.trouble.pop(account, None)
+        del self._waiting[account]
         if not waiting.done.done():
             waiting.done.set_result(None)
+        return True
 
     def _drop(self, waiting: _Waiting) -> None:
-        if self._waiting.get(waiting.promoted.account) is waiting:
-            self._over(waiting)
+        if self._over(waiting):
             self._dropped(waiting.promoted.account)
 
     async def _plan(
@@ -362,9 +368,7 @@ class Promoting:
         modseq_of = account.home.modseq_of if account.home.no_modseq else promoted.old
         uidl = account.home.uidl or (old.uidl_format if old is not None else "")
         return Settled(
-            promoted.account, promoted.epoch, result,
-            no_modseq=hidden,
-            shown=shown.spelt(),
+            promoted.account, promoted.epoch, result, no_modseq=hidden, shown=shown.spelt(),
             uidl="" if new is not None and uidl == new.uidl_format else uidl,
             modseq_of=modseq_of if hidden else "",
         )  # fmt: skip
