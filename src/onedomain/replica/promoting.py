@@ -161,11 +161,10 @@ class Promoting:
         """To be carried out from now on: no edge lets anybody write to their old primaries any more."""
         for each in promoted:
             known = self._waiting.get(each.account)
-            if known is not None and known.promoted.epoch >= each.epoch:
-                continue
-            done = known.done if known is not None else asyncio.get_running_loop().create_future()
-            self._waiting[each.account] = _Waiting(each, done)
-            self._rest.append(each.account)
+            if known is None or known.promoted.epoch < each.epoch:
+                done = known.done if known is not None else asyncio.get_running_loop().create_future()
+                self._waiting[each.account] = _Waiting(each, done)
+                self._rest.append(each.account)
         self._wake.set()
 
     def promoted(self, account: str) -> Promoted | None:
@@ -365,13 +364,10 @@ class Promoting:
         if account.home.no_modseq:
             keeps = result.modseqs_again  # nobody was shown any since
         hidden = not keeps or bool(result.refused) or bool(shown)
-        modseq_of = account.home.modseq_of if account.home.no_modseq else promoted.old
+        modseq_of = (account.home.modseq_of if account.home.no_modseq else promoted.old) if hidden else ""
         uidl = account.home.uidl or (old.uidl_format if old is not None else "")
-        return Settled(
-            promoted.account, promoted.epoch, result, no_modseq=hidden, shown=shown.spelt(),
-            uidl="" if new is not None and uidl == new.uidl_format else uidl,
-            modseq_of=modseq_of if hidden else "",
-        )  # fmt: skip
+        uidl = "" if new is not None and uidl == new.uidl_format else uidl
+        return Settled(promoted.account, promoted.epoch, result, hidden, shown.spelt(), uidl, modseq_of)
 
     def _kind(self, server: str) -> str:
         found = self._means.view.server(server)
