@@ -98,3 +98,16 @@ async def test_an_aborted_whole_directory_is_nothing_to_anybody() -> None:
     stage.publish(Delta(10, accounts=(NEW[4],)))
     await quiet()
     assert late.known == {NEW[0].address, NEW[1].address, NEW[4].address}
+
+
+async def test_a_worker_is_gone_also_if_its_successor_was_quicker() -> None:
+    """What it did and did not tell nobody tells. One that comes again by another line has lost nothing."""
+    stage = Stage()
+    first, again = await stage.join(0), await stage.join(0)
+    assert stage.crew.left(first) is None  # type: ignore[arg-type]
+    successor = Worker()
+    await stage.crew.hello(successor, 0, 999)  # type: ignore[arg-type]
+    assert stage.crew.left(again) == 0  # type: ignore[arg-type]
+    assert stage.crew.workers == {0: successor}
+    assert stage.crew.left(successor) == 0 and not stage.crew.workers  # type: ignore[arg-type]
+    assert stage.crew.left(Worker()) is None  # type: ignore[arg-type]

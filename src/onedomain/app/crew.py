@@ -63,19 +63,23 @@ class Crew:
     async def hello(self, link: Link, slot: int, pid: int) -> None:
         """A worker is there: it gets board and directory, and all changes from now on."""
         member = self._members[slot] = _Member(link, slot, pid, self._in_whole)
-        link.attached["slot"] = slot
+        link.attached |= {"slot": slot, "pid": pid}
         link.tell("board", snapshot=self._board.snapshot(str(slot)))
         self._bring_up_to_date(member)
         self._trace.note("linker joined" if slot == LINKER_SLOT else "worker joined", slot=slot, pid=pid)
 
     def left(self, link: Link) -> int | None:
-        """Its slot, if it was the one that counts there."""
+        """Its slot, if the process is gone; None: it was nobody's, or the same one has come again by another line."""
         slot: int | None = link.attached.get("slot")
-        if slot is not None and self._members.get(slot) is not None and self._members[slot].link is link:
+        if slot is None:
+            return None
+        member = self._members.get(slot)
+        if member is not None and member.link is not link:
+            return slot if member.pid != link.attached["pid"] else None
+        if member is not None:
             del self._members[slot]
             self._board.forget_worker(str(slot))
-            return slot
-        return None
+        return slot
 
     async def report(self, link: Link, report: dict[str, Any]) -> None:
         """News of a worker: what its traffic saw of the servers."""
