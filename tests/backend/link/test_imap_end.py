@@ -80,11 +80,15 @@ async def test_one_round_trip_for_all_folders() -> None:
     assert sum("LIST" in line for line in fake.lines) == 1
 
 
-async def test_what_is_new_comes_with_the_listing_in_one_round_trip() -> None:
+@pytest.mark.parametrize("early", [False, True])
+async def test_what_is_new_comes_with_the_listing_in_one_round_trip(early: bool) -> None:
+    """`early`: as Dovecot has it, which tells what was found for two FETCHes before the OK to the first."""
     new = b'(UID 8 FLAGS () INTERNALDATE "29-Nov-2026 02:52:18 +0000" MODSEQ (20)%b)'
     changes = b"* VANISHED (EARLIER) 3\r\n* 2 FETCH " + new % b""
     bodies = b"* 2 FETCH " + new % b" BODY[]<0> {3}\r\nx\r\n"
     asks = "UID FETCH 8:57 (UID FLAGS INTERNALDATE MODSEQ BODY.PEEK[]<0.65536>)"
+    if early:
+        changes, bodies = changes + b"\r\n" + bodies, b"* 2 EXISTS"
     async with asked(ALL, LIST=INBOX, UID_FETCH=changes, **{asks: bodies}) as (end, fake):
         await end.read("INBOX")  # which leaves a folder open
         done, reads = len(fake.lines), len(fake.reads)

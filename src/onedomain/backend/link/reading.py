@@ -122,7 +122,9 @@ class Reading:
         with troubles(connection.session.doing):
             for response in answers[1].untagged:
                 self._note(response, opened.mark, other, vanished)
-            letters = [letter for each in answers[2].untagged if (letter := _letter(each, "BODY[]<0>")) is not None]
+            # Dovecot says what it found for both FETCHes before it says OK to the first (RFC 9051 section 5.5).
+            told = (response for answer in answers[1:] for response in answer.untagged)
+            letters = [letter for each in told if (letter := _letter(each, "BODY[]<0>")) is not None]
         whole = {letter.uid: letter for letter in letters if len(letter.raw) < AHEAD_OCTETS}
         self._ahead = folder, opened.mark.uidvalidity, whole
         return self._read(opened.mark, {row.uid: row for row in (*collected, *other)}, vanished)
