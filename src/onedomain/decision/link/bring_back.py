@@ -7,7 +7,7 @@ primary and the *target* the new one: writing happens on the target only, as in 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from onedomain.decision.link.actions import (
@@ -74,7 +74,8 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
         link = links.get(folder.name)
         tails[folder.name] = yield from rows_from(Side.SOURCE, folder, link.source.uidnext if link else 1)
     if not any(tails.values()):  # nothing to compare: neither what else is here nor what has come there since is read
-        return Brought(_turned(folders, promotion.epoch, here), 0, 0, _even(state, promotion, folders, here))
+        even = _even(state, promotion, folders, here, defaultdict(Counter))
+        return Brought(_turned(folders, promotion.epoch, here), 0, 0, even)
     for name in tails:
         link = links.get(name)
         if link is not None and link.target_name in linked and linked[link.target_name].link is link:
@@ -93,6 +94,7 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
         fresh[folder.name] = Counter(it.digest for it in ids.values()) | came
         deliveries.update({it.delivery for it in ids.values() if it.delivery})
     deliveries.update(set(known) - deliveries.keys())  # those that are there count as often as they are there
+    own: dict[str, Counter[str]] = defaultdict(Counter)
     added = aside = 0
     for name, rows_left in tails.items():
         if not rows_left:
@@ -111,6 +113,7 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
                 deliveries.update((yield Find(unknown)))
             for row in some:
                 it = bodies[row.uid]
+                own[name][it.digest] += 1
                 if _taken(it, fresh[target], deliveries):
                     continue
                 if late[it.digest]:
@@ -123,7 +126,7 @@ def bring_back(state: LinkState, promotion: Promotion, known: Collection[str]) -
                 if isinstance(answer[0], Refused):
                     yield SetAside(Side.SOURCE, name, (row.uid,), answer[0].reason)
                 added += isinstance(answer[0], Copied)
-    return Brought(_turned(folders, promotion.epoch, here), added, aside, _even(state, promotion, folders, here))
+    return Brought(_turned(folders, promotion.epoch, here), added, aside, _even(state, promotion, folders, here, own))
 
 
 def rows_from(side: Side, folder: Folder, first: int) -> Plan[tuple[Row, ...]]:
@@ -176,11 +179,14 @@ def _turned(found: Iterable[_Found], epoch: int, here: Listing) -> LinkState:
     return LinkState(epoch, tuple(folders), surplus=True)
 
 
-def _even(state: LinkState, promotion: Promotion, found: Iterable[_Found], here: Listing) -> bool:
+def _even(
+    state: LinkState, promotion: Promotion, found: Iterable[_Found], here: Listing, tails: Mapping[str, Counter[str]]
+) -> bool:
     """Nothing of the old primary's was lost or put back, and the new one had nothing but what came from there, as far
-    as was known. What it lacked does not matter.
+    as was known. What it lacked does not matter. `tails`: digests of what the old one has behind the marks.
     """
-    if promotion.refused or not state.folders or state.strangers:
+    targets = {link.target_name for link in state.folders}
+    if promotion.refused or not state.folders or any(shown.target_name not in targets for shown in promotion.folders):
         return False
     for each in found:
         link, old = each.link, here.find(each.link.source_name)
@@ -189,7 +195,8 @@ def _even(state: LinkState, promotion: Promotion, found: Iterable[_Found], here:
         known = (link.identity, link.source.uidvalidity)
         if old is None or (old.identity, old.mark.uidvalidity) != known or restored(link, old.mark):
             return False
-        if link.kept or link.braked:
+        # What was on its way lies here behind the mark, and no safety net may hold it any more.
+        if link.kept or link.braked or Counter(it.digest for it in each.arrived) - tails[link.source_name]:
             return False
     return True
 
