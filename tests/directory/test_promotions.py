@@ -261,3 +261,20 @@ async def test_a_further_replica_lets_the_link_to_the_first_go_on(database: Data
     found = [(await links.load(name))[0] for name in names]
     assert [each.epoch for each in found] == [2, 1, 2], "to another first one it is another link"
     assert found[0].state == found[2].state == STATE
+
+
+async def test_a_return_is_open_while_a_promotion_may_be_taken_back(database: Database, repository: Repository) -> None:
+    """A linker that begins then has to know of it: if the old primary goes on, its replica's tail is to be brought."""
+    (row,) = people(1)
+    async with repository.writing() as writer:
+        await writer.put_many([row])
+    promotions = Promotions(database, RealClock())
+    await promotions.promote_server("s1", lambda account: "s2", "silent")
+    await promotions.settle([Settled(row.address, 2, Promotion(2))])
+    await promotions.promote_accounts([row.address], lambda account: "s1", "by hand")
+    assert [each.epoch for each in await promotions.unreturned()] == [2]
+    await promotions.take_back({row.address: "s2"}, "silent")
+    assert [each.epoch for each in await promotions.unreturned()] == [2]
+    await promotions.promote_accounts([row.address], lambda account: "s1", "by hand")
+    await promotions.settle([Settled(row.address, 5, Promotion(5))])
+    assert [each.epoch for each in await promotions.unreturned()] == [5], "what it left is at home again"

@@ -870,6 +870,41 @@ def test_an_account_has_one_plan_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
     run(one_after_the_other(monkeypatch))
 
 
+async def a_return_outlives_it() -> None:
+    """The old primary's tail has not been brought yet when a person makes it the primary again, which is taken back: it
+    is brought then, before any link runs.
+    """
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    name = town.account("u@example.com").address
+    realm.start()
+    await asyncio.sleep(5)
+    town.pools["a"].mailbox(name).append("INBOX", tail := b"Message-ID: <t>\r\n\r\ntail", frozenset(), 1)
+    failover = realm.failover
+    assert failover is not None
+    realm.die("a", gone=True)
+    await until(lambda: town.accounts[name].home == Home("b", ("a",), 2))
+    failover._rules = replace(failover._rules, automatic=False)
+    realm.die("b", gone=True)
+    realm.die("a", gone=False)
+    town.pools["a"].down = True
+    (answer,) = await failover.promote([town.accounts[name]], "a", cause="by hand", force=True)
+    assert not answer.reason
+    await asyncio.sleep(2)
+    realm.die("b", gone=False)
+    realm.die("a", gone=True)
+    failover._rules = replace(failover._rules, automatic=True)
+    await until(lambda: town.accounts[name].home == Home("b", ("a",), 4))
+    realm.die("a", gone=False)
+    await asyncio.sleep(60)
+    assert [m.raw for _, _, m in town.pools["b"].mailbox(name).everything()] == [tail]
+    await realm.kill()
+
+
+def test_what_was_to_be_brought_is_brought_after_a_promotion_was_taken_back() -> None:
+    run(a_return_outlives_it())
+
+
 async def no_replica_any_more() -> None:
     """Both are dead, and somebody says that the old one is no replica of it: there is no way back, a person is told
     what it waits for, and the directory is not asked ten times a second.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from onedomain.directory.links import BATCH, LINKER, SavedLink, holds, link_row
@@ -235,12 +235,15 @@ class Promotions:
     async def pending(self, server: str = "") -> list[Promoted]:
         """Committed and not settled; `server`: the new primary."""
         columns = schema.promotion.c
-        return await self._read(_brief().where(columns.settled == 0.0), columns.new, server)
+        return await self._read(_brief().where(columns.settled == 0.0, _lives_there()), columns.new, server)
 
     async def unreturned(self, server: str = "") -> list[Promoted]:
-        """Settled, and the old primary (`server`) has not been brought back yet."""
+        """Settled, and the old primary (`server`) has not been brought back yet. Also while another promotion is
+        pending, which may be taken back.
+        """
         columns = schema.promotion.c
-        query = _brief().where(columns.settled > 0.0, columns.returned == 0.0)
+        there = _lives_there() | _account(schema.account.c.pending)
+        query = _brief().where(columns.settled > 0.0, columns.returned == 0.0, there)
         return await self._read(query, columns.old, server)
 
     async def recent(self, since: float) -> list[Promoted]:
@@ -254,10 +257,8 @@ class Promotions:
         """In the order in which they were made; those of homes that have changed since are nobody's to finish."""
         columns = schema.promotion.c
         query = query.where(column == server) if server else query
-        account = schema.account.c
-        same = select(account.address).where(account.address == columns.account, account.primary_server == columns.new)
         async with self._database.reading() as connection:
-            rows = await connection.execute(query.where(same.exists()).order_by(columns.at, columns.account))
+            rows = await connection.execute(query.order_by(columns.at, columns.account))
             return [_promoted(row) for row in rows]
 
 
@@ -296,6 +297,16 @@ def _row(each: Promoted) -> dict[str, Any]:
     return {"account": each.account, "epoch": each.epoch, "old": each.old, "new": each.new, "cause": each.cause,
             "state": "", "result": "", "at": each.at, "settled": 0.0, "returned": 0.0, "renumbered": 0, "added": 0,
             "aside": 0}
+
+
+def _account(it: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether the promotion's account is so now."""
+    account = schema.account.c
+    return select(account.address).where(account.address == schema.promotion.c.account, it).exists()
+
+
+def _lives_there() -> ColumnElement[bool]:
+    return _account(schema.account.c.primary_server == schema.promotion.c.new)
 
 
 def _brief() -> Select[Any]:

@@ -108,7 +108,9 @@ class Returning:
                 self._up_since.pop(server, None)
         for account, each in list(self._open.items()):
             row = self._means.view.account(account)
-            if row is None or (row.home.epoch > each.epoch and row.home.primary != each.new):
+            # While a promotion is pending it may be taken back.
+            elsewhere = row is not None and row.home.primary != each.new and not row.home.pending
+            if row is None or (row.home.epoch > each.epoch and elsewhere):
                 self.forget(account)  # it has left, or lives elsewhere by now
                 continue
             calm = now - self._up_since.get(each.old, now) >= CALM
