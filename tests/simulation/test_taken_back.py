@@ -86,6 +86,6 @@ def test_a_promotion_is_taken_back_wherever_it_was(pair: tuple[str, str]) -> Non
     for seed in seeds(COUNT, pair):
         after = 0
         while not story(seed, pair, after):
-            after += 1 + after // 8  # a plan that burns has hundreds
+            after += 1 + after // 3  # a plan that burns has hundreds
         done += 1
     assert done
