@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from onedomain.backend.link.base import Letter
 from onedomain.backend.link.node import NodeEnd, NodeServer
 from onedomain.backend.link.node_words import AT_ONCE, kept
+from onedomain.backend.link.xlink import Xlink
 from onedomain.backend.mailserver import Tools
 from onedomain.decision.link.actions import Copied, Refused
 from onedomain.decision.link.bring_back import bring_back
@@ -27,6 +30,7 @@ from onedomain.model.replica import LinkState, Promotion, Row, Side
 from onedomain.model.server import Endpoint, Server
 from onedomain.net.tls import ClientContexts
 from onedomain.node.server import Node
+from onedomain.protocol.imap.response import Tagged
 from onedomain.replica.performer import Performer
 from tests.node.imap.test_session import append
 from tests.node.lab import Imap, imap, lmtp, message, start_node
@@ -272,6 +276,74 @@ async def test_folders(end: NodeEnd) -> None:
     await end.delete_folder("Old/a")
     with pytest.raises(Failed):
         await end.read("Old/a")
+
+
+async def test_what_a_folder_costs_does_not_grow_with_the_number_of_others(
+    end: NodeEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, cost = Xlink.ask, Counter[str]()
+
+    async def counted(xlink: Xlink, *words: bytes, seconds: float | None = None) -> tuple[Tagged, list[list[Any]]]:
+        tagged, lines = await plain(xlink, *words, seconds=seconds)
+        cost.update(commands=1, lines=len(lines))
+        return tagged, lines
+
+    monkeypatch.setattr(Xlink, "ask", counted)
+    await end.list_folders()
+
+    async def one(name: str) -> Counter[str]:
+        cost.clear()
+        mark = await end.create_folder(name, 77)
+        assert (mark.uidvalidity, mark.uidnext) == (77, 1)
+        await end.create_folder(f"{name}/below", 78)
+        await end.rename_folder(name, f"{name}~")
+        await end.set_use(f"{name}~/below", "\\Archive")
+        await end.subscribe(f"{name}~", True)
+        await end.rename_folder(f"{name}~", f"{name}-")
+        await end.delete_folder(f"{name}-/below")
+        return cost.copy()
+
+    few = await one("first")
+    for number in range(40):
+        await end.create_folder(f"other{number}", 100 + number)
+    assert await one("last") == few
+    assert few["commands"] <= 20 and few["lines"] <= 10
+    listing = await end.list_folders()
+    assert [each.name for each in listing.folders if "-" in each.name] == ["first-", "last-"]
+    assert [each.name for each in listing.folders if each.subscribed] == ["INBOX", "first-", "last-"]
+    assert len(listing.folders) == 43
+
+
+async def test_what_others_have_done_to_folders_since_they_were_listed(linked: Linked, end: NodeEnd) -> None:
+    for number, name in enumerate("abcd", 1):
+        await end.create_folder(name, number)
+        await end.append(name, [letter(1)])
+    await end.create_folder("empty", 9)
+    client = await imap(linked.replica)
+    for command in ("RENAME a away", "DELETE b", "CREATE new", "RENAME c taken"):
+        assert (await client(command))[-1].startswith(b"OK")
+    for name in ("new", "empty"):
+        await append(client, name, message(7))
+    with pytest.raises(Failed):
+        await end.rename_folder("a", "x")
+    with pytest.raises(Failed):
+        await end.rename_folder("b", "x")  # or an empty one would be there
+    await end.delete_folder("c")
+    assert (await end.create_folder("new", 50)).uidnext == (await end.create_folder("empty", 51)).uidnext == 2
+    names = [each.name for each in (await end.list_folders()).folders]
+    assert names == ["INBOX", "away", "d", "empty", "new", "taken"]
+    await client("RENAME d e")
+    await append(client, "taken", message(8))
+    with pytest.raises(Failed):
+        await end.rename_folder("away", "e")
+    assert [each.name for each in (await end.list_folders()).folders] == ["INBOX", "away", "e", "empty", "new", "taken"]
+
+
+async def test_a_folder_that_is_made_again_goes_on_where_it_was(end: NodeEnd) -> None:
+    await end.create_folder("a", 5)
+    await end.append("a", [letter(3)])
+    await end.delete_folder("a")
+    assert (await end.create_folder("a", 5)).uidnext == 4
 
 
 async def test_the_name_may_belong_to_another_folder_by_now(linked: Linked, end: NodeEnd) -> None:

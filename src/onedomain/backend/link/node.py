@@ -14,7 +14,6 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Collection,
-    Iterable,
     Mapping,
     Sequence,
 )
@@ -133,7 +132,7 @@ class NodeEnd:
         with troubles(self._server.doing):
             for kind, *values in lines:
                 self._note(changed, at, kind, values)
-        self._places.folders[folder] = now  # it was listed later than it was read
+        self._places.put(now)  # it was listed later than it was read
         self._ahead = folder, changed.mark.uidvalidity, changed.letters
         return changed.told(since), listing
 
@@ -209,68 +208,77 @@ class NodeEnd:
     # -- folders
 
     async def create_folder(self, name: str, uidvalidity: int, special_use: str = "", identity: str = "") -> Mark:
-        await self._places.list_all()
+        await self._places.learn()
         there = self._places.folders.get(name)
+        if there is not None and there.mark.uidnext > 1:  # nobody asks for what is known to be there
+            there = await self._places.now(name)
         if there is not None and there.mark.uidnext > 1:
-            if special_use and there.special_use != special_use:
-                await self._places.give(there._replace(special_use=special_use))
-            return self._places.folders[name].mark
-        taken = {each.mailbox_id for each in self._places.folders.values()}
+            return await self._used(there, special_use)
         fresh = self._server.tools.nonce.token(12).hex()
-        own = identity if _MAILBOX_ID.fullmatch(identity) and identity not in taken else ""
+        own = identity if _MAILBOX_ID.fullmatch(identity) and identity not in self._places.ids else ""
         new = FolderAt(own or (there.mailbox_id if there else fresh), name, Mark(uidvalidity, 1, 1), special_use)
         if not uidvalidity:
-            highest = max(each.mark.uidvalidity for each in self._places.folders.values())
-            chosen = there.mark.uidvalidity if there else max(highest + 1, int(time.time()))
+            chosen = there.mark.uidvalidity if there else max(self._places.highest + 1, int(time.time()))
             new = new._replace(mark=Mark(chosen, 1, 1))
         try:
-            await self._places.give(new)
+            return (await self._places.make(new)).mark
         except Refusal as refusal:
+            if refusal.code in ("MAILBOXID", "NOTEMPTY"):  # it has got messages since it was listed
+                there = await self._places.now(name)
+                if there is not None and there.mark.uidnext > 1:
+                    return await self._used(there, special_use)
             if refusal.code != "ALREADYEXISTS":
                 raise _unwanted(refusal) from refusal
-            await self._places.give(new._replace(mailbox_id=there.mailbox_id if there else fresh))
-        await self._places.list_all()
-        return self._places.folders[name].mark
+        return (await self._places.make(new._replace(mailbox_id=there.mailbox_id if there else fresh))).mark
+
+    async def _used(self, there: FolderAt, special_use: str) -> Mark:
+        """One that has had messages keeps its numbers."""
+        if special_use and there.special_use != special_use:
+            await self._places.give(there._replace(special_use=special_use))
+            self._places.put(there._replace(special_use=special_use))
+        return there.mark
 
     async def rename_folder(self, name: str, to: str) -> None:
-        await self._places.list_all()
-        moved = sorted(each for each in self._places.folders if each == name or each.startswith(f"{name}/"))
+        """A name that a folder has got since it was listed is the node's to refuse."""
+        await self._places.learn()
+        moved = self._places.folders.family(name)
+        if not moved or any(to + each[len(name) :] in self._places.folders for each in moved):
+            await self._places.list_all()
+            moved = self._places.folders.family(name)
         if not moved or any(to + each[len(name) :] in self._places.folders for each in moved):
             raise Failed(again(450, "4.2.0", "the folder can't be renamed", f"{self._server.doing}: {name} to {to}"))
         for each in moved:
             try:
-                await self._places.give(self._places.folders[each]._replace(name=to + each[len(name) :]))
+                await self._places.rename(each, to + each[len(name) :])
             except Refusal as refusal:
                 raise _unwanted(refusal) from refusal
-        await self._places.list_all()
         # RENAME leaves subscriptions to names that are gone (RFC 9051 section 6.3.6).
-        await self._subscribe(to + each[len(name) :] if each in moved else each for each in self._places.subscriptions)
+        left = self._places.subscriptions.intersection(moved)
+        await self._subscribe((self._places.subscriptions - left) | {to + each[len(name) :] for each in left})
 
     async def delete_folder(self, name: str) -> None:
-        await self._places.list_all()
-        there = self._places.folders.get(name)
+        there = await self._places.now(name)
         if there is not None:
             await self._server.ask(b"DELETE", self._places.at(there))
-            del self._places.folders[name]
-            await self._subscribe(each for each in self._places.subscriptions if each != name)
+            self._places.drop(there)
+            await self._subscribe(self._places.subscriptions - {name})
 
     async def subscribe(self, name: str, on: bool) -> None:
-        await self._places.list_all()
-        before = frozenset(self._places.subscriptions)
+        await self._places.learn()
+        before = self._places.subscriptions
         await self._subscribe(before | {name} if on else before - {name})
 
     async def set_use(self, name: str, special_use: str) -> None:
-        await self._places.list_all()
-        there = self._places.folders.get(name)
+        there = await self._places.now(name)
         if there is not None and there.special_use != special_use:
             await self._places.give(there._replace(special_use=special_use))
+            self._places.put(there._replace(special_use=special_use))
 
-    async def _subscribe(self, names: Iterable[str]) -> None:
-        after = frozenset(names)
-        if after != frozenset(self._places.subscriptions):
+    async def _subscribe(self, after: frozenset[str]) -> None:
+        if after != self._places.subscriptions:
             listed = b"(%b)" % b" ".join(map(string, sorted(after)))
             await self._server.ask(b"SUBSCRIPTIONS", string(self._account), listed)
-            self._places.subscriptions = tuple(after)
+            self._places.subscriptions = after
 
     async def raise_uidnext(self, folders: Sequence[Raise]) -> None:
         for some in (folders[start : start + AT_ONCE] for start in range(0, len(folders), AT_ONCE)):
