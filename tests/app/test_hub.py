@@ -22,7 +22,7 @@ ANN, BOB = "ann@example.com", "bob@example.com"
 
 
 async def until(happened: Callable[[], Any], what: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not happened():
             await asyncio.sleep(0.002)
     assert happened(), what
