@@ -16,6 +16,7 @@ from onedomain.decision.link.identity import filler, identity_of
 from onedomain.model.failure import Failed, again, refuse
 from onedomain.model.health import Seen
 from onedomain.model.replica import Folder, Identity, Listing, Mark, Numbering
+from onedomain.model.uids import NO_UIDS
 
 from .server import Message, No, Server
 
@@ -87,7 +88,7 @@ class ServerEnd:
         self.between()
         self._box(folder)
         after = self.server.mark(folder).modseq
-        vanished = self.server.vanished(folder, since) if since else ()
+        vanished = self.server.vanished(folder, since) if since else NO_UIDS
         return Rows(before, self.server.rows(folder, since, first), vanished, after)
 
     async def read_identities(self, folder: str, uids: Sequence[int], uidvalidity: int = 0) -> Mapping[int, Identity]:

@@ -13,6 +13,7 @@ from hashlib import sha1
 
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.replica import Folder, Listing, Mark, Numbering, Powers, Row
+from onedomain.model.uids import UidSet
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,9 @@ class Server:
             if uid >= first and message.modseq > since
         )
 
-    def vanished(self, name: str, since: int) -> tuple[int, ...]:
+    def vanished(self, name: str, since: int) -> UidSet:
         box = self.boxes[name]
-        return tuple(sorted(uid for uid, modseq in box.vanished if modseq > since))
+        return UidSet.of(uid for uid, modseq in box.vanished if modseq > since)
 
     def append(
         self, name: str, raw: bytes, flags: frozenset[str], date: int, uid: int = 0, *, counted: bool = True

@@ -93,7 +93,7 @@ async def test_what_is_new_comes_with_the_listing_in_one_round_trip(early: bool)
         await end.read("INBOX")  # which leaves a folder open
         done, reads = len(fake.lines), len(fake.reads)
         rows, listing = await end.look("INBOX", 19, 8)
-        assert rows and [row.uid for row in rows.rows] == [8] and rows.vanished == (3,) and rows.after == 20
+        assert rows and [row.uid for row in rows.rows] == [8] and tuple(rows.vanished) == (3,) and rows.after == 20
         assert listing.folders == (Folder("INBOX", Mark(7, 9, 20, 2), subscribed=False),)
         (letter,) = [each async for each in end.letters("INBOX", [8], 7)]
         assert (letter.uid, letter.raw, letter.modseq) == (8, b"x\r\n", 20)
@@ -210,7 +210,7 @@ async def test_changes_with_more_vanished_than_there_can_be() -> None:
     async with asked(ALL, UID_FETCH=rows) as (end, fake):
         found = await end.read("INBOX", since=10)
         assert [(row.uid, row.flags) for row in found.rows] == [(4, {"\\Seen"})]
-        assert found.vanished == (1, 2, 3, 8) and found.after == 25
+        assert tuple(found.vanished) == (1, 2, 3, 8) and found.after == 25
         items = "(UID FLAGS INTERNALDATE MODSEQ)"
         assert fake.lines[-1].endswith(f"UID FETCH 1:4294967294 {items} (CHANGEDSINCE 10 VANISHED)")
 

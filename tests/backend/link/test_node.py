@@ -177,9 +177,9 @@ async def test_what_changed_since(end: NodeEnd) -> None:
     await end.expunge("INBOX", (3, 5))
     rows = await end.read("INBOX", mark.modseq)
     assert rows.rows == tuple(Row(uid, frozenset({"\\Seen"}), 1_700_000_000 + uid) for uid in (2, 9))
-    assert rows.vanished == (3, 5) and rows.before.modseq == rows.after == 501
+    assert tuple(rows.vanished) == (3, 5) and rows.before.modseq == rows.after == 501
     assert [row.uid for row in (await end.read("INBOX", first=2)).rows] == [2, 9]
-    assert (await end.read("INBOX")).vanished == ()
+    assert not (await end.read("INBOX")).vanished
 
 
 async def test_letters_are_as_they_were(end: NodeEnd) -> None:

@@ -31,6 +31,7 @@ from onedomain.backend.link.xlink import (
     Refusal,
     identity_line,
     message_of,
+    ranges_of,
     string,
     uids_of,
 )
@@ -42,6 +43,7 @@ from onedomain.model.account import Account
 from onedomain.model.failure import Failed, Failure, again, give_up, refuse
 from onedomain.model.replica import Identity, Listing, Mark, Numbering, Powers, Row
 from onedomain.model.server import Server
+from onedomain.model.uids import NO_UIDS, UidSet
 from onedomain.protocol.imap.response import ResponseError
 from onedomain.protocol.imap.sequence import format_set
 
@@ -83,12 +85,12 @@ class _Changed:
 
     mark: Mark
     rows: list[Row] = field(default_factory=list)
-    vanished: tuple[int, ...] = ()
+    vanished: UidSet = NO_UIDS
     after: int = 0
     letters: dict[int, Letter] = field(default_factory=dict)
 
     def told(self, since: int) -> Rows:
-        vanished = self.vanished if since else ()
+        vanished = self.vanished if since else NO_UIDS
         return Rows(self.mark, tuple(self.rows), vanished, max(self.after, self.mark.modseq))
 
 
@@ -159,7 +161,7 @@ class NodeEnd:
         elif kind == "FOLDER":
             changed.mark = self._places.same(at, values).mark
         elif kind == "VANISHED":
-            changed.vanished = uids_of(values[0])
+            changed.vanished = UidSet(ranges_of(values[0]))
 
     async def read_identities(
         self, folder: str, uids: Sequence[int], uidvalidity: int = 0

@@ -21,13 +21,15 @@ from onedomain.decision.link.actions import Rows
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.message import DELIVERY_ID_HEADER
 from onedomain.model.replica import Identity, Mark, Row
+from onedomain.model.uids import Range, UidSet
 from onedomain.protocol.imap.client import Argument, Command
 from onedomain.protocol.imap.response import Big, ResponseError, Untagged, fetched
 from onedomain.protocol.imap.rows import internal_date, message_flags
 from onedomain.protocol.imap.sequence import BadSet, format_set, parse_set
 
 _ID = re.compile(r"[0-9a-z]{17}")
-MAX_VANISHED = 5_000_000
+MAX_VANISHED = 1_000_000
+"""Ranges."""
 UIDS_AT_ONCE, OCTETS_AT_ONCE = 500, 4 << 20
 """The most of one FETCH of bodies: what its taker leaves has to be read all the same before the next command. How many
 octets there will be is guessed from the messages before, from few of them with care."""
@@ -57,34 +59,37 @@ class Reading:
         if since:
             words.append(["CHANGEDSINCE", since, "VANISHED"])
         rows: dict[int, Row] = {}
-        vanished: set[int] = set()
+        vanished: list[Range] = []
         if before.messages or since:  # in an empty folder a set selects nothing, which some servers call an error
             rows, vanished = await self._rows(words, before)
         return self._read(before, rows, vanished, first)
 
-    def _read(self, before: Mark, rows: dict[int, Row], vanished: set[int], first: int = 1) -> Rows:
+    def _read(self, before: Mark, rows: dict[int, Row], vanished: list[Range], first: int = 1) -> Rows:
         connection = self._connection
         after = max(before.modseq, connection.parser.highest if rows else 0)
-        gone = tuple(sorted(uid for uid in vanished if first <= uid < before.uidnext and uid not in rows))
-        return Rows(before, tuple(rows[uid] for uid in sorted(rows)), gone, after if connection.changes else 0)
+        there = sorted(rows)
+        gone = UidSet.spanning(vanished).within(first, before.uidnext - 1).without(there)
+        return Rows(before, tuple(rows[uid] for uid in there), gone, after if connection.changes else 0)
 
-    async def _rows(self, words: list[Argument], before: Mark) -> tuple[dict[int, Row], set[int]]:
+    async def _rows(self, words: list[Argument], before: Mark) -> tuple[dict[int, Row], list[Range]]:
         parser = self._connection.parser
         parser.collect()
         other: list[Row] = []
-        vanished: set[int] = set()
+        vanished: list[Range] = []
         try:
             async with aclosing(self._connection.each("UID FETCH", *words)) as responses:
                 async for response in responses:
                     with troubles(self._connection.session.doing):
-                        self._note(response, before, other, vanished)
+                        self._note(response, other, vanished)
         finally:
             rows = parser.collected()
         return {row.uid: row for row in (*rows, *other)}, vanished
 
-    def _note(self, response: Untagged, before: Mark, rows: list[Row], vanished: set[int]) -> None:
+    def _note(self, response: Untagged, rows: list[Row], vanished: list[Range]) -> None:
         if response.name == "VANISHED":
-            self._add_vanished(response, before, vanished)
+            vanished.extend(_ranges(str(response.values[-1])))
+            if len(vanished) > MAX_VANISHED:
+                raise ResponseError("more ranges of expunged messages than anybody had")
         elif response.name == "FETCH":
             found = fetched(response.values)
             if {"UID", "FLAGS", "INTERNALDATE"} <= found.keys():
@@ -118,10 +123,10 @@ class Reading:
             if not answer.ok and answer.code != "EXPUNGEISSUED":
                 raise connection.refused("UID FETCH", answer)
         other: list[Row] = []
-        vanished: set[int] = set()
+        vanished: list[Range] = []
         with troubles(connection.session.doing):
             for response in answers[1].untagged:
-                self._note(response, opened.mark, other, vanished)
+                self._note(response, other, vanished)
             # Dovecot says what it found for both FETCHes before it says OK to the first (RFC 9051 section 5.5).
             told = (response for answer in answers[1:] for response in answer.untagged)
             letters = [letter for each in told if (letter := _letter(each, "BODY[]<0>")) is not None]
@@ -130,13 +135,6 @@ class Reading:
         return self._read(opened.mark, {row.uid: row for row in (*collected, *other)}, vanished)
 
     # ---- messages
-
-    def _add_vanished(self, response: Untagged, before: Mark, vanished: set[int]) -> None:
-        for low, high in _ranges(str(response.values[-1])):
-            high = min(high, before.uidnext - 1)
-            if high - low + len(vanished) > MAX_VANISHED:
-                raise ResponseError("more expunged messages than anybody had")
-            vanished.update(range(low, high + 1))
 
     async def identities(self, folder: str, uids: Sequence[int], uidvalidity: int) -> dict[int, Identity]:
         found = {}

@@ -228,12 +228,17 @@ def identity_line(values: Sequence[Any]) -> tuple[int, Identity]:
     raise ResponseError(f"no IDENTITY line: {str(values)[:200]}")
 
 
-def uids_of(value: Any) -> tuple[int, ...]:
-    """A set, written out. Raises ResponseError."""
+def ranges_of(value: Any) -> tuple[tuple[int, int], ...]:
+    """A set's ranges, ascending, apart. Raises ResponseError."""
     try:
-        ranges = parse_set(str(value).encode()).resolve(0)
+        return tuple(parse_set(str(value).encode()).resolve(0))
     except BadSet as error:
         raise ResponseError(f"{error}: {str(value)[:80]}") from None
+
+
+def uids_of(value: Any) -> tuple[int, ...]:
+    """A set, written out. Raises ResponseError."""
+    ranges = ranges_of(value)
     if sum(high - low + 1 for low, high in ranges) > MAX_UIDS:
         raise ResponseError("too many UIDs in a set")
     return tuple(uid for low, high in ranges for uid in range(low, high + 1))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from onedomain.model.replica import Identity, LinkState, Listing, Mark, Row, Side
+from onedomain.model.uids import NO_UIDS, UidSet
 
 T = TypeVar("T")
 
@@ -58,14 +59,15 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """`before` is what SELECT said, ahead of everything else. `vanished` lies below its UIDNEXT, ascending.
+    """`before` is what SELECT said, ahead of everything else. `vanished` lies below its UIDNEXT, and may
+    hold UIDs that never were: 100,000 in a row after each failover.
 
     `after`: HIGHESTMODSEQ when all rows had been read.
     """
 
     before: Mark
     rows: tuple[Row, ...]
-    vanished: tuple[int, ...] = ()
+    vanished: UidSet = NO_UIDS
     after: int = 0
 
 

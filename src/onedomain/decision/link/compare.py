@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from onedomain.decision.link.folders import ANOTHER
 from onedomain.decision.link.uids import Pairs
 from onedomain.model.replica import FolderLink, Row
+from onedomain.model.uids import UidSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ def lists(link: FolderLink, source: Iterable[Row], target: Iterable[Row]) -> Dif
     return Difference(tuple(missing), tuple(flags), doomed, dropped, unknown, tuple(strange))
 
 
-def changes(link: FolderLink, rows: Iterable[Row], vanished: Iterable[int]) -> Difference:
-    """For a target that is as the last pass left it. Flags are set without looking, `doomed` may be gone already."""
+def changes(link: FolderLink, rows: Iterable[Row]) -> Difference:
+    """For a target that is as the last pass left it. Flags are set without looking; nothing is `doomed` yet."""
     pairs = Pairs(link)
     missing: list[Row] = []
     flags: list[tuple[int, frozenset[str]]] = []
@@ -73,6 +74,22 @@ def changes(link: FolderLink, rows: Iterable[Row], vanished: Iterable[int]) -> D
             missing.append(row)
         elif partner := pairs.target(row.uid):
             flags.append((partner, row.flags - link.untaken))
-    doomed = (pairs.target(uid) for uid in vanished if uid < link.source.uidnext)
-    known = tuple(sorted(uid for uid in doomed if 0 < uid < link.target.uidnext))
-    return Difference(tuple(missing), tuple(flags), known)
+    return Difference(tuple(missing), tuple(flags))
+
+
+def lowest(link: FolderLink, vanished: UidSet) -> int:
+    """From where on the target may have partners of what vanished at the source; 0: it has none."""
+    known = vanished.within(1, link.source.uidnext - 1)
+    if not known:
+        return 0
+    others = (run.target + max(0, low - run.source) for run in link.runs for low, high in known.ranges
+              if low < run.source + run.count and run.source <= high)
+    first = min((known.ranges[0][0], *others))
+    return first if first < link.target.uidnext else 0
+
+
+def doomed(link: FolderLink, there: Iterable[int], vanished: UidSet) -> tuple[int, ...]:
+    """Of the UIDs that the target has, those whose partners vanished, ascending."""
+    pairs = Pairs(link)
+    known = vanished.within(1, link.source.uidnext - 1)
+    return tuple(sorted(uid for uid in there if uid < link.target.uidnext and pairs.source(uid) in known))

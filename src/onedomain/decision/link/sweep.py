@@ -31,7 +31,7 @@ from onedomain.decision.link.actions import (
 )
 from onedomain.decision.link.calm import calm, only_grown
 from onedomain.decision.link.carry import COPIES, copy, expunge, set_flags
-from onedomain.decision.link.compare import Difference, changes, lists
+from onedomain.decision.link.compare import Difference, changes, doomed, lists, lowest
 from onedomain.decision.link.deleting import delete, spare
 from onedomain.decision.link.folders import found_again, match, meant, spelt_of
 from onedomain.decision.link.lending import give_back, lent
@@ -41,6 +41,7 @@ from onedomain.decision.link.put_back import forgotten, inbox_left, put_back, sh
 from onedomain.decision.link.shapes import Both, Shaped, shape
 from onedomain.decision.link.uids import still_refused
 from onedomain.model.replica import FolderLink, LinkState, Listing, Mark, Pass, Powers, Side
+from onedomain.model.uids import NO_UIDS
 
 ROUNDS = 5
 SKEW = 86_400
@@ -224,9 +225,8 @@ class _Sweep:
         if rows.before.uidnext < known.before.uidnext or rows.before.modseq < since:  # restored just now
             again: Rows = yield Read(Side.SOURCE, name)
             return again
-        gone = frozenset(rows.vanished)
-        there = {row.uid: row for row in (*known.rows, *rows.rows) if row.uid not in gone}
-        return replace(rows, rows=tuple(there[uid] for uid in sorted(there)), vanished=())
+        there = {row.uid: row for row in (*known.rows, *rows.rows) if row.uid not in rows.vanished}
+        return replace(rows, rows=tuple(there[uid] for uid in sorted(there)), vanished=NO_UIDS)
 
     def _changed(self, work: Work, now: Mark) -> bool:
         if self._order.audit or not self._source.changes or not work.link.source.modseq:
@@ -245,11 +245,11 @@ class _Sweep:
         rows = work.rows
         assert rows is not None
         if not work.compared:
-            work.found = changes(work.link, rows.rows, rows.vanished)
-            if work.found.doomed:
-                present: Rows = yield Read(Side.TARGET, work.link.target_name, first=work.found.doomed[0])
-                there = {row.uid for row in present.rows}
-                work.found = replace(work.found, doomed=tuple(uid for uid in work.found.doomed if uid in there))
+            work.found = changes(work.link, rows.rows)
+            if first := lowest(work.link, rows.vanished):
+                present: Rows = yield Read(Side.TARGET, work.link.target_name, first=first)
+                there = (row.uid for row in present.rows)
+                work.found = replace(work.found, doomed=doomed(work.link, there, rows.vanished))
             return
         target: Rows = yield Read(Side.TARGET, work.link.target_name)
         work.there = target.before
@@ -360,8 +360,7 @@ class _Sweep:
             if link.refused or link.large:
                 listed = frozenset(row.uid for row in work.rows.rows)
                 known_refused = frozenset((*link.refused, *link.large))
-                gone = known_refused - listed if work.compared else frozenset(work.rows.vanished)
-                link = still_refused(link, gone)
+                link = still_refused(link, known_refused - listed if work.compared else work.rows.vanished)
             seen = work.rows.before
             reached = link.source.uidnext if work.held else max(link.source.uidnext, seen.uidnext)
             # Without a snapshot, or room, something is still owed, so the next pass has to hear of it again.
