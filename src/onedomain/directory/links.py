@@ -68,11 +68,12 @@ class Links:
         `accepted`: accounts of which all that is braked in these states is accepted; of others nothing is any more.
         """
         wanted = {(link.account, link.target): link for link in links}
+        now = self._clock.time()
+        rows = {at: link_row(link, now) for at, link in wanted.items()}  # spelt before anybody waits for us
         async with self._database.writing() as connection:
             if not await holds(connection, LINKER, token):
                 return frozenset()
             valid = await _homes(connection, {account for account, _ in wanted})
-            now = self._clock.time()
             good = [link for link in wanted.values() if valid.get(link.account) == (link.source, link.epoch)]
             free: list[SavedLink] = []
             kept: list[SavedLink] = []
@@ -82,8 +83,8 @@ class Links:
             # What was accepted has been carried, or something else is braked by now: it is not for that.
             for some, columns in ((free, ()), (kept, STATE)):
                 for start in range(0, len(some), BATCH):
-                    rows = [link_row(link, now) for link in some[start : start + BATCH]]
-                    await connection.execute(self._database.upsert(schema.link, columns), rows)
+                    part = [rows[link.account, link.target] for link in some[start : start + BATCH]]
+                    await connection.execute(self._database.upsert(schema.link, columns), part)
             return frozenset(link.account for link in good)
 
     async def accept(self, account: str, epoch: int, token: int) -> bool:

@@ -160,10 +160,11 @@ class Promotions:
         """
         columns = schema.promotion.c
         statement = update(schema.promotion).where(columns.account == account, columns.epoch == epoch)
+        statement = statement.values(state=spelt(state))
         async with self._database.writing() as connection:
             if token is not None and not await holds(connection, LINKER, token):
                 return False
-            return (await connection.execute(statement.values(state=spelt(state)))).rowcount > 0
+            return (await connection.execute(statement)).rowcount > 0
 
     async def settle(self, settled: Iterable[Settled], token: int | None = None) -> frozenset[str]:
         """Their plans are done: people may come in. In one transaction; the accounts whose home still was that one."""
@@ -204,6 +205,7 @@ class Promotions:
         """
         columns = schema.promotion.c
         now = self._clock.time()
+        row = link_row(link, now) if link is not None else None  # spelt before anybody waits for us
         async with self._repository.writing() as writer:
             if token is not None and not await holds(writer.connection, LINKER, token):
                 return False
@@ -212,8 +214,8 @@ class Promotions:
                 return False
             statement = update(schema.promotion).where(columns.account == account, columns.epoch == epoch)
             await writer.connection.execute(statement.values(returned=now, added=added, aside=aside))
-            if link is not None:
-                await writer.connection.execute(self._database.upsert(schema.link), [link_row(link, now)])
+            if row is not None:
+                await writer.connection.execute(self._database.upsert(schema.link), [row])
             return True
 
     async def left(self, account: str, server: str) -> LinkState | None:
