@@ -10,11 +10,12 @@ import pytest
 from onedomain.backend.link.base import Letter
 from onedomain.backend.link.cyrus import CyrusEnd, CyrusLinks
 from onedomain.backend.link.filling import AT_ONCE
+from onedomain.backend.link.folders import Folders
 from onedomain.backend.link.syncapply import SyncConnection
 from onedomain.decision.link.actions import Copied, Raise, Refused
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.failure import Failed
-from onedomain.model.replica import Numbering
+from onedomain.model.replica import Listing, Numbering
 from tests.backend.contract import account
 from tests.backend.link.contract import DATE, NAME, NONE, SEEN, Case, look, text
 from tests.backend.link.test_given import NAMES, cyrus_server
@@ -129,10 +130,39 @@ async def test_whichever_uid_comes_while_mail_comes_in(case: Case, end: CyrusEnd
 async def test_a_mailbox_that_changes_under_it_is_looked_at_again(case: Case, end: CyrusEnd) -> None:
     await end.append("INBOX", [letter(1, text(1))])
     async with case.links().administrators.lend() as sync:  # type: ignore[attr-defined]
-        there = await sync.mailbox(end._ids["INBOX"])
+        there = await sync.mailbox(await end._id("INBOX"))
         await end.set_flags("INBOX", (1,), SEEN)
         with pytest.raises(Exception, match="refuses"):
             await sync.apply(there.but(HIGHESTMODSEQ=there.modseq + 10), since=there.modseq)
+
+
+async def test_folders_are_listed_once_however_many_are_made_and_renamed(
+    end: CyrusEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, listings = Folders.listing, 0
+
+    async def counted(folders: Folders) -> Listing:
+        nonlocal listings
+        listings += 1
+        return await plain(folders)
+
+    monkeypatch.setattr(Folders, "listing", counted)
+    ids = [f"5f1c0123456789abcd{number}" for number in range(10, 15)]
+    for number, identity in enumerate(ids):
+        mark = await end.create_folder(f"a{number}", 70 + number, identity=identity)
+        assert (mark.uidvalidity, mark.uidnext) == (70 + number, 1)
+        await end.append(f"a{number}", [letter(3, text(3))])
+    await end.create_folder("a0/below", 99, "\\Archive", ids[0])  # which another has
+    for number in range(len(ids)):
+        await end.rename_folder(f"a{number}", f"b{number}")
+    await end.append("b0/below", [letter(7, text(7))])
+    await end.rename_folder("b0/below", "c")
+    await end.delete_folder("b4")
+    assert listings == 1
+    there = {each.name: each for each in (await end.list_folders()).folders}
+    assert sorted(there) == ["INBOX", "b0", "b1", "b2", "b3", "c"]
+    assert [there[f"b{number}"].identity for number in range(4)] == ids[:4] and there["c"].special_use == "\\Archive"
+    assert (there["b0"].mark.uidnext, there["c"].mark.uidnext) == (4, 8)
 
 
 async def test_too_many_keywords(end: CyrusEnd) -> None:

@@ -4,6 +4,9 @@ Knows which question goes to the user's own session (everything that is read, fl
 administrator's, in Cyrus's replication language (syncapply.py): UIDs, UIDVALIDITY and MODSEQs as they are elsewhere.
 Few administrators' sessions serve all accounts.
 
+The administrator's language names folders by what only a list tells: it is kept for the length of a pass with what has
+been made and renamed since, as an account may have thousands of folders.
+
 Cyrus leaves Nagle's algorithm on, which stalls answers unless every packet is acknowledged at once. It refuses to
 rename or delete a folder with a special use.
 """
@@ -21,6 +24,7 @@ from onedomain.backend.link.connection import Connection, wire
 from onedomain.backend.link.filling import ATTEMPTS, Filling, accepted
 from onedomain.backend.link.folders import INBOX
 from onedomain.backend.link.imap_end import ImapEnd, ImapLinks
+from onedomain.backend.link.known import Known
 from onedomain.backend.link.sessions import SessionLimits
 from onedomain.backend.link.syncapply import Mailbox, SyncConnection, refusal_is
 from onedomain.backend.login import Login, login_of
@@ -31,7 +35,7 @@ from onedomain.backend.trouble import troubles
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, again
-from onedomain.model.replica import Listing, Mark, Numbering
+from onedomain.model.replica import Folder, Listing, Mark, Numbering
 from onedomain.model.server import Server
 
 T = TypeVar("T")
@@ -55,7 +59,9 @@ class CyrusEnd(ImapEnd):
         super().__init__(connection, give_back)
         self._links = links
         self._user = user
-        self._ids: dict[str, str] = {}
+        self._known: Known[Folder] = Known({})
+        self._given: set[str] = set()  # ids that folders have
+        self._listed_once = False
 
     async def list_folders(self) -> Listing:
         return self._listed(await super().list_folders())
@@ -65,34 +71,55 @@ class CyrusEnd(ImapEnd):
         return rows, self._listed(listing)
 
     def _listed(self, listing: Listing) -> Listing:
-        self._ids = {folder.name: folder.identity for folder in listing.folders}
+        self._known = Known({folder.name: folder for folder in listing.folders}, listing.separator)
+        self._given = {folder.identity for folder in listing.folders}
+        self._listed_once = True
         return replace(listing, forbidden=FORBIDDEN)
 
     # -- folders
 
     async def create_folder(self, name: str, uidvalidity: int, special_use: str = "", identity: str = "") -> Mark:
-        listing = await self.list_folders()
-        there = listing.find(name)
-        fresh = there is None or (there.mark.uidnext == 1 and not there.mark.messages)
-        if fresh and uidvalidity and (there is None or there.mark.uidvalidity != uidvalidity):
-            await self._make(name, uidvalidity, identity)
+        if not self._listed_once:
+            await self.list_folders()
+        mark, there = await self._folders.mark_of(name), self._known.get(name)
+        if (mark and mark.uidvalidity) != (there and there.mark.uidvalidity):  # another, or of somebody else's making
+            there = (await self.list_folders()).find(name)
+            mark = there.mark if there is not None else None
+        fresh = mark is None or (mark.uidnext == 1 and not mark.messages)
+        made = ""
+        if fresh and uidvalidity and (mark is None or mark.uidvalidity != uidvalidity):
+            made = await self._make(name, uidvalidity, identity)
             if name == INBOX:
-                for each in (folder.name for folder in listing.folders if folder.subscribed):
+                for each in [each for each, folder in self._known.items() if folder.subscribed]:
                     await self._folders.subscribe(each, True)
         elif there is None:
             await self._folders.create(name)
         if special_use and (there is None or there.special_use != special_use):
             await self.set_use(name, special_use)
-        self._ids.pop(name, None)  # it may be another now; whoever needs it asks
-        return await self._folders.mark(name)
+        mark = await self._folders.mark(name)
+        there = there or Folder(name, mark)
+        kept = there.identity if there.mark.uidvalidity == mark.uidvalidity else ""
+        self._put(replace(there, mark=mark, identity=made or kept, special_use=special_use or there.special_use))
+        return mark
 
-    async def _make(self, name: str, uidvalidity: int, identity: str) -> None:
-        """A folder that is there and never had a message is replaced, if its UIDVALIDITY is another one. With INBOX the
-        user's subscriptions and Sieve scripts go: it stays as it is where there are scripts.
+    def _put(self, folder: Folder) -> None:
+        self._known.put(folder.name, folder)
+        self._given.add(folder.identity)
+
+    async def _make(self, name: str, uidvalidity: int, identity: str) -> str:
+        """Its id, or "" where it stays what it was. A folder that is there and never had a message is replaced, if its
+        UIDVALIDITY is another one. With INBOX the user's subscriptions and Sieve scripts go: it stays as it is where
+        there are scripts.
         """
+        made = ""
+        known = {INBOX: await self._id(INBOX)}
+        if name in self._known:
+            known[name] = await self._id(name)
+
         async def make(sync: SyncConnection) -> Answer | None:
-            known = [each for each in dict.fromkeys((INBOX, name)) if each in self._ids]
-            found = dict(zip(known, await sync.mailboxes([self._ids[each] for each in known]), strict=True))
+            nonlocal made
+            made = ""
+            found = dict(zip(known, await sync.mailboxes(list(known.values())), strict=True))
             inbox, old = found[INBOX], found.get(name)
             if name == INBOX and await sync.has_scripts(self._user):
                 return None
@@ -104,14 +131,15 @@ class CyrusEnd(ImapEnd):
             new = new.but(UIDVALIDITY=uidvalidity, LAST_UID=0, HIGHESTMODSEQ=max(1, new.modseq))
             answer: Answer | None = None
             for chosen in (identity, self._links.token()):
-                if _UNIQUEID.fullmatch(chosen) and chosen not in self._ids.values():
-                    answer = await sync.apply(new.but(UNIQUEID=chosen))
+                if _UNIQUEID.fullmatch(chosen) and chosen not in self._given:
+                    answer, made = await sync.apply(new.but(UNIQUEID=chosen)), chosen
                     if answer.ok or not refusal_is(answer, "IMAP_MAILBOX_MOVED"):
                         break
             assert answer is not None
             return answer
 
         await self._accepted(make)
+        return made
 
     def _internal(self, inbox: Mailbox, name: str) -> bytes:
         """`a.b/c` with unixhierarchysep is `a^b.c` inside."""
@@ -127,15 +155,23 @@ class CyrusEnd(ImapEnd):
             await super().rename_folder(name, to)
         except Failed:
             await self._restore_use(name, use)
+            self._listed_once = False  # whoever asks next, asks anew
             raise
         await self._restore_use(to, use)
+        for each in self._known.family(name):
+            folder = self._known[each]
+            self._known.drop(each)
+            self._put(replace(folder, name=to + each[len(name) :]))
 
     async def delete_folder(self, name: str) -> None:
         await self._taken_use(name)
         await super().delete_folder(name)
+        self._known.drop(name)
 
     async def _taken_use(self, name: str) -> str:
-        folder = (await self.list_folders()).find(name)
+        if not self._listed_once or name not in self._known:
+            await self.list_folders()
+        folder = self._known.get(name)
         if folder is None or not folder.special_use:
             return ""
         await self.set_use(name, "")
@@ -207,11 +243,12 @@ class CyrusEnd(ImapEnd):
                 await accepted(sync, lambda: work(sync))
 
     async def _id(self, folder: str) -> str:
-        if folder not in self._ids:
-            await self.list_folders()
-        if not self._ids.get(folder):
+        known = self._known.get(folder)
+        if known is None or not known.identity:
+            known = (await self.list_folders()).find(folder)
+        if known is None or not known.identity:
             raise self._connection.failed(f"no {folder}, or it has no MAILBOXID")
-        return self._ids[folder]
+        return known.identity
 
 
 class CyrusLinks(ImapLinks):

@@ -84,7 +84,15 @@ class Folders:
     async def mark(self, name: str) -> Mark:
         """Raises Failed where it is not there."""
         await self._connection.let_go()
-        answer = await self._connection.demand("STATUS", wire(name), self._items())
+        return self._marked(name, await self._connection.demand("STATUS", wire(name), self._items()))
+
+    async def mark_of(self, name: str) -> Mark | None:
+        """None where the server says NO: mostly, as it is not there."""
+        await self._connection.let_go()
+        answer = await self._connection.ask("STATUS", wire(name), self._items())
+        return self._marked(name, answer) if answer.ok else None
+
+    def _marked(self, name: str, answer: Answer) -> Mark:
         seen = _Seen()
         self._note(answer, seen)
         if name not in seen.marks:
