@@ -24,12 +24,15 @@ from onedomain.decision.link.order import Order, Report
 from onedomain.decision.link.promote import GAP, MODSEQ_GAP, promote
 from onedomain.decision.link.sweep import sweep
 from onedomain.model.account import Account, Home
-from onedomain.model.failure import Failed, Kind
+from onedomain.model.failure import Failed, Kind, again
 from onedomain.model.health import Sighting
 from onedomain.model.replica import LinkState, Promotion, Row, Side
 from onedomain.model.server import Endpoint, Server
 from onedomain.net.tls import ClientContexts
 from onedomain.node.server import Node
+from onedomain.node.store import link as rows
+from onedomain.node.store.writer import Transaction
+from onedomain.protocol.imap.link_command import GiveFolder
 from onedomain.protocol.imap.response import Tagged
 from onedomain.replica.performer import Performer
 from tests.node.imap.test_session import append
@@ -399,6 +402,30 @@ async def busy(client: Imap) -> None:
     await client("EXPUNGE")
     await client("UID COPY 3:4 Lists/a")
     await client("UNSUBSCRIBE Trash")
+
+
+async def test_a_folder_that_a_node_does_not_make_now_holds_up_no_other(
+    linked: Linked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = rows.give_folder
+
+    def full(tx: Transaction, given: GiveFolder, now: int) -> None:
+        if given.name == "b":
+            raise Failed(again(452, "4.3.1", "the disk is full", ""))
+        plain(tx, given, now)
+
+    monkeypatch.setattr(rows, "give_folder", full)
+    client = await imap(linked.primary)
+    for name in "abc":
+        await client(f"CREATE {name}")
+        await append(client, name, message(1))
+    report = await linked.sweep()
+    assert not report.whole and "OVERQUOTA" in report.full
+    there = await shown(linked.replica)
+    assert "b" not in there and [len(there[name]) for name in "ac"] == [2, 2]
+    monkeypatch.setattr(rows, "give_folder", plain)
+    assert (await linked.sweep()).whole
+    assert await shown(linked.primary) == await shown(linked.replica)
 
 
 async def test_everything_is_the_same_on_both(linked: Linked) -> None:

@@ -36,11 +36,12 @@ from onedomain.backend.link.xlink import (
     uids_of,
 )
 from onedomain.backend.names import mailbox_name
-from onedomain.backend.trouble import troubles
+from onedomain.backend.trouble import Trouble, troubles
 from onedomain.decision.link.actions import Copied, Raise, Refused, Rows
 from onedomain.decision.link.identity import identity_of
 from onedomain.model.account import Account
 from onedomain.model.failure import Failed, Failure, again, give_up, refuse
+from onedomain.model.health import Seen
 from onedomain.model.replica import Identity, Listing, Mark, Numbering, Powers, Row
 from onedomain.model.server import Server
 from onedomain.model.uids import NO_UIDS, UidSet
@@ -382,7 +383,9 @@ class NodeEnd:
 
 
 def _unwanted(refusal: Refusal) -> Failed:
-    """A folder of that name can't be had."""
+    """A folder of that name can't be had, or none now."""
+    if refusal.code in ("OVERQUOTA", "UNAVAILABLE"):
+        return Trouble(refusal.failure, Seen.OK)  # it answers
     if refusal.code not in ("CANNOT", "LIMIT"):
         return refusal
     return Failed(refuse(550, "5.6.0", "the mail server will not have that name", refusal.failure.reason))
