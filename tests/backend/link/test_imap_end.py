@@ -397,3 +397,11 @@ async def test_who_is_cancelled_while_it_closes_gives_back_its_place() -> None:
         with pytest.raises(asyncio.CancelledError):
             await closing
         assert back == [True]
+
+
+async def test_a_large_folder_of_which_every_other_message_vanished() -> None:
+    gone = ",".join(str(uid) for uid in range(1, 60_001, 2))
+    selected = SELECTED.replace(b"UIDNEXT 9", b"UIDNEXT 70000")
+    assert selected != SELECTED
+    async with asked(ALL, EXAMINE=selected, UID_FETCH=f"* VANISHED (EARLIER) {gone}".encode()) as (end, _):
+        assert len((await end.read("INBOX", since=10)).vanished.ranges) == 30_000

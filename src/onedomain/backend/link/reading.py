@@ -25,11 +25,9 @@ from onedomain.model.uids import Range, UidSet
 from onedomain.protocol.imap.client import Argument, Command
 from onedomain.protocol.imap.response import Big, ResponseError, Untagged, fetched
 from onedomain.protocol.imap.rows import internal_date, message_flags
-from onedomain.protocol.imap.sequence import BadSet, format_set, parse_set
+from onedomain.protocol.imap.sequence import MAX_TOLD, BadSet, format_set, parse_set
 
 _ID = re.compile(r"[0-9a-z]{17}")
-MAX_VANISHED = 1_000_000
-"""Ranges."""
 UIDS_AT_ONCE, OCTETS_AT_ONCE = 500, 4 << 20
 """The most of one FETCH of bodies: what its taker leaves has to be read all the same before the next command. How many
 octets there will be is guessed from the messages before, from few of them with care."""
@@ -88,7 +86,7 @@ class Reading:
     def _note(self, response: Untagged, rows: list[Row], vanished: list[Range]) -> None:
         if response.name == "VANISHED":
             vanished.extend(_ranges(str(response.values[-1])))
-            if len(vanished) > MAX_VANISHED:
+            if len(vanished) > MAX_TOLD:
                 raise ResponseError("more ranges of expunged messages than anybody had")
         elif response.name == "FETCH":
             found = fetched(response.values)
@@ -253,6 +251,6 @@ def _date(found: dict[str, Any]) -> int:
 
 def _ranges(text: str) -> Iterator[tuple[int, int]]:
     try:
-        yield from parse_set(text.encode("latin-1", "replace")).resolve(0)
+        yield from parse_set(text.encode("latin-1", "replace"), MAX_TOLD).resolve(0)
     except BadSet as error:
         raise ResponseError(f"VANISHED: {error}: {text[:80]}") from None

@@ -21,7 +21,7 @@ from onedomain.model.replica import Identity, Mark
 from onedomain.protocol.imap import render
 from onedomain.protocol.imap.client import Command
 from onedomain.protocol.imap.response import ResponseError, Tagged, Untagged
-from onedomain.protocol.imap.sequence import BadSet, parse_set
+from onedomain.protocol.imap.sequence import MAX_TOLD, BadSet, parse_set
 
 CAPABILITY = "XLINK=1"
 KNOWN = 1000
@@ -231,7 +231,7 @@ def identity_line(values: Sequence[Any]) -> tuple[int, Identity]:
 def ranges_of(value: Any) -> tuple[tuple[int, int], ...]:
     """A set's ranges, ascending, apart. Raises ResponseError."""
     try:
-        return tuple(parse_set(str(value).encode()).resolve(0))
+        return tuple(parse_set(str(value).encode(), MAX_TOLD).resolve(0))
     except BadSet as error:
         raise ResponseError(f"{error}: {str(value)[:80]}") from None
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MAX_RANGES = 20_000
+MAX_TOLD = 1_000_000
+"""Ranges of what a server says that vanished: in a large folder all that was ever expunged may be told at once."""
 _LARGEST = 0xFFFF_FFFF
 _RANGE = re.compile(rb"(\*|[1-9][0-9]{0,9})(?::(\*|[1-9][0-9]{0,9}))?")
 
@@ -60,8 +62,8 @@ class SequenceSet:
         return [at for low, high in resolved for at in range(low - 1, high)]
 
 
-def parse_set(data: bytes) -> SequenceSet:
-    """Raises BadSet."""
+def parse_set(data: bytes, most: int = MAX_RANGES) -> SequenceSet:
+    """Raises BadSet, also for more than `most` ranges."""
     ranges: list[tuple[int, int]] = []
     for part in data.split(b","):
         found = _RANGE.fullmatch(part)
@@ -69,7 +71,7 @@ def parse_set(data: bytes) -> SequenceSet:
             raise BadSet("Bad sequence set")
         first = _number(found[1])
         ranges.append((first, first if found[2] is None else _number(found[2])))
-        if len(ranges) > MAX_RANGES:
+        if len(ranges) > most:
             raise BadSet("Sequence set has too many ranges")
     return SequenceSet(tuple(ranges))
 
