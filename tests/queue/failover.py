@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from onedomain.backend.link.base import Letter
 from onedomain.decision.link.actions import Copied
+from onedomain.decision.net import TRY_SECONDS
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed
 from onedomain.model.message import DELIVERY_ID_HEADER
@@ -92,7 +93,22 @@ class Fortune:
         self._returns: dict[str, float] = {}      # of servers that are down
         self._promoted: dict[str, float] = {}     # accounts whose gap is made then
         self.unreconciled: set[str] = set()       # accounts whose replica is an old primary, as it was
+        self.wiped: set[str] = set()              # of those, whose replica has nothing any more
+        self.even: set[str] = set()               # brought back, and no pass since
+        self.early = 0                            # promotions of those
+        self.bringing: dict[str, tuple[float, set[str], Home]] = {}  # when, what the new one had not, and its home then
+        self._tried: dict[str, float] = {}        # accounts of which nothing is brought until then
+        self._next: dict[str, float] = {}
         self._suspected: dict[str, float] = {}
+
+    async def may_try(self, account: str) -> bool:
+        """As replica/returning.py has it."""
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.01)
+        if account in self.bringing or now < self._next.get(account, now):
+            return False
+        self._tried[account] = now + TRY_SECONDS
+        return True
 
     async def run(self) -> None:
         while True:
@@ -102,8 +118,9 @@ class Fortune:
     def step(self, now: float) -> None:
         for server in self.servers.values():
             server.catch_up(now)
-        if self.dies and not self._returns and self.chance.random() < 0.02:
-            name = self.chance.choice(sorted(self.servers))
+        even = sorted({self.view.home(account).primary for account in self.even})
+        if self.dies and not self._returns and self.chance.random() < (0.4 if even else 0.02):
+            name = self.chance.choice(even or sorted(self.servers))
             self.servers[name].up = False
             self._returns[name] = now + 1 + self.chance.random() * 15
             self._suspected[name] = now + 0.5 + self.chance.random() * 2
@@ -123,7 +140,10 @@ class Fortune:
                 del self._promoted[account]
                 self._set(account, replace(self.view.home(account), pending=False))
         for account in self.linked:
-            self._link(account)
+            if account in self.bringing:
+                self._bring(account, now)
+            else:
+                self._link(account, now)
 
     def _promote_all(self, dead: str, now: float) -> None:
         """Accounts without a replica wait, and those whose last failover is not over."""
@@ -133,6 +153,8 @@ class Fortune:
                 continue
             if self.servers[home.replicas[0]].up:
                 self.promotions += 1
+                self.early += account in self.even
+                self.even.discard(account)
                 self.unreconciled.add(account)
                 self._promoted[account] = now + self.chance.random() * 2
                 self._set(account, Home(home.replicas[0], (dead,), home.epoch + 1, pending=True))
@@ -142,6 +164,7 @@ class Fortune:
         for account in self.linked:
             if self.view.home(account).primary != name:
                 self.unreconciled.add(account)
+                self.wiped.add(account)
                 for id in ids_of(self.servers[name], account):
                     del self.servers[name].boxes[account, id]
 
@@ -149,7 +172,24 @@ class Fortune:
         self.view.homes[account] = home
         self.changed(account)
 
-    def _link(self, account: str) -> None:
+    def _bring(self, account: str, now: float) -> None:
+        """What was looked for is appended some time later; or it was cut off."""
+        when, ids, then = self.bringing[account]
+        home = self.view.home(account)
+        primary, replica = self.servers[home.primary], self.servers[home.replicas[0]]
+        if home != then or not (primary.up and replica.up):
+            del self.bringing[account]
+        elif now >= when:
+            del self.bringing[account]
+            for id in ids & ids_of(replica, account):
+                primary.store(account, id)
+            self.unreconciled.discard(account)
+            if account not in self.wiped and self.chance.random() < 0.8:
+                self.even.add(account)  # it may follow again before a pass has carried what came meanwhile
+            else:
+                self._pass(account)
+
+    def _link(self, account: str, now: float) -> None:
         home = self.view.home(account)
         primary, replica = self.servers[home.primary], self.servers[home.replicas[0]]
         if home.pending or not (primary.up and replica.up) or self.chance.random() < LAG:
@@ -157,10 +197,20 @@ class Fortune:
         if account in self.unreconciled:
             if not self.clear(account):
                 return
+            if now < (until := self._tried.get(account, now)):
+                self._next[account] = until + 1
+                return
             # An old primary has returned: what only it has is added to the new one.
-            for id in ids_of(replica, account) - ids_of(primary, account):
-                primary.store(account, id)
-            self.unreconciled.discard(account)
+            missing = ids_of(replica, account) - ids_of(primary, account)
+            self.bringing[account] = now + self.chance.random() * 0.5, missing, home
+            return
+        self._pass(account)
+
+    def _pass(self, account: str) -> None:
+        home = self.view.home(account)
+        primary, replica = self.servers[home.primary], self.servers[home.replicas[0]]
+        self.wiped.discard(account)
+        self.even.discard(account)
         for id in ids_of(replica, account) - ids_of(primary, account):
             del replica.boxes[account, id]
         new = ids_of(primary, account) - ids_of(replica, account)

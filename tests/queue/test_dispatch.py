@@ -8,7 +8,7 @@ import json
 from collections.abc import Awaitable, Callable
 
 from onedomain.decision.retry import HOUR, Patience, Pauses
-from onedomain.model.account import Level
+from onedomain.model.account import Home, Level
 from onedomain.model.failure import Failed, again
 from onedomain.model.message import Envelope, Outcome, State, Target
 from onedomain.queue.body import BytesBody, StoredBody
@@ -461,6 +461,50 @@ def test_a_no_from_before_its_death_counts_no_more() -> None:
         stage.dispatcher.kick("s0")
         await stage.empty(1000)
         assert stage.s0.deliveries == 1 and stage.boxes() == {address(0): 1}
+
+    play(scene)
+
+
+def test_what_comes_after_a_no_is_found_before_the_next_try() -> None:
+    """The old primary returns while the message waits for its turn: what it had taken is brought."""
+
+    async def scene(stage: Stage) -> None:
+        stage.view.homes[address(0)] = Home("s0", ("s1",), 3)
+        stage.s0.faults.update({"lost before": 1.0})
+        id = await stage.put(address(0))
+        async with asyncio.timeout(60):
+            while len(stage.trace.named("deferred")) < 2:
+                await asyncio.sleep(0.1)
+        stage.s0.faults.clear()
+        stage.s0.store(address(0), id)
+        await stage.empty(4000)
+        assert stage.boxes() == {address(0): 1}
+        assert stage.trace.named("looked up")[-1]["found"] == "yes"
+        assert stage.trace.named("delivered")[0]["reply"] == "found by its delivery id"
+
+    play(scene)
+
+
+def test_what_an_old_primary_may_be_bringing_is_tried_when_it_is_through() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.view.homes[address(0)] = Home("s0", ("s1",), 3)
+        brings = True
+
+        async def may_try(account: str) -> bool:
+            return not brings
+
+        stage.dispatcher._inquiry._may_try = may_try
+        stage.s0.faults.update({"lost before": 1.0})
+        await stage.put(address(0))
+        async with asyncio.timeout(60):
+            while not stage.trace.named("deferred"):
+                await asyncio.sleep(0.1)
+        stage.s0.faults.clear()
+        await asyncio.sleep(4000)
+        assert stage.boxes() == {} and len(stage.trace.named("attempt")) == 1
+        brings = False
+        await stage.empty(8000)
+        assert stage.boxes() == {address(0): 1}
 
     play(scene)
 

@@ -14,6 +14,7 @@ from onedomain.protocol.message.stamp import build_delivery_id
 from onedomain.queue import net as net_module
 from onedomain.queue import notes, rescue
 from onedomain.queue.dispatch import Dispatcher
+from onedomain.queue.doubt import Inquiry
 from onedomain.queue.net import Net, NetLimits
 from onedomain.queue.quiet import NoChanges, NoCount
 from onedomain.queue.rescue import Rescue
@@ -26,6 +27,9 @@ from tests.store.inline import SeededNonce
 
 W = TypeVar("W", bound="FailoverWorld")
 SEEDS = 300 if os.environ.get("ONEDOMAIN_LONG") else 12
+
+DOUBLED, CROSSED = (10, 131), (92,)
+"""Seeds that double mail: where a try goes by an old look-up; where it and a return do not exclude each other."""
 
 
 class FailoverWorld(World):
@@ -48,7 +52,8 @@ class FailoverWorld(World):
         backends = {name: SimBackend(server) for name, server in self.servers.items()}
         dispatcher = Dispatcher(
             spool, self.view, self.board, backends.__getitem__, edge="edge.example.com", clock=clock, nonce=nonce,
-            trace=self.trace, patience=IMPATIENT, ready=self.ready)
+            trace=self.trace, patience=IMPATIENT, ready=self.ready,
+            may_try=self.fortune.may_try)
         net = self.net = Net(spool, self.view, clock=clock, trace=self.trace, count=NoCount(),
                              limits=NetLimits(aside_after=4))
         saving = Rescue(
@@ -137,7 +142,7 @@ def played(world: W, seed: int, lives: int = 6) -> W:
     return world
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", sorted({*range(SEEDS), *DOUBLED, *CROSSED}))
 def test_exactly_once_whoever_dies(seed: int) -> None:
     world = drama(seed)
     assert len(world.acknowledged) > 20
@@ -149,6 +154,7 @@ def test_exactly_once_whoever_dies(seed: int) -> None:
 def test_the_worlds_are_not_too_kind() -> None:
     worlds = [drama(seed) for seed in range(3)]
     assert sum(world.fortune.promotions for world in worlds) > 10
+    assert sum(world.fortune.early for world in worlds) > 2
     assert sum(server.appended for world in worlds for server in world.servers.values()) > 5
     assert any(world.trace.named("net set aside") for world in worlds)
     rescued = [event for world in worlds for event in world.trace.named("rescued")]
@@ -168,3 +174,19 @@ def test_without_the_second_look_mail_is_seen_to_be_doubled(monkeypatch: pytest.
     for fault, chance in (("filed late", 0.6), ("lost before", 0.0)):
         monkeypatch.setitem(FAULTS, fault, chance)
     assert any("2 times" in one for seed in range(12) for one in drama(seed).unexplained())
+
+
+def test_without_the_look_before_a_try_mail_is_seen_to_be_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(self: Inquiry, backend: object, entry: object, indexes: object) -> list[int]:
+        return []
+
+    monkeypatch.setattr(Inquiry, "there", nothing)
+    assert any("2 times" in one for seed in DOUBLED for one in drama(seed).unexplained())
+
+
+def test_where_a_try_and_a_return_cross_mail_is_seen_to_be_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def always(self: Fortune, account: str) -> bool:
+        return True
+
+    monkeypatch.setattr(Fortune, "may_try", always)
+    assert any("2 times" in one for seed in CROSSED for one in drama(seed).unexplained())

@@ -17,6 +17,7 @@ import pytest
 from onedomain.app.promotions import NOT_OURS, copy_of
 from onedomain.decision.link.identity import identity_of
 from onedomain.decision.link.succession import Waits
+from onedomain.decision.net import TRY_SECONDS
 from onedomain.directory.leases import EdgeLease
 from onedomain.directory.links import SavedLink
 from onedomain.directory.promotions import Promoted, Settled, swapped
@@ -903,6 +904,81 @@ async def a_return_outlives_it() -> None:
 
 def test_what_was_to_be_brought_is_brought_after_a_promotion_was_taken_back() -> None:
     run(a_return_outlives_it())
+
+
+async def tried_meanwhile(*, dead: bool) -> None:
+    """The old primary may have what an edge is about to give the new one: one try holds the return up, for so long that
+    it is found there, and a second one waits until it is through; or, where the old one is `dead` again, not for long.
+    """
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    name = town.account("u@example.com").address
+    realm.start()
+    await asyncio.sleep(5)
+    letter = b"Message-ID: <t>\r\nX-OneDomain-Delivery: dt\r\n\r\ntail"
+    town.pools["a"].mailbox(name).append("INBOX", letter, frozenset(), 1)
+    failover = realm.failover
+    assert failover is not None
+    realm.die("a", gone=True)
+    await until(lambda: town.accounts[name].home == Home("b", ("a",), 2))
+    assert failover.may_try(name)
+    began = VirtualClock().monotonic()
+    realm.die("a", gone=False)
+    await asyncio.sleep(TRY_SECONDS / 2)
+    assert not failover.may_try(name), "it would never be brought"
+    there = town.pools["b"].mailbox(name)
+    if dead:
+        realm.die("a", gone=True)
+        await until(lambda: failover.may_try(name), 2 * TRY_SECONDS)
+        assert not there.everything()
+    else:
+        there.append("INBOX", letter, frozenset(), 1)
+        await until(lambda: name not in failover._returning, 2 * TRY_SECONDS)
+        assert VirtualClock().monotonic() - began >= TRY_SECONDS
+        assert len(there.everything()) == 1
+        assert failover.may_try(name)
+    await realm.kill()
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_try_and_a_return_exclude_each_other(dead: bool) -> None:
+    run(tried_meanwhile(dead=dead))
+
+
+async def brought_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is being brought is not tried: its look-up would be older than what comes."""
+    town = Town()
+    realm = Realm(town, random.Random(1))
+    name = town.account("u@example.com").address
+    realm.start()
+    await asyncio.sleep(5)
+    town.pools["a"].mailbox(name).append("INBOX", b"Message-ID: <t>\r\n\r\ntail", frozenset(), 1)
+    failover = realm.failover
+    assert failover is not None
+    looked, go = asyncio.Event(), asyncio.Event()
+    go.set()
+
+    async def details(account: str, epoch: int) -> Promoted | None:
+        looked.set()
+        await go.wait()
+        return realm.rows.get((account, epoch))
+
+    monkeypatch.setattr(realm, "details", details)
+    realm.die("a", gone=True)
+    await until(lambda: town.accounts[name].home == Home("b", ("a",), 2))
+    realm.die("a", gone=False)
+    go.clear()
+    looked.clear()
+    await looked.wait()
+    assert not failover.may_try(name)
+    go.set()
+    await until(lambda: failover.may_try(name))
+    assert len(town.pools["b"].mailbox(name).everything()) == 1
+    await realm.kill()
+
+
+def test_what_is_being_brought_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(brought_meanwhile(monkeypatch))
 
 
 async def no_replica_any_more() -> None:

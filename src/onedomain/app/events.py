@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from onedomain.control.link import Handler, Link, LinkError
-from onedomain.decision.net import is_linked
+from onedomain.decision.net import TRY_SECONDS, is_linked
 from onedomain.model.account import Account, DirectoryView
 from onedomain.model.ports import Clock
 
@@ -175,6 +175,15 @@ class Events:
         except LinkError:
             return False
         return True
+
+    async def may_try(self, account: str) -> bool:
+        """Whether a message that an old primary may have, too, may be given to the new one: for TRY_SECONDS it is not
+        brought then. Where there is nobody to ask, mail goes on; what is looked up last is not older than that look.
+        """
+        try:
+            return bool(await self._line.call("trying", timeout=TRY_SECONDS / 2, account=account))
+        except LinkError:
+            return True
 
     # -- the directory changed
 

@@ -54,14 +54,16 @@ class Hub:
 
     def own(self) -> dict[str, Handler]:
         """Workers and linker of this edge."""
-        return {"touched": self._touched, "ready": self._ready, "leader": self._take_leader,
+        return {"touched": self._touched, "ready": self._ready, "trying": self._asked("trying"),
+                "leader": self._take_leader,
                 "covered": self._covered, "released": self._released, "links": self._links, "alerts": self._alerts}
 
     def peers(self) -> dict[str, Handler]:
         """Other edges, whose linkers are idle."""
         asked: dict[str, Handler] = {f"hub_{verb}": self._asked(verb) for verb in VERBS}
         return {"hub_hello": self._peer_hello, "hub_touched": self._peer_touched, "hub_net": self._peer_net,
-                "hub_ready": self._peer_ready, "hub_lost": self._peer_lost, **asked}
+                "hub_ready": self._peer_ready, "hub_trying": self._asked("trying"), "hub_lost": self._peer_lost,
+                **asked}
 
     def operator(self) -> dict[str, Handler]:
         return {verb: self._asked(verb) for verb in VERBS if verb != "link_pairs"}

@@ -46,7 +46,7 @@ class LinkDesk:
 
     def handlers(self) -> dict[str, Handler]:
         found: dict[str, Handler] = {
-            "ready": self._ready, "link_pairs": self._link_pairs, "link_list": self._link_list,
+            "ready": self._ready, "trying": self._trying, "link_pairs": self._link_pairs, "link_list": self._link_list,
             "link_show": self._link_show, "link_retry": self._link_retry, "link_accept": self._link_accept,
             "link_compare": self._link_compare, "failover": self._failover_status, "promote": self._promote}
         return {verb: _told(handler) for verb, handler in found.items()}
@@ -73,6 +73,9 @@ class LinkDesk:
                 await self._failover.ready(account)
         except TimeoutError:
             raise LinkError(f"the promotion of {account} is not done yet") from None
+
+    async def _trying(self, link: Link, account: str) -> bool:
+        return self._failover.may_try(account)
 
     async def _failover_status(self, link: Link) -> dict[str, Any]:
         return await self._failover.status()

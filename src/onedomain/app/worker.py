@@ -164,7 +164,7 @@ class Worker:
             spool, self._book, mirror.facing("delivery"), self._backend, edge=config.name,
             domain=config.file.domain[0].name, clock=clock, nonce=nonce, trace=trace, patience=patience(config),
             changes=events, count=self._counters, crash_points=self._points, ready=events.ready,
-            fence=fence.may_forward)
+            may_try=events.may_try, fence=fence.may_forward)
         self._rescue = Rescue(
             spool, net, self._book, mirror.facing("imap"), self._link_servers, clock=clock, nonce=nonce, trace=trace,
             changes=events, count=self._counters, crash_points=self._points, fence=fence.may_write)

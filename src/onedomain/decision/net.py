@@ -10,6 +10,9 @@ from enum import Enum
 from onedomain.model.account import Account, DirectoryView
 from onedomain.model.server import ServerClass
 
+TRY_SECONDS = 10.0
+"""For so long no return of an old primary brings anything, once a message is to be tried that it may have, too."""
+
 
 class Fate(Enum):
     """HOLD: until the link says that it may go. WAIT: nothing can be said yet. LET_GO: nobody will ask for it. RENEW:

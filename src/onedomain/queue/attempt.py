@@ -6,7 +6,7 @@ follows from an outcome.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from onedomain.backend.base import Backend
 from onedomain.decision import retry
@@ -18,6 +18,8 @@ from onedomain.queue.entry import Entry
 from onedomain.queue.spool import Spool
 
 MOVED = again(451, "4.2.0", "Mailbox is moving, try again later", "the account's server may not be written to any more")
+FOUND = "found by its delivery id"
+THERE = again(451, "4.2.0", "Looked up once more", "a target that was tried before has it by now")
 NO_ANSWER = again(451, "4.4.2", "No outcome", "the delivery ended without an answer for this recipient")
 
 
@@ -30,23 +32,32 @@ async def attempt_delivery(
     crash_points: crash.CrashPoints,
     epochs: Mapping[int, int],
     may_go: Callable[[], bool],
+    there: Callable[[Sequence[int]], Awaitable[Collection[int]]],
 ) -> dict[int, Outcome]:
     """`recipients` are (index of target, RCPT) -> an outcome for each. Raises what only a defect or a cancellation
     does; then the attempt on record, if there is one, leaves the targets in doubt. `epochs` are those of homes with
-    replicas; where there are any, `may_go` is asked last before the message is handed over.
+    replicas; where there are any, `may_go` is asked last before the message is handed over, and before it `there`:
+    which of those targets that were tried before have the message. An earlier "no" was true when it was said: what an
+    old primary was given may have been brought since, or have become what people see by a promotion.
     """
     server = backend.server.name
     indexes = tuple(index for index, _ in recipients)
+    tried = [index for index in indexes if index in epochs and entry.of(index).attempts]
+    found: Collection[int] = ()
     begun = False
 
     async def begin() -> None:
-        nonlocal begun
+        nonlocal begun, found
         if epochs and not may_go():
             raise Failed(MOVED)
         await spool.attempt(entry, indexes, server, epochs)
+        here = await there(tried) if tried else ()
+        # Where it is not to go, it was committed for nothing; with no final dot sent, "again" is the truth.
         if epochs and not may_go():
-            # Committed for nothing; with no final dot sent, "again" is the truth.
             raise Failed(MOVED)
+        if here:
+            found = here
+            raise Failed(THERE)
         begun = True
         trace.note("attempt", queue_id=entry.id, server=server, recipients=[rcpt for _, rcpt in recipients])
 
@@ -55,7 +66,8 @@ async def attempt_delivery(
         outcomes = await backend.deliver(delivery, begin)
     except Failed as error:
         state = State.IN_DOUBT if begun else State.AGAIN
-        return dict.fromkeys(indexes, Outcome(state, server, failure=error.failure))
+        failed = dict.fromkeys(indexes, Outcome(state, server, failure=error.failure))
+        return failed | dict.fromkeys(found, Outcome(State.DONE, server, FOUND))
     if any(outcome.state is State.DONE for outcome in outcomes.values()):
         crash_points.reach(crash.AFTER_FAR_250)
     missing = Outcome(State.IN_DOUBT if begun else State.AGAIN, server, failure=NO_ANSWER)

@@ -49,8 +49,9 @@ class Dispatcher:
     """`backends` gives the backend of a server by name, LookupError if there is none; "smarthost" is for mail out.
     `edge` is our name, `domain` the one whose postmaster hears of what has no sender (bounce.py).
 
-    `ready` waits until the promotion of an account's new server has been carried out; `fence` says whether this edge
-    may still write to the server of an account with replicas.
+    `ready` waits until the promotion of an account's new server has been carried out; `may_try` is asked before what
+    was tried before is tried again (doubt.py); `fence` says whether this edge may still write to the server of an
+    account with replicas.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Dispatcher:
         count: Count | None = None,
         crash_points: crash.CrashPoints | None = None,
         ready: Callable[[str], Awaitable[bool]] = _always_ready,
+        may_try: Callable[[str], Awaitable[bool]] = _always_ready,
         fence: Callable[[Account], bool] = lambda account: True,
     ) -> None:
         self.spool = spool
@@ -93,7 +95,7 @@ class Dispatcher:
         self._settler.told = self._waiters.told
         self._ready = ready
         self._fence = fence
-        self._inquiry = Inquiry(view, clock, trace)
+        self._inquiry = Inquiry(view, clock, trace, may_try)
         self._timers = Timers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = InFlight()
@@ -294,7 +296,8 @@ class Dispatcher:
         linked = route.epochs(self._view, entry, mine)
         outcomes = await attempt_delivery(
             self.spool, backend, entry, recipients, self._trace, self._crash, linked,
-            partial(route.unchanged, self._view, entry, lane.server, linked, self._fence))
+            partial(route.unchanged, self._view, entry, lane.server, linked, self._fence),
+            partial(self._inquiry.there, backend, entry))
         trouble = is_trouble(outcomes.values())
         if trouble:
             self._pause(lane)

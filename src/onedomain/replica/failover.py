@@ -121,6 +121,10 @@ class Failover:
             await self._fewer.wait()
         await self._promoting.ready(account)
 
+    def may_try(self, account: str) -> bool:
+        """Whether a message that an old primary may have, too, may be given to the new one now."""
+        return self._returning.may_try(account)
+
     def may_link(self, account: Account) -> bool:
         """Whether a link may run for it as its home is now. Not before what is open is known."""
         address = account.address

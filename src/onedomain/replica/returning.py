@@ -15,6 +15,7 @@ from typing import Protocol
 from onedomain.backend.link.base import LinkEnd
 from onedomain.decision.link.actions import Identities, ListFolders, Plan, ReadIdentities
 from onedomain.decision.link.bring_back import Brought, bring_back, rows_from
+from onedomain.decision.net import TRY_SECONDS
 from onedomain.directory.links import SavedLink
 from onedomain.directory.promotions import Promoted
 from onedomain.model.account import Account
@@ -64,6 +65,9 @@ class Returning:
         self._up_since: dict[str, float] = {}
         self._nets_since: dict[str, float] = {}  # their nets were not done
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._bringing: set[str] = set()
+        self._tried: dict[str, float] = {}  # until when a try holds the return up
+        self._next: dict[str, float] = {}   # until when no other try may hold it up
         self.trouble: dict[str, str] = {}
 
     def __contains__(self, account: object) -> bool:
@@ -89,6 +93,25 @@ class Returning:
         for known in (self._open, self._tries, self._not_before, self._nets_since, self.trouble):
             known.pop(account, None)
 
+    def may_try(self, account: str) -> bool:
+        """Whether an edge may give the new primary a message that the old one may have, too. Its look-up and the
+        return's exclude each other: whoever comes second finds what the first put there. One try holds a return up.
+        """
+        now = self._means.clock.monotonic()
+        if account in self._bringing or now < self._next.get(account, now):
+            return False
+        self._tried[account] = now + TRY_SECONDS  # also where nothing is open yet
+        return True
+
+    def _holds_up(self, account: str) -> bool:
+        """Whether the return has to wait for a try."""
+        now = self._means.clock.monotonic()
+        until = self._tried.get(account, now)
+        if now < until:
+            self._not_before[account] = until
+            self._next[account] = until + CALM  # if the old primary is down then, tries go on
+        return now < until
+
     async def run(self) -> None:
         """Until cancelled."""
         try:
@@ -101,6 +124,9 @@ class Returning:
 
     def _look(self) -> None:
         now = self._means.clock.monotonic()
+        for known in (self._tried, self._next):
+            for account in [account for account, until in known.items() if until <= now]:
+                del known[account]
         for server in {each.old for each in self._open.values()}:
             if self._means.usable(server):
                 self._up_since.setdefault(server, now)
@@ -128,6 +154,10 @@ class Returning:
 
     async def _one(self, each: Promoted, row: Account) -> None:
         async with self._limit:
+            if self._holds_up(each.account):
+                return
+            self._next.pop(each.account, None)
+            self._bringing.add(each.account)
             try:
                 brought = await self._bring(each, row)
             except (Failed, KeyError) as error:
@@ -140,6 +170,8 @@ class Returning:
                 self._not_before[each.account] = self._means.clock.monotonic() + pause
                 self.trouble[each.account] = reason
                 return
+            finally:
+                self._bringing.discard(each.account)
         self.forget(each.account)
         self._means.trace.note("returned", account=each.account, server=each.old, primary=each.new,
                                added=brought.added if brought else 0, aside=brought.aside if brought else 0)
