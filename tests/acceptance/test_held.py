@@ -15,7 +15,7 @@ import pytest
 
 from tests.acceptance.cluster import Cluster, control
 from tests.acceptance.test_edges_failover import Pair, leader, new_pair, whole
-from tests.acceptance.test_failover import log_in
+from tests.acceptance.test_failover import AUTOMATIC, failover, home, log_in, pair_of
 from tests.acceptance.test_links import await_whole, client, pairs, send
 from tests.lab.process import wait_until
 
@@ -97,6 +97,36 @@ def test_a_replica_that_hangs_holds_it_to_the_limit_and_one_that_is_dead_not_at_
         cluster.homes["b"].lab.start()
         await_whole(cluster)
         assert all(is_there(cluster, "b", ann, subject) for subject in ("hangs", "dead"))
+
+
+def test_a_replica_that_lacks_what_was_acknowledged_follows_only_by_hand(
+    make_cluster: Callable[..., Cluster], make_home: Callable[..., Any]
+) -> None:
+    """Held to the limit, and let go: that the link was whole before is no excuse. Others' accounts follow as ever."""
+    cluster = pair_of(make_cluster, make_home, "node", people=2, extra={**AUTOMATIC, "limits": {"hold_append": 1.5}})
+    ann, bob = cluster.people
+    send(cluster, ann, bob)
+    cluster.await_quiet()
+    await_whole(cluster)
+    with client(cluster, ann) as session:
+        session.create("Sent")
+        await_held(cluster, session)
+        cluster.homes["b"].lab.pause()
+        assert session.append("Sent", None, None, message("acknowledged"))[0] == "OK"
+        cluster.homes["a"].lab.kill()
+    cluster.homes["b"].lab.resume()
+    log_in(cluster, bob).logout()
+    assert home(cluster, bob) == ("b", ["a"])
+    why = "lacks messages that people have stored, and were told OK"
+    wait_until(lambda: any(why in each["reason"] for each in failover(cluster)["waits"]), "told", 20)
+    assert home(cluster, ann) == ("a", ["b"])
+    cluster.edge.run("server", "promote", "a", "--force")
+    log_in(cluster, ann).logout()
+    assert home(cluster, ann) == ("b", ["a"])
+    cluster.homes["a"].lab.start()
+    wait_until(lambda: not failover(cluster)["unreturned"] and not failover(cluster)["pending"], "the return", 30)
+    await_whole(cluster)
+    assert all(is_there(cluster, server, ann, "acknowledged") for server in "ab")
 
 
 @pytest.fixture

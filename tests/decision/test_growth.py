@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onedomain.decision.link.growth import MOST, UNDER_WAY, Growth
+from onedomain.decision.link.growth import MOST, STORED, UNDER_WAY, Growth
 
 FOLDERS = ("INBOX", "Sent", "Trash")
 Told = tuple[str, str] | tuple[str, str, tuple[str, ...]]
@@ -63,27 +63,34 @@ def test_what_comes_during_a_pass_is_added() -> None:
 
 
 @pytest.mark.parametrize(("what", "brings"), [
-    ("APPEND", True), ("MULTIAPPEND", True), ("REPLACE", True), ("UNKNOWN", True), ("", True),
+    (STORED, True), ("UNKNOWN", True), ("", True), ("APPEND", False), ("MULTIAPPEND", False), ("REPLACE", False),
     ("DELIVER", False), ("COPY", False), ("MOVE", False), ("STORE", False), ("EXPUNGE", False), ("CREATE", False),
 ])  # fmt: skip
-def test_what_only_clients_had_is_counted_unless_its_ok_waits(what: str, brings: bool) -> None:
+def test_what_only_clients_had_is_counted_when_they_were_told_ok(what: str, brings: bool) -> None:
     growth = Growth()
-    growth.told(what, "Sent", (), waited=True)
-    assert growth.brought == 0
-    growth.told(what, "Sent", (), waited=False)
+    growth.told("APPEND", "Sent", ())
+    assert growth.brought == 0, "its OK is held"
+    growth.told(what, "Sent", ())
     assert growth.brought == brings
     growth.unsure = True
-    growth.told(what, "Sent", (), waited=False)
+    growth.told(what, "Sent", ())
     assert growth.brought == 2 * brings, "also where nobody can tell how many UIDs there are"
     other = Growth()
-    other.told("APPEND", "Sent", (), waited=False)
+    other.told(STORED, "", ())
     growth.add(other)
     assert growth.brought == 2 * brings + 1
+
+
+def test_that_an_ok_was_let_go_makes_no_uid() -> None:
+    assert grown(("APPEND", "Sent"), (STORED, "")).allowed(FOLDERS, 0) == {"INBOX": UNDER_WAY, "Sent": 1, "Trash": 0}
 
 
 def test_what_nobody_tells_may_have_been_anything() -> None:
     growth = Growth()
     growth.lost(waited=True)
-    assert growth.unsure and not growth.brought
+    assert growth.unsure and not growth.unheard
     growth.lost(waited=False)
-    assert growth.brought == 1
+    assert growth.unheard == 1
+    other = Growth()
+    other.add(growth)
+    assert other.unheard == 1

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from onedomain.decision.link.growth import STORED
 from onedomain.edge.imap import ImapEdge, ImapRules, MailboxParts
 from onedomain.edge.pop3 import Pop3Edge, Pop3Rules
 from onedomain.edge.relays import Relays
 from onedomain.model.account import Account, Home
 from onedomain.net.pump import Relay
+from onedomain.protocol.imap.answers import MAX_TAG
 from tests.edge.fakeimap import FakeImap
 from tests.edge.kit import ANN, JOE, Client, Edge, edge
 
@@ -142,6 +144,7 @@ async def test_the_ok_of_an_append_waits_for_the_replica() -> None:
         assert await s.client.line() == "b OK [APPENDUID 1 2] done"
         assert await s.client.line() == "* 4 EXISTS"
         assert s.counted == [("appends_held_total", "covered")]
+        assert s.link.told == [("APPEND", "Sent")]
 
 
 async def test_after_the_limit_it_goes_and_is_counted() -> None:
@@ -152,6 +155,7 @@ async def test_after_the_limit_it_goes_and_is_counted() -> None:
         assert s.link.asked == [(1, 0.7)]
         s.link.answers[0].set_result(False)
         assert await s.client.line() == "b OK done"
+        assert s.link.told == [("APPEND", "Sent"), (STORED, "")], "the replica lacks what the client was told is stored"
         assert s.counted == [("appends_held_total", "released")]
         note = s.running.notes.named("append not covered")[0]
         assert (note["account"], note["folder"], note["reason"]) == (
@@ -167,6 +171,13 @@ async def test_a_link_that_breaks_holds_nobody() -> None:
         s.link.answers[0].set_exception(RuntimeError("link"))
         assert await s.client.line() == "b OK done"
         assert s.counted == [("appends_held_total", "released")]
+        assert s.link.told == [("APPEND", "Sent"), (STORED, "")]
+
+
+async def test_an_ok_that_nobody_can_hold_is_told() -> None:
+    async with scene() as s:
+        await append(s, b"t" * (MAX_TAG + 1))
+        assert s.link.told == [("APPEND", "Sent"), (STORED, "")]
 
 
 async def test_an_account_without_a_link_is_not_held() -> None:

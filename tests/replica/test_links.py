@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from onedomain.app.promotions import progress
+from onedomain.decision.link.growth import STORED
 from onedomain.decision.move import Progress
 from onedomain.model.account import Account, Home
 from onedomain.model.failure import Failed, again, refuse
@@ -876,10 +877,14 @@ def test_what_is_stored_before_oks_are_held_counts_until_a_pass_has_it() -> None
         assert linked is not None and linked.was_whole
         town.pools["b"].hung = True
         town.touch("ann@x", "APPEND", "Sent")
-        assert linked.brought == 1, "it was not held"
+        assert linked.brought == 0, "it is held, or that it is not is told"
+        town.touch("ann@x", STORED)
+        assert linked.brought == 1
+        town.links.lost()
+        assert linked.brought == 2, "workers have not heard that it is whole"
         town.pools["b"].hung = False
         tell()
-        town.touch("ann@x", "APPEND", "Sent")
+        town.links.lost()
         await asyncio.sleep(0)
         assert linked.brought > 0, "the news may be under way"
         tell()
@@ -890,6 +895,54 @@ def test_what_is_stored_before_oks_are_held_counts_until_a_pass_has_it() -> None
         town.touch("ann@x", "APPEND", "Sent")
         town.links.lost()
         assert linked.brought == 0, "its OK waits"
+        await town.covered("ann@x")
+        town.pools["b"].seconds = 3.0
+        town.touch("ann@x", "APPEND", "Sent")
+        await asyncio.sleep(2)
+        town.touch("ann@x", STORED)
+        assert linked.brought == 1, "it was let go as it took too long"
+        town.pools["b"].seconds = 0.001
+        await town.covered("ann@x")
+        assert linked.brought == 0
+
+    scene(play)
+
+
+def test_a_linker_that_begins_hears_again_what_clients_were_told() -> None:
+    async def play() -> None:
+        town = Town()
+        account = town.account("ann@x")
+        await settled(town, "ann@x")
+        town.links.remove("ann@x")
+        town.links.lost()
+        town.touch("ann@x", "APPEND", "Sent")
+        town.touch("ann@x", STORED)
+        town.links.lost()
+        town.links.configure(account, linked=True)
+        linked = town.links.linked("ann@x")
+        assert linked is not None and linked.brought == 2
+        town.links.known("ann@x", town.saved["ann@x"])
+        assert linked.brought == 1, "of a link that was whole the others waited"
+
+    scene(play)
+
+
+def test_while_a_primary_is_silent_nobody_lets_its_oks_go() -> None:
+    """The replica that is about to follow lacks what they are for."""
+
+    async def play() -> None:
+        town = Town()
+        town.account("ann@x")
+        town.down.add("a")
+        assert town.links.stopped() == ["ann@x"], "nobody waits for the first copy"
+        town.down.clear()
+        await settled(town, "ann@x")
+        assert not town.links.stopped()
+        town.down.add("a")
+        assert not town.links.stopped()
+        town.down.clear()
+        town.down.add("b")
+        assert town.links.stopped() == ["ann@x"]
 
     scene(play)
 
@@ -917,7 +970,7 @@ def test_since_its_promotion_all_of_an_account_is_known_or_not() -> None:
         town.pools["b"].hung = True
         await town.idle("ann@x")
         for told in (True, False):
-            town.touch("ann@x", "APPEND", "Sent")
+            town.touch("ann@x", STORED)
             before = VirtualClock().monotonic()
             await asyncio.sleep(1)
             if told:
@@ -925,7 +978,7 @@ def test_since_its_promotion_all_of_an_account_is_known_or_not() -> None:
             pending = replace(account, home=home)
             town.links.configure(pending, linked=True)
             assert town.links.linked("ann@x") is None
-            town.touch("ann@x", "APPEND", "Sent")
+            town.touch("ann@x", STORED)
             town.links.configure(replace(account, home=replace(home, pending=False)), linked=True, returned=True,
                                  even=True)
             linked = town.links.linked("ann@x")

@@ -9,7 +9,7 @@ take the same bytes for commands. Server to client is followed from literal to l
 of home that clients would notice otherwise. A change is told when its answer comes, not before it is made. Where the
 account has a replica, which may change while the session lasts, the client may write only while this edge is sure of
 the home (scheme 8 of the replication plan), and the OK of an APPEND waits until the replica has the message, up to a
-limit (scheme 4).
+limit (scheme 4). If it is let go without that, that is told, too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 from onedomain.backend.base import Session
-from onedomain.decision.link.growth import said_of
+from onedomain.decision.link.growth import STORED, said_of
 from onedomain.edge.relays import Seat
 from onedomain.model.account import Account
 from onedomain.model.validities import validities
@@ -172,13 +172,20 @@ class Relayed:
         """When they have been answered: a pass of the link that began before could see nothing of them yet."""
         for tag, group in groupby(touches, lambda touch: touch.tag):
             command = list(group)
-            if not self._answers.expect(tag, command, hold=any(touch.command in HELD for touch in command)):
+            held = any(touch.command in HELD for touch in command)
+            if not self._answers.expect(tag, command, hold=held):
                 self._told(command)
+                if held:
+                    self._told_stored()
 
     def _told(self, touches: Iterable[Touch]) -> int:
         """The highest ticket; 0 where no replica has to be told."""
         changed, address = self._parts.changes.changed, self._seat.account.address
         return max((changed(address, said_of(touch.command, touch.most), touch.folder) for touch in touches), default=0)
+
+    def _told_stored(self) -> None:
+        """The client hears OK, or may, and the replica need not have it."""
+        self._parts.changes.changed(self._seat.account.address, STORED)
 
     def _downstream(self, data: bytes) -> bytes | None:
         answers = self._answers
@@ -235,6 +242,7 @@ class Relayed:
                 "append not covered", account=self._seat.account.address, folder=touch.folder, reason=reason,
                 seconds=round(now() - began, 3),
             )  # fmt: skip
+            self._told_stored()
         self._holding = None
         released = self._answers.release()
         self._heard()

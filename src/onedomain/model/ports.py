@@ -49,6 +49,7 @@ class Changes(Protocol):
 
     `what` is the command ("APPEND", "STORE", "DELIVER" ...), `folder` as the client named it or "", `deliveries` the
     delivery ids that came with it. The ticket is for `covered`; 0: the account has no replica, nobody is waited for.
+    STORED is told, too, which is no command: see decision/link/growth.
     """
 
     def changed(self, account: str, what: str, folder: str = "", deliveries: tuple[str, ...] = ()) -> int: ...

@@ -57,7 +57,7 @@ class Heirs:
         for candidate in self.candidates(account, sight, self._means.clock.monotonic()):
             if candidate.server in names:
                 if alive:
-                    candidate = replace(candidate, lag=0.0, uncovered=0)
+                    candidate = replace(candidate, lag=0.0, uncovered=0, brought=0)
                 reason = unfit(candidate, self._rules.max_lag)
                 if not reason or force:
                     return Asked(account.address, candidate.server, "")

@@ -162,7 +162,7 @@ class Linked:
     ) -> None:
         self.pending[place] = max(ticket, self.pending.get(place, 0))
         self.events += 1
-        (self.growing if self.running else self.growth).told(what, folder, deliveries, waited=not self.unheld)
+        (self.growing if self.running else self.growth).told(what, folder, deliveries)
         if what in DELETING and folder:
             _note(self.commanded, folder)
             if what == "RENAME":
@@ -186,8 +186,8 @@ class Linked:
 
     @property
     def brought(self) -> int:
-        """Messages that clients were told are stored, and that the target may lack."""
-        return self.growth.brought + self.growing.brought
+        """How often clients were told that something is stored that the target may lack."""
+        return sum(each.brought + each.unheard for each in (self.growth, self.growing))
 
     # -- a pass
 

@@ -82,7 +82,9 @@ class Links:
             new.since = told.later if told.since is None else told.since
             new.net, new.where = dict.fromkeys(told.net, 0), told.where
             new.commanded, new.renamed = set(told.commanded), set(told.renamed)
-            new.growth.brought, new.even = told.brought, told.even and even
+            new.growth.brought = told.growth.brought + told.growing.brought
+            new.growth.unheard = told.growth.unheard + told.growing.unheard
+            new.even = told.even and even
         new.audit_at = self._passes.audit_after(self._parts.clock.monotonic())
         self._turns.after(new, 0.0)
 
@@ -114,7 +116,8 @@ class Links:
         what was told until now the primary has, whenever it is back.
         """
         linked = self._told_of(address)
-        linked.growth.brought = linked.growing.brought = 0
+        for growth in (linked.growth, linked.growing):
+            growth.brought = growth.unheard = 0
         linked.since = linked.later = None
         linked.commanded, linked.renamed = set(), set()
         linked.even = True
@@ -144,7 +147,7 @@ class Links:
             linked.was_whole, linked.returned = state.whole, state.surplus
             if state.whole:
                 linked.unheld = linked.let_go = False  # as workers have heard from whoever ran the links before
-                linked.growth.brought = 0
+                linked.growth.unheard = 0  # what was told OK is told again
             linked.noted(state)
             if accepted and self._parts.clock.time() - accepted < ACCEPTED_FOR:
                 linked.commanded.update(braked(state))
@@ -375,14 +378,17 @@ class Links:
 
     def stopped_told(self, stopped: Collection[str]) -> None:
         """Workers know of these. OKs that wait for others' links are held: from the next time on, when that has come to
-        the last of them. Of a link that was whole and fails they are let go, too, and how old that is counts.
+        the last of them. If a link that was whole fails, workers tell which they let go.
         """
         for linked in self._links.values():
             now = linked.address in stopped and not linked.was_whole
             linked.unheld, linked.let_go = now or linked.let_go, now
 
     def stopped(self) -> list[str]:
-        """Accounts for which nobody should wait for a pass: failing, never whole yet, or a server of theirs is down."""
+        """Accounts for which nobody should wait for a pass: failing, never whole yet, or their replica is down. While a
+        primary is silent its OKs stay held: whoever follows lacks what they are for.
+        """
         return sorted(
-            address for address, linked in self._links.items() if not linked.was_whole or self.trouble(linked)
+            address for address, linked in self._links.items()
+            if not linked.was_whole or (self.trouble(linked) and self._parts.usable(linked.source))
         )

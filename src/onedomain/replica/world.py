@@ -30,8 +30,8 @@ class Rules:
 class Copy:
     """How an account's replica stands. `since`: monotonic time of the oldest event that it lacks, None if it lacks
     nothing. `held`: how many deliveries that it lacks each edge's safety nets hold. `even`: it has been the primary, it
-    has what it had then, and all that has come to the new one since was told here. `brought`: messages that it may lack
-    and that clients were told are stored.
+    has what it had then, and all that has come to the new one since was told here. `brought`: how often
+    clients were told that something is stored which it may lack.
     """
 
     whole: bool

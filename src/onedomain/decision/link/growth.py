@@ -19,15 +19,21 @@ UNDER_WAY = 8
 MOST = 2_000
 """Names of folders that are counted; clients may say any."""
 
+STORED = "STORED"
+"""No command: a client was told OK for a message that only it has, and no pass has covered that."""
+
 _ONE = frozenset(("APPEND",))
 _MANY = frozenset(("COPY", "MOVE", "REPLACE", "MULTIAPPEND"))
 _NONE = frozenset((
     "CREATE", "SUBSCRIBE", "UNSUBSCRIBE", "SETACL", "DELETEACL", "SETMETADATA", "SETANNOTATION", "STORE", "EXPUNGE",
-    "CLOSE", "FETCH",
+    "CLOSE", "FETCH", STORED,
 ))  # fmt: skip
 _DELIVERY = "DELIVER"
-_BRINGS = frozenset(("APPEND", "MULTIAPPEND", "REPLACE", "UNKNOWN", ""))
-"""What may bring new bytes that only the client has. Deliveries are in safety nets."""
+_LACKING = frozenset((STORED, "UNKNOWN", ""))
+"""After which a client may have been told that something is stored that the replica lacks. The OKs of APPENDs are held;
+if one is let go uncovered, that is told by itself. Nobody holds the answers of commands that nobody knows, and in many
+changes that were made one ("") it may be hidden. Deliveries are in safety nets.
+"""
 
 
 def said_of(command: str, most: int) -> str:
@@ -38,19 +44,19 @@ def said_of(command: str, most: int) -> str:
 @dataclass(slots=True)
 class Growth:
     """What was told since a pass began. `anywhere`: UIDs that each of the folders may have given; `unsure`: any number
-    in any folder, renamed ones too. `brought`: of commands that brought bytes of which nobody else has a copy, how many
-    were answered without waiting for the replica.
+    in any folder, renamed ones too. `brought`: how often clients were told that bytes are stored of which nobody else
+    has a copy. `unheard`: how often somebody was lost who may have had such a thing to tell.
     """
 
     folders: dict[str, int] = field(default_factory=dict)
     anywhere: int = 0
     unsure: bool = False
     brought: int = 0
+    unheard: int = 0
 
-    def told(self, what: str, folder: str, deliveries: Collection[str], *, waited: bool = True) -> None:
-        """`waited`: whoever is told of its success is told when a pass has covered it."""
+    def told(self, what: str, folder: str, deliveries: Collection[str]) -> None:
         what, _, most = what.partition(" ")
-        self.brought += not waited and what in _BRINGS
+        self.brought += what in _LACKING
         if self.unsure or what in _NONE:
             return
         if what == _DELIVERY:
@@ -66,12 +72,13 @@ class Growth:
             self.unsure = True
 
     def lost(self, *, waited: bool) -> None:
-        """Something may have happened that nobody tells."""
+        """Something may have happened that nobody tells. `waited`: OKs are held until a pass has covered them."""
         self.unsure = True
-        self.brought += not waited
+        self.unheard += not waited
 
     def add(self, other: Growth) -> None:
         self.brought += other.brought
+        self.unheard += other.unheard
         self.unsure = self.unsure or other.unsure or len(self.folders) > MOST
         if self.unsure:
             return

@@ -28,7 +28,8 @@ class Waits:
 class Candidate:
     """A replica. `whole`: its link was whole since the last promotion, and since a side was wiped or restored; or it
     was the primary before, and it is known what has come since. `lag` in seconds. `uncovered`: deliveries that it lacks
-    and that no reachable safety net holds. `brought`: messages that it may lack and that clients were told are stored.
+    and that no reachable safety net holds. `brought`: how often clients were told that something is stored which it may
+    lack.
     """
 
     server: str
@@ -83,7 +84,7 @@ def unfit(candidate: Candidate, max_lag: float) -> str:
     if not candidate.whole:
         return "its link has not been whole since the last promotion or restore"
     if candidate.brought:
-        return "lacks messages that people have stored since the last promotion or restore"
+        return "lacks messages that people have stored, and were told OK"
     if candidate.uncovered:
         return f"lacks {candidate.uncovered} deliveries that no reachable safety net holds"
     if candidate.lag > max_lag:
