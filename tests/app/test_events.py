@@ -217,3 +217,13 @@ async def test_an_account_that_loses_its_replica(stage: Stage) -> None:
 
 async def test_what_the_net_holds(stage: Stage) -> None:
     assert await stage.events.handlers()["net"](LINK, account=BOB) == {BOB: [("id", 1.5)]}
+
+
+async def test_the_linker_says_whether_a_message_may_be_tried_and_without_one_mail_goes_on(stage: Stage) -> None:
+    for said in (False, True):
+        stage.line.answer = asyncio.get_running_loop().create_future()
+        stage.line.answer.set_result(said)
+        assert await stage.events.may_try(ANN) is said
+    stage.line.answer = None
+    assert await stage.events.may_try(ANN)
+    assert stage.line.told[-1] == ("trying", {"account": ANN})

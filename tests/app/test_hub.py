@@ -225,6 +225,10 @@ async def test_a_worker_asks_whoever_is_active_and_hears_its_error(domain: Domai
         assert await wa.link.call("ready", account=ANN) is True
         assert await wb.link.call("ready", account=BOB) is True
         assert [one["account"] for one in la.said("ready")] == [ANN, BOB]
+        la.answers["trying"] = False
+        assert await wa.link.call("trying", account=ANN) is False
+        assert await wb.link.call("trying", account=BOB) is False
+        assert [one["account"] for one in la.said("trying")] == [ANN, BOB]
         la.answers["link_list"] = [{"account": ANN}]
         assert await b.hub.ask("link_list", troubled=True) == [{"account": ANN}]
         assert la.said("link_list") == [{"troubled": True}]

@@ -41,6 +41,14 @@ def test_nobody_is_waited_for_longer_than_he_waits() -> None:
     run(play())
 
 
+async def test_whether_a_message_may_be_tried_is_the_failovers_to_say() -> None:
+    failover = SimpleNamespace(may_try=lambda account: account != "ann@x")
+    desk = LinkDesk(cast(Any, None), lambda: cast(Any, (None, failover)), *cast(Any, (None, None, None)))
+    trying = desk.handlers()["trying"]
+    assert await trying(cast(Link, None), "ann@x") is False
+    assert await trying(cast(Link, None), "bob@x") is True
+
+
 AWAY = Failed(again(451, "4.3.0", "the database is away", "connection refused"))
 
 
