@@ -161,7 +161,7 @@ url = "sqlite:////var/lib/onedomain/directory.db"
 # spool_size = "10GiB"
 # login_failures = 10
 # account_sessions = 100
-# hold_append = "2s"          # the OK of an APPEND waits so long for the replica to have the message
+# hold_append = "10s"         # the OK of an APPEND waits so long for the replica to have the message
 
 [retry]
 # first = "5s"
