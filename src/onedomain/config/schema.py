@@ -252,8 +252,8 @@ class LimitsTable(Table):
     idle_mailbox: Duration = Field(1860.0, ge=1800, le=86_400)  # RFC 9051 section 5.4: at least 30 minutes
     login_failures: int = Field(10, ge=1, le=1000)
     account_sessions: int = Field(100, ge=0, le=100_000)  # mailbox sessions of one account at once; 0: no limit
-    # The OK of an APPEND waits for the replica: longer than until a silent primary is followed, or that message would be one
-    # that clients were told is stored. Clients wait 30 s.
+    # The OK of an APPEND waits for the replica: longer than until a silent primary is followed, or the message would be
+    # one that its client was told is stored. Clients wait 30 s.
     hold_append: Duration = Field(10.0, ge=0, le=25)
     spool_size: Size = Field(10 * 2**30, ge=2**20)
     spool_free: Size = Field(100 * 2**20, ge=0)  # kept free on the spool's disk
