@@ -175,6 +175,7 @@ async def test_too_many_keywords(end: CyrusEnd) -> None:
 
 async def test_inbox_takes_on_what_it_is_elsewhere(case: Case, end: CyrusEnd) -> None:
     await end.create_folder("Kept", 0)
+    await end.create_folder("Other", 0)
     await end.subscribe("Kept", True)
     mark = await end.create_folder("INBOX", 1234, identity="5f1c0123456789abcdef")
     assert (mark.uidvalidity, mark.uidnext) == (1234, 1)

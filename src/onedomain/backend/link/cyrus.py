@@ -79,7 +79,7 @@ class CyrusEnd(ImapEnd):
     # -- folders
 
     async def create_folder(self, name: str, uidvalidity: int, special_use: str = "", identity: str = "") -> Mark:
-        if not self._listed_once:
+        if not self._listed_once or name == INBOX:  # which takes along what is subscribed by now
             await self.list_folders()
         mark, there = await self._folders.mark_of(name), self._known.get(name)
         if (mark and mark.uidvalidity) != (there and there.mark.uidvalidity):  # another, or of somebody else's making
@@ -97,7 +97,7 @@ class CyrusEnd(ImapEnd):
         if special_use and (there is None or there.special_use != special_use):
             await self.set_use(name, special_use)
         mark = await self._folders.mark(name)
-        there = there or Folder(name, mark)
+        there = there or Folder(name, mark, subscribed=False)
         kept = there.identity if there.mark.uidvalidity == mark.uidvalidity else ""
         self._put(replace(there, mark=mark, identity=made or kept, special_use=special_use or there.special_use))
         return mark
