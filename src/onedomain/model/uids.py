@@ -1,6 +1,7 @@
 """A set of UIDs as ranges: what vanished from a folder. After a failover 100,000 UIDs in a row have never been.
 
-Knows numbers. Does not know messages, nor how sets are written on the wire (protocol/imap/sequence).
+Knows numbers, also those of sequence sets. Does not know messages, nor how sets are written on the wire
+(protocol/imap/sequence).
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, islice
 
+from onedomain.model.uids import Range
 from onedomain.node.imap.talk import Talk
 from onedomain.node.imap.view import View
 from onedomain.node.store import expunges, folders
-from onedomain.node.store.expunges import Range
 from onedomain.node.store.readers import Reading
 from onedomain.protocol.imap import command as c
 from onedomain.protocol.imap.sequence import SequenceSet, format_ranges, format_set

@@ -6,18 +6,15 @@ Knows rows and ranges of UIDs. What was forgotten is still told, only less exact
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
+from onedomain.model.uids import Range, UidSet
 from onedomain.node.store.values import Folder
 from onedomain.node.store.writer import Transaction
 
 MOST = 20_000
 KEPT = 10_000
 """Of one folder: above `MOST` the oldest are forgotten, until `KEPT` are left."""
-
-Range = tuple[int, int]
-"""Both ends included."""
 
 
 def knows(folder: Folder, modseq: int) -> bool:
@@ -31,17 +28,9 @@ def since(db: sqlite3.Connection, folder: int, modseq: int) -> list[int]:
     return [uid for (uid,) in rows]
 
 
-def absent(uids: Sequence[int], within: Iterable[Range]) -> Iterator[Range]:
+def absent(uids: Sequence[int], within: Iterable[Range]) -> tuple[Range, ...]:
     """What of `within` (ascending, apart) is not among the ascending `uids`."""
-    for low, high in within:
-        at = bisect_left(uids, low)
-        while at < len(uids) and uids[at] <= high:
-            if uids[at] > low:
-                yield low, uids[at] - 1
-            low = uids[at] + 1
-            at += 1
-        if low <= high:
-            yield low, high
+    return UidSet(tuple(within)).without(uids).ranges
 
 
 def forget(tx: Transaction) -> None:

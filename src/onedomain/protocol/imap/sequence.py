@@ -10,6 +10,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from onedomain.model.uids import UidSet
+
 MAX_RANGES = 20_000
 MAX_TOLD = 1_000_000
 """Ranges of what a server says that vanished: in a large folder all that was ever expunged may be told at once."""
@@ -29,13 +31,7 @@ class SequenceSet:
 
     def resolve(self, largest: int) -> list[tuple[int, int]]:
         """Ranges (low, high), ascending and apart, with `largest` for `*`."""
-        resolved: list[tuple[int, int]] = []
-        for low, high in sorted(_ordered(a or largest, b or largest) for a, b in self.ranges):
-            if resolved and low <= resolved[-1][1] + 1:
-                resolved[-1] = (resolved[-1][0], max(high, resolved[-1][1]))
-            else:
-                resolved.append((low, high))
-        return resolved
+        return list(UidSet.spanning(_ordered(a or largest, b or largest) for a, b in self.ranges).ranges)
 
     def has(self, number: int) -> bool:
         """Whether the set, resolved before and so ascending, holds the number."""
